@@ -1,0 +1,137 @@
+"""The program's settings: read once from the stack's configuration, checked, and handed on as one frozen value.
+
+The defaults and their descriptions are in Pulumi.yaml, where `pulumi config` shows them; this module holds the rules.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import pulumi
+
+from .hostname import is_dns_name
+
+_QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?")
+_DURATION = re.compile(r"([1-9][0-9]*)(s|m|h)")
+_IMAGE = re.compile(r"[a-z0-9][\w./:-]*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class SettingError(pulumi.RunError):
+    """A setting that breaks its rule. The message names the key, the value, the rule and the fix."""
+
+    def __init__(self, key: str, value: str, rule: str, example: str) -> None:
+        """Build the message; `example` is a value that is right."""
+        project = pulumi.get_project()
+        super().__init__(
+            f"The setting {project}:{key} is {value!r}, but {rule}. Set it with, for example: "
+            f"pulumi config set {key} {example}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a user can set. Each field is the key of the same name in camelCase; see Pulumi.yaml for the defaults."""
+
+    namespace: str
+    """Name of the namespace that the stack makes; empty: a name made from the stack's."""
+    registry_image: str
+    """Image of the registry (distribution v3)."""
+    python_image: str
+    """Image with Python 3.12 or newer for the node agent and for the container that pushes the proof image."""
+    storage_size: str
+    """Size of the registry's volume, a Kubernetes quantity."""
+    storage_class: str
+    """StorageClass of the volume; empty: the cluster's default one."""
+    ingress_class: str
+    """IngressClass of the Ingress; empty: the cluster's default one."""
+    dns_suffix: str
+    """Wildcard-DNS domain whose names resolve to the IPv4 address that they hold."""
+    address_timeout: str
+    """How long to wait for the load balancer's address, such as `120s` or `2m`."""
+    ready_timeout: str
+    """How long to wait for each other thing to become ready or to be gone."""
+    runtime_restart: bool
+    """Whether the node agent may restart a container runtime that reads its configuration only at start."""
+
+
+def _rule(pattern: re.Pattern[str], *, empty: bool = False) -> Callable[[str], bool]:
+    return lambda value: (empty and not value) or pattern.fullmatch(value) is not None
+
+
+_RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
+    "namespace": (
+        _rule(_LABEL, empty=True),
+        "a namespace's name is at most 63 lower-case letters, digits and inner dashes",
+        "registry-pr-42",
+    ),
+    "registryImage": (_rule(_IMAGE), "it has to be an image reference", "docker.io/library/registry:3"),
+    "pythonImage": (_rule(_IMAGE), "it has to be an image reference", "docker.io/library/python:3.13-alpine"),
+    "storageSize": (_rule(_QUANTITY), "a volume's size is a Kubernetes quantity", "10Gi"),
+    "storageClass": (
+        lambda value: not value or is_dns_name(value),
+        "a StorageClass's name is a DNS name (kubectl get storageclass lists them)",
+        "standard",
+    ),
+    "ingressClass": (
+        lambda value: not value or is_dns_name(value),
+        "an IngressClass's name is a DNS name (kubectl get ingressclass lists them)",
+        "nginx",
+    ),
+    "dnsSuffix": (
+        lambda value: "." in value and is_dns_name(value),
+        "it has to be a DNS domain in lower case, without a dot at its ends",
+        "nip.io",
+    ),
+    "addressTimeout": (_rule(_DURATION), "a time-out is a whole number and s, m or h", "2m"),
+    "readyTimeout": (_rule(_DURATION), "a time-out is a whole number and s, m or h", "2m"),
+}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+KEYS = tuple(_camel(field.name) for field in fields(Settings))
+"""Every key under the project's own name, as Pulumi.yaml spells it."""
+
+
+def check(key: str, value: str) -> str:
+    """`value`, if it keeps the rule of `key`.
+
+    Raises:
+        SettingError: it does not.
+    """
+    if key in _RULES:
+        holds, rule, example = _RULES[key]
+        if not holds(value):
+            raise SettingError(key, value, rule, example)
+    return value
+
+
+def load(config: pulumi.Config) -> Settings:
+    """Read and check every setting of the stack.
+
+    Raises:
+        SettingError: a value breaks its rule.
+    """
+
+    def text(key: str) -> str:
+        return check(key, (config.get(key) or "").strip())
+
+    restart = text("runtimeRestart")
+    if restart not in ("true", "false"):
+        raise SettingError("runtimeRestart", restart, "it has to be true or false", "true")
+    return Settings(
+        namespace=text("namespace"),
+        registry_image=text("registryImage"),
+        python_image=text("pythonImage"),
+        storage_size=text("storageSize"),
+        storage_class=text("storageClass"),
+        ingress_class=text("ingressClass"),
+        dns_suffix=text("dnsSuffix"),
+        address_timeout=text("addressTimeout"),
+        ready_timeout=text("readyTimeout"),
+        runtime_restart=restart == "true",
+    )

@@ -1,0 +1,87 @@
+"""The host name keeps DNS's limits and is never misread by a wildcard-DNS service."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from registry.hostname import MAX_LABEL, is_dns_name, registry_host, registry_label
+
+STACKS = st.from_regex(r"[A-Za-z0-9_.-]{1,100}", fullmatch=True)
+ADDRESS_LIKE_STACKS = st.lists(
+    st.one_of(st.integers(0, 300).map(str), st.from_regex(r"[0-9a-fA-F]{1,8}", fullmatch=True)), min_size=1, max_size=12
+).map("-".join)
+ADDRESSES = st.ip_addresses(v=4).filter(lambda ip: not ip.is_unspecified).map(str)
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+_HEXTET = r"[0-9a-f]{1,4}"
+
+
+def addresses_seen(host: str, suffix: str) -> set[str]:
+    """Every address that a parser may see in a host: a model wider than any one service.
+
+    Dotted, dashed and mixed IPv4, eight hexadecimal digits, and dashed IPv6, at any boundary (sslip.io's xip.go; nip.io
+    is served by the same code; its former one took the last four parts split at both signs).
+    """
+    name = host.removesuffix("." + suffix)
+    seen: set[str] = set()
+    for match in re.finditer(rf"(?=(?:^|[.-])({_OCTET}(?:[.-]{_OCTET}){{3}})(?:$|[.-]))", name):
+        seen.add(re.sub("[.-]", ".", match.group(1)))
+    for match in re.finditer(r"(?=(?:^|[.-])([0-9a-f]{8})(?:$|[.-]))", name):
+        seen.add(match.group(1))
+    for match in re.finditer(rf"(?=(?:^|[.-])({_HEXTET}(?:-{_HEXTET}){{7}}|[0-9a-f-]*--[0-9a-f-]*)(?:$|[.-]))", name):
+        seen.add(match.group(1))
+    return seen
+
+
+@given(STACKS | ADDRESS_LIKE_STACKS, ADDRESSES)
+@example("1-2-3-4", "10.0.0.1")
+@example("pr-42", "10.0.0.1")
+@example("Feature_X.long" * 7, "10.0.0.1")
+@example("deadbeef", "10.0.0.1")
+@example("a-b-c-d-e-f-1-2", "10.0.0.1")
+@example("a--1", "10.0.0.1")
+@example("x" * 51 + "-1-2", "10.0.0.1")
+@example("-.-", "10.0.0.1")
+def test_a_wildcard_dns_service_sees_the_address_and_nothing_else(stack: str, address: str) -> None:
+    assert addresses_seen(registry_host(stack, address, "nip.io"), "nip.io") == {address}
+
+
+@given(STACKS | ADDRESS_LIKE_STACKS, ADDRESSES)
+def test_every_host_is_a_legal_dns_name(stack: str, address: str) -> None:
+    host = registry_host(stack, address, "nip.io")
+    assert is_dns_name(host)
+    assert all(len(label) <= MAX_LABEL for label in host.split("."))
+
+
+@given(st.lists(STACKS | ADDRESS_LIKE_STACKS, min_size=2, max_size=20, unique=True))
+@example(["pr-42", "pr-42-r"])
+@example(["Dev", "dev"])
+@example(["a.b", "a-b", "a_b", "a--b"])
+@example(["1-2-3-4", "x1-x2-x3-x4"])
+def test_two_stacks_never_share_a_host(stacks: list[str]) -> None:
+    assert len({registry_label(stack) for stack in stacks}) == len(stacks)
+
+
+@pytest.mark.parametrize(
+    ("stack", "label"),
+    [
+        ("dev", "registry-dev"),
+        ("pr-42", "registry-pr-42-r"),
+        ("feature-login", "registry-feature-login"),
+        ("v2", "registry-v2"),
+    ],
+)
+def test_a_plain_stack_name_stays_readable(stack: str, label: str) -> None:
+    assert registry_label(stack) == label
+
+
+def test_the_address_is_dashed() -> None:
+    assert registry_host("dev", "192.168.1.40", "nip.io") == "registry-dev.192-168-1-40.nip.io"
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "localhost", "lb.example.com", "2001:db8::1", "1.2.3", "1.2.3.4.5"])
+def test_what_is_not_an_ipv4_address_is_refused_by_name(address: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(address))):
+        registry_host("dev", address, "nip.io")

@@ -1,0 +1,173 @@
+"""The DaemonSet that makes every node's container runtime trust the registry, and proves it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+_LABELS = {"app.kubernetes.io/name": "trust", "app.kubernetes.io/part-of": "private-registry"}
+_AGENT = Path(__file__).parent / "agent"
+_APP = "/app"
+_CA = f"{_APP}/ca"
+_READY = "/run/trust/ready"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustArgs:
+    """What a `Trust` needs."""
+
+    namespace: pulumi.Input[str]
+    """Namespace of its objects."""
+    host: pulumi.Input[str]
+    """The registry's host, with `:port` where image references have one."""
+    ca_config_map: pulumi.Input[str]
+    """ConfigMap that holds the CA certificates to trust, PEM, under the key `ca.crt`."""
+    proof: pulumi.Input[str]
+    """Image in the registry that waits for a signal, as `repository@digest`."""
+    python_image: str
+    """Image with Python 3.12 or newer, from anywhere but this registry."""
+    runtime_restart: bool
+    """Whether a container runtime that reads its configuration only at start may be restarted."""
+    timeout: str
+    """How long to wait for all nodes, such as `2m`."""
+
+
+def agent_files() -> dict[str, str]:
+    """The agent's source files by name, as its ConfigMap holds them."""
+    return {path.name: path.read_text() for path in sorted(_AGENT.glob("*.py"))}
+
+
+def owner_name(namespace: str) -> str:
+    """The name by which nodes know this stack's files: a stack has a namespace of its own in its cluster."""
+    return f"private-registry.{namespace}"
+
+
+class Trust(pulumi.ComponentResource):
+    """A pod on every Linux node: first an agent that makes the node's runtime trust the CA, then the proof.
+
+    The agent is a native sidecar container. The kubelet starts the proof container, whose image is in the registry
+    itself, only after the agent's startup probe has passed; so the first pull succeeds, and a ready pod is a node that
+    has pulled over verified TLS.
+    Ready when: 1. the agent has configured every node; 2. every node runs the proof.
+    Delete stops the agents, which take their files off the nodes before they end.
+    Does not: trust anything but the one host, or use the Kubernetes API.
+    """
+
+    daemon_set: pulumi.Output[str]
+    """Name of the DaemonSet, known once every node is proved."""
+
+    def __init__(self, name: str, args: TrustArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the DaemonSet. `name` is the name of its objects in the namespace."""
+        super().__init__("private-registry:trust:Trust", name, None, opts)
+        child = pulumi.ResourceOptions(
+            parent=self,
+            custom_timeouts=pulumi.CustomTimeouts(create=args.timeout, update=args.timeout, delete=args.timeout),
+        )
+        files = agent_files()
+        agent = k8s.core.v1.ConfigMap(
+            f"{name}-agent",
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-agent", namespace=args.namespace, labels=_LABELS),
+            data=files,
+            opts=child,
+        )
+        checksum = hashlib.sha256(repr(files).encode()).hexdigest()
+        daemon_set = k8s.apps.v1.DaemonSet(
+            f"{name}-daemonset",
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
+            spec=k8s.apps.v1.DaemonSetSpecArgs(
+                selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
+                # The new pod takes the files over before the old one is told to end, and so the old one leaves them.
+                update_strategy=k8s.apps.v1.DaemonSetUpdateStrategyArgs(
+                    type="RollingUpdate",
+                    rolling_update=k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=1, max_unavailable=0),
+                ),
+                template=k8s.core.v1.PodTemplateSpecArgs(
+                    metadata=k8s.meta.v1.ObjectMetaArgs(
+                        labels=_LABELS, annotations={"private-registry/agent": checksum}
+                    ),
+                    spec=_pod(args, agent.metadata.name),
+                ),
+            ),
+            opts=child,
+        )
+        self.daemon_set = daemon_set.metadata.name
+        self.register_outputs({"daemonSet": self.daemon_set})
+
+
+def _pod(args: TrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:
+    core = k8s.core.v1
+
+    def from_field(path: str) -> k8s.core.v1.EnvVarSourceArgs:
+        return core.EnvVarSourceArgs(field_ref=core.ObjectFieldSelectorArgs(field_path=path))
+
+    agent = core.ContainerArgs(
+        name="agent",
+        image=args.python_image,
+        restart_policy="Always",  # of an init container: a native sidecar (Kubernetes 1.29)
+        command=["python3", "-m", "agent"],
+        working_dir=_APP,
+        env=[
+            core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
+            core.EnvVarArgs(name="REGISTRY_HOST", value=args.host),
+            core.EnvVarArgs(name="OWNER", value=pulumi.Output.from_input(args.namespace).apply(owner_name)),
+            core.EnvVarArgs(name="POD_UID", value_from=from_field("metadata.uid")),
+            core.EnvVarArgs(name="NODE_NAME", value_from=from_field("spec.nodeName")),
+            core.EnvVarArgs(name="CA_FILE", value=f"{_CA}/ca.crt"),
+            core.EnvVarArgs(name="RUNTIME_RESTART", value="allow" if args.runtime_restart else "deny"),
+            core.EnvVarArgs(name="READY_FILE", value=_READY),
+            core.EnvVarArgs(name="TERMINATION_LOG", value="/dev/termination-log"),
+        ],
+        # The agent retries by itself and says why; the time-out is the program's. Ten minutes, then a fresh start.
+        startup_probe=core.ProbeArgs(
+            exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=1, failure_threshold=600
+        ),
+        security_context=core.SecurityContextArgs(privileged=True),
+        resources=core.ResourceRequirementsArgs(
+            requests={"cpu": "10m", "memory": "32Mi"}, limits={"cpu": "500m", "memory": "128Mi"}
+        ),
+        volume_mounts=[
+            core.VolumeMountArgs(name="agent", mount_path=f"{_APP}/agent", read_only=True),
+            # The folder, not the one file: only a folder follows the ConfigMap.
+            core.VolumeMountArgs(name="ca", mount_path=_CA, read_only=True),
+            core.VolumeMountArgs(name="run", mount_path=str(Path(_READY).parent)),
+        ],
+    )
+    proof = core.ContainerArgs(
+        name="proof",
+        image=pulumi.Output.concat(args.host, "/", args.proof),
+        image_pull_policy="Always",
+        security_context=core.SecurityContextArgs(
+            allow_privilege_escalation=False,
+            read_only_root_filesystem=True,
+            run_as_non_root=True,
+            run_as_user=65534,
+            capabilities=core.CapabilitiesArgs(drop=["ALL"]),
+        ),
+        resources=core.ResourceRequirementsArgs(
+            requests={"cpu": "1m", "memory": "4Mi"}, limits={"cpu": "50m", "memory": "16Mi"}
+        ),
+    )
+    return core.PodSpecArgs(
+        host_pid=True,  # the agent finds the runtime's process and the node's files through /proc
+        host_network=True,  # the agent resolves and connects as the kubelet's pulls do
+        dns_policy="Default",
+        automount_service_account_token=False,
+        enable_service_links=False,
+        priority_class_name="system-node-critical",
+        node_selector={"kubernetes.io/os": "linux"},
+        tolerations=[core.TolerationArgs(operator="Exists")],
+        init_containers=[agent],
+        containers=[proof],
+        volumes=[
+            core.VolumeArgs(name="agent", config_map=core.ConfigMapVolumeSourceArgs(name=agent_config_map)),
+            core.VolumeArgs(
+                name="ca",
+                config_map=core.ConfigMapVolumeSourceArgs(
+                    name=args.ca_config_map, items=[core.KeyToPathArgs(key="ca.crt", path="ca.crt")]
+                ),
+            ),
+            core.VolumeArgs(name="run", empty_dir=core.EmptyDirVolumeSourceArgs()),
+        ],
+    )
