@@ -13,7 +13,11 @@ from .hostname import is_dns_name
 
 _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?")
 _DURATION = re.compile(r"([1-9][0-9]*)(s|m|h)")
-_IMAGE = re.compile(r"[a-z0-9][\w./:-]*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
+# The grammar of image references (github.com/distribution/reference, reference.go).
+_PATH = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PATH}(?:/{_PATH})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
+)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 

@@ -1,0 +1,87 @@
+"""Every setting has a default that keeps its rule, and a wrong value is named before anything is made."""
+
+from pathlib import Path
+
+import pulumi
+import pytest
+import yaml
+
+from registry import settings
+
+PROJECT = yaml.safe_load((Path(__file__).parents[2] / "Pulumi.yaml").read_text())
+SCHEMA = {key: entry for key, entry in PROJECT["config"].items() if ":" not in key}
+DEFAULTS = {key: str(entry["default"]).lower() if entry["type"] == "boolean" else entry["default"]
+            for key, entry in SCHEMA.items()}
+
+
+class FakeConfig(pulumi.Config):
+    """The stack's configuration as the engine hands it over: defaults and then what the user set."""
+
+    def __init__(self, **values: str) -> None:
+        super().__init__("private-registry")
+        self._values = {**DEFAULTS, **values}
+
+    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        return self._values.get(key, default)
+
+
+def test_pulumi_yaml_lists_exactly_the_settings_that_the_program_reads() -> None:
+    assert sorted(SCHEMA) == sorted(settings.KEYS)
+    assert all(entry["description"] and entry["type"] for entry in SCHEMA.values())
+
+
+def test_the_defaults_are_accepted() -> None:
+    loaded = settings.load(FakeConfig())
+    assert loaded.dns_suffix == "nip.io"
+    assert loaded.runtime_restart is True
+    assert loaded.storage_class == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("namespace", "Not_A_Label"),
+        ("namespace", "a" * 64),
+        ("registryImage", ""),
+        ("registryImage", "registry 3"),
+        ("pythonImage", "https://example.com/python"),
+        ("storageSize", "10 GB"),
+        ("storageSize", "0"),
+        ("storageSize", "-1Gi"),
+        ("storageClass", "Fast_SSD"),
+        ("ingressClass", "nginx;drop"),
+        ("dnsSuffix", "nip.io."),
+        ("dnsSuffix", "localhost"),
+        ("dnsSuffix", "*.example.com"),
+        ("addressTimeout", "2"),
+        ("addressTimeout", "0s"),
+        ("readyTimeout", "2 minutes"),
+        ("runtimeRestart", "yes"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_value_rule_and_fix(key: str, value: str) -> None:
+    with pytest.raises(settings.SettingError) as caught:
+        settings.load(FakeConfig(**{key: value}))
+    message = str(caught.value)
+    assert f":{key} is {value!r}, but " in message
+    assert f"pulumi config set {key} " in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("namespace", "registry-pr-42"),
+        ("registryImage", "mirror.example.com:5000/library/registry:3@sha256:" + "0" * 64),
+        ("storageSize", "1.5Ti"),
+        ("storageClass", "standard-rwo"),
+        ("dnsSuffix", "registry.example.com"),
+        ("addressTimeout", "90s"),
+    ],
+)
+def test_a_right_value_is_taken_as_it_is(key: str, value: str) -> None:
+    assert settings.check(key, value) == value
+
+
+def test_the_fix_that_a_rule_offers_keeps_the_rule() -> None:
+    for key, (holds, _, example) in settings._RULES.items():
+        assert holds(example), key
