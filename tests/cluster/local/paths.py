@@ -15,22 +15,29 @@ LOCAL = Path(os.environ.get("PRIVATE_REGISTRY_LOCAL") or Path.home() / ".cache" 
 PROGRAMS = LOCAL / "programs"
 """Built binaries, one folder per key: the hash of what they are built from."""
 
+ETCD = LOCAL / "etcd"
+"""Debian's etcd, unpacked and not installed: an installed one would be a service of the machine."""
+
 ROOTFS = LOCAL / "rootfs"
-"""Root file systems of the nodes, one folder per Debian suite; shared by all nodes, never written by one."""
+"""Root file systems of the nodes, shared by all of them, never written by one."""
 
 IMAGES = LOCAL / "images"
 """Container images as archives, put on each node before its first pod."""
 
+NODE_DATA = LOCAL / "node-data"
+"""What a node may keep from one cluster to the next: containerd's store with the imported images."""
+
+SHELL = LOCAL / "shell"
+"""Wrappers of client programs, the Pulumi home and the passphrase of local stacks."""
+
 CLUSTER = LOCAL / "cluster"
-"""State of the running cluster. Removed by `down`."""
+"""State of the running cluster; `down` removes it."""
 
 PKI = CLUSTER / "pki"
 LOGS = CLUSTER / "logs"
 NODES = CLUSTER / "nodes"
+PROCESSES = CLUSTER / "processes"
 KUBECONFIG = CLUSTER / "kubeconfig"
 
-NODE_DATA = LOCAL / "node-data"
-"""What nodes may keep between two starts: the content stores of containerd with the imported images."""
-
-SHELL = LOCAL / "shell"
-"""Wrappers for client programs, the Pulumi home, its backend and passphrase."""
+PULUMI_BACKEND = CLUSTER / "pulumi"
+"""Pulumi's state of the stacks on this cluster: it goes when the cluster goes, since what it names is gone then."""

@@ -1,0 +1,102 @@
+"""What the local cluster asks of the machine: checked before anything is started, installed where apt can.
+
+It deliberately installs nothing that runs by itself: etcd is unpacked from its Debian package, not installed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from . import building, rootfs
+from .paths import CLUSTER, ETCD
+
+PACKAGES = ("ca-certificates", "curl", "iproute2", "kmod", "skopeo", "systemd-container", "util-linux")
+
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
+"""Bits of linux/capability.h that network namespaces, mounts and systemd-nspawn need."""
+
+OWN_CLUSTER = "set KUBECONFIG to use a cluster of your own"
+
+KERNEL_SETTINGS = {
+    "fs/inotify/max_user_instances": 1024,  # every node has its own systemd, kubelet and containerd, all of one user
+    "fs/inotify/max_user_watches": 524288,
+    "kernel/keys/root_maxbytes": 25000000,  # from here on: what each kubelet sets at its start
+    "kernel/keys/root_maxkeys": 1000000,
+    "kernel/panic": None,
+    "kernel/panic_on_oops": None,
+    "vm/overcommit_memory": None,
+    "vm/panic_on_oom": None,
+}
+"""Settings under /proc/sys that have no namespace and that a cluster changes: the least value it needs, where we set it."""
+
+_SAVED_SETTINGS = CLUSTER / "kernel-settings.json"
+
+
+class ClusterError(Exception):
+    """The local cluster can't do what was asked; one sentence says what failed and what to do."""
+
+
+def check() -> None:
+    """Check that a cluster can run on this machine, and install the Debian packages that are missing.
+
+    Raises:
+        ClusterError: It can't; the message names the first reason.
+        BuildError: This is no Debian machine, or apt failed.
+    """
+    if sys.platform != "linux":
+        raise ClusterError(f"the local cluster needs Linux, this is {sys.platform}: {OWN_CLUSTER}")
+    if os.geteuid() != 0:
+        raise ClusterError(f"the local cluster must be run by root, this is user {os.geteuid()}: use sudo, or {OWN_CLUSTER}")
+    for name, bit in CAPABILITIES.items():
+        if not has_capability(bit):
+            raise ClusterError(f"root has no {name} here, so no node can be started: leave the container, or {OWN_CLUSTER}")
+    rootfs.install(*PACKAGES)
+    if "overlay" not in Path("/proc/filesystems").read_text():
+        loaded = subprocess.run(["modprobe", "overlay"], capture_output=True, text=True, check=False)
+        if loaded.returncode != 0:
+            raise ClusterError(f"the kernel has no overlay file system ({loaded.stderr.strip()}): {OWN_CLUSTER}")
+
+
+def has_capability(bit: int) -> bool:
+    """Tell whether this process has the capability with this number in linux/capability.h."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> bit & 1)
+
+
+def etcd() -> Path:
+    """Return Debian's etcd server, unpacked first if need be."""
+    program = ETCD / "usr" / "bin" / "etcd"
+    if program.exists():
+        return program
+    with building.lock(ETCD.with_name("etcd.lock")), building.complete_or_absent(ETCD) as partial:
+        partial.mkdir()
+        building.run("apt: package lists", ["apt-get", "update", "--quiet"])
+        building.run("apt: etcd", ["apt-get", "--option=APT::Sandbox::User=root", "download", "etcd-server"], cwd=partial)
+        for package in partial.glob("*.deb"):
+            subprocess.run(["dpkg-deb", "--extract", package, partial], check=True)
+            package.unlink()
+    return program
+
+
+def set_kernel_settings() -> None:
+    """Save the settings that a cluster changes, and raise those that are too low for several nodes."""
+    saved = {name: int(_setting(name).read_text()) for name in KERNEL_SETTINGS if _setting(name).exists()}
+    _SAVED_SETTINGS.write_text(json.dumps(saved))
+    for name, value in saved.items():
+        least = KERNEL_SETTINGS[name]
+        if least is not None and value < least:
+            _setting(name).write_text(str(least))
+
+
+def restore_kernel_settings() -> None:
+    """Put the settings back that `set_kernel_settings` saved, if it did."""
+    if _SAVED_SETTINGS.exists():
+        for name, value in json.loads(_SAVED_SETTINGS.read_text()).items():
+            _setting(name).write_text(str(value))
+
+
+def _setting(name: str) -> Path:
+    return Path("/proc/sys") / name
