@@ -1,4 +1,4 @@
-"""What every builder of the local cluster needs: one builder at a time, visible progress, results complete or absent."""
+"""What all that builds parts of the local cluster needs: one builder at a time, progress, results complete or absent."""
 
 import contextlib
 import fcntl
@@ -82,7 +82,13 @@ def run(title: str, command: Sequence[str], *, cwd: Path | None = None, env: Map
     start = time.monotonic()
     try:
         process = subprocess.Popen(
-            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     except FileNotFoundError:
         raise BuildError(f"{title}: there is no program {command[0]!r} on PATH; install it") from None

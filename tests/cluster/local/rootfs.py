@@ -1,8 +1,8 @@
 """Root file systems of Debian releases: what the nodes boot and what the agent's image is made of.
 
-Made by mmdebstrap from the archive that this machine's own apt uses, with signatures verified. mmdebstrap and not
-debootstrap: it can leave documentation out (a third of a node), and it can extract packages without installing them, which
-gives a Python image with no package manager in it. A tree is never written after it was made: nodes are overlays on it.
+Made by mmdebstrap from the archive that this machine's own apt uses, with signatures verified. Not by debootstrap: that
+can neither leave out documentation (a third of a node) nor extract packages without installing them (a Python image
+needs no package manager). A tree is never written after it was made: nodes are overlays on it.
 """
 
 import functools
@@ -89,7 +89,7 @@ def ensure(name: str) -> Path:
 
 def _make(name: str, tree: Tree, target: Path) -> None:
     if os.geteuid() != 0:
-        raise BuildError("root file systems can only be made by root; run it as root, or set KUBECONFIG to use your own cluster")
+        raise BuildError("only root can make root file systems: use sudo, or set KUBECONFIG to use your own cluster")
     install("mmdebstrap")
     options = [f"--variant={tree.variant}", "--mode=root", "--format=directory", f"--include={','.join(tree.packages)}"]
     if tree.variant != "extract":  # which does without dpkg, and so without its options
@@ -112,7 +112,8 @@ def install(*packages: str) -> None:
     try:
         found = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()
     except FileNotFoundError:
-        raise BuildError("the local cluster needs Debian: there is no dpkg here; set KUBECONFIG to use your own cluster") from None
+        message = "the local cluster needs Debian, and there is no dpkg here: set KUBECONFIG to use your own cluster"
+        raise BuildError(message) from None
     missing = [package for package in packages if f"{package} installed" not in found]
     if not missing:
         return
@@ -135,7 +136,7 @@ def debian_mirror() -> str:
         component, _, uri = rest.partition(" ")
         if label == "Debian" and component == "main":
             return uri
-    raise BuildError("apt's sources name no Debian archive with fetched lists; add one to /etc/apt and run `apt-get update`")
+    raise BuildError("apt's sources name no Debian archive with fetched lists: add one and run `apt-get update`")
 
 
 def _apt_proxy() -> dict[str, str]:
