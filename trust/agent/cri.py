@@ -1,0 +1,91 @@
+"""The one CRI call that the agent needs, Version, as plain bytes on the runtime's socket: gRPC without a library.
+
+HTTP/2 is RFC 9113, the header encoding RFC 7541 (literals without indexing, no Huffman), gRPC's framing is in
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md and the message in k8s.io/cri-api's api.proto.
+"""
+
+import socket
+import struct
+import time
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _RESET, _SETTINGS, _GOAWAY = 0, 1, 3, 4, 7
+_END_STREAM, _END_HEADERS = 1, 4
+
+
+def version(path: str, timeout: float = 3.0) -> tuple[str, str]:
+    """Ask the runtime behind the socket at `path` for its name and version, such as ("containerd", "v1.7.24").
+
+    Raises OSError if nothing answers within `timeout` seconds or the socket does not serve CRI.
+    """
+    for api in ("v1", "v1alpha2"):  # containerd before 1.6 knows only the second
+        reply = _call(path, f"/runtime.{api}.RuntimeService/Version", timeout)
+        if reply is not None:
+            fields = _strings(reply)
+            return fields.get(2, ""), fields.get(3, "")
+    raise OSError(f"{path} does not serve the CRI runtime service")
+
+
+def _call(path: str, method: str, timeout: float) -> bytes | None:
+    """Send one empty gRPC message; None if the server knows no such method."""
+    headers = (
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", method),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    )
+    block = b"".join(b"\0" + _text(name) + _text(value) for name, value in headers)
+    deadline = time.monotonic() + timeout
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        connection.connect(path)
+        connection.sendall(
+            _PREFACE
+            + _frame(_SETTINGS, 0, 0, b"")
+            + _frame(_HEADERS, _END_HEADERS, 1, block)
+            + _frame(_DATA, _END_STREAM, 1, bytes(5))
+        )
+        reply = b""
+        while time.monotonic() < deadline:
+            length, kind, flags = struct.unpack(">I", b"\0" + _exactly(connection, 3))[0], *_exactly(connection, 2)
+            stream = struct.unpack(">I", _exactly(connection, 4))[0]
+            payload = _exactly(connection, length)
+            if kind == _DATA:
+                reply += payload
+            elif kind == _SETTINGS and not flags & 1:
+                connection.sendall(_frame(_SETTINGS, 1, 0, b""))
+            elif kind in (_RESET, _GOAWAY):
+                break
+            if stream == 1 and flags & _END_STREAM and kind in (_DATA, _HEADERS):
+                return reply[5:] if len(reply) > 5 else None
+    raise OSError(f"{path} did not answer {method} within {timeout:g} s")
+
+
+def _text(value: str) -> bytes:
+    return bytes([len(value)]) + value.encode()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = connection.recv(size - len(data))
+        if not part:
+            raise OSError("the runtime closed the connection")
+        data += part
+    return data
+
+
+def _strings(message: bytes) -> dict[int, str]:
+    """The string fields of a flat protobuf message whose strings are shorter than 128 bytes."""
+    fields: dict[int, str] = {}
+    while len(message) > 2:
+        tag, length = message[0], message[1]
+        fields[tag >> 3] = message[2 : 2 + length].decode()
+        message = message[2 + length :]
+    return fields

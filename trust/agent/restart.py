@@ -1,0 +1,101 @@
+"""Restart the container runtime through the node's own systemd, and wait until CRI answers again."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from . import discover
+from .discover import Identity, Node, Runtime
+from .faults import Fault, Reason, Stopped
+
+ANSWERS_WITHIN = 60.0
+"""Seconds until the new process must serve CRI."""
+STABLE_FOR = 3.0
+"""Seconds that it must go on doing so: a runtime that dislikes its configuration often dies a moment later."""
+
+_SYSTEMCTL_TIMEOUT = 10.0
+
+Systemctl = Callable[..., tuple[int, str]]
+"""Runs systemctl with the given arguments on the node; returns its exit code and output."""
+
+
+def systemctl_in(root: Path) -> Systemctl:
+    """A systemctl that runs the node's program against the node's systemd, both found below `root`."""
+
+    def enter() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the agent blocks signals to take them in its own time
+        os.chroot(root)
+        os.chdir("/")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        try:
+            done = subprocess.run(
+                ["systemctl", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_SYSTEMCTL_TIMEOUT,
+                env={"PATH": "/usr/bin:/bin:/run/current-system/sw/bin", "SYSTEMD_IGNORE_CHROOT": "1"},
+                preexec_fn=enter,
+            )
+        except subprocess.TimeoutExpired:
+            return 0, ""  # systemd goes on by itself; what comes of it is seen from the outside
+        return done.returncode, done.stdout.strip()
+
+    return run
+
+
+def unit(node: Node, runtime: Runtime, systemctl: Systemctl) -> str:
+    """The systemd unit whose main process is the runtime. Raises Fault RESTART_NOT_ALLOWED if there is none."""
+    pid = runtime.process[0]
+    names = re.findall(r"/([^/\n]+\.service)$", node.text(pid, "cgroup"), re.MULTILINE)
+    try:
+        for name in dict.fromkeys(names):
+            code, main_pid = systemctl("show", "--property=MainPID", "--value", name)
+            if code == 0 and main_pid == str(pid):
+                return name
+    except OSError as error:
+        names = [f"no systemctl ({error})"]
+    raise Fault(
+        Reason.RESTART_NOT_ALLOWED,
+        f"{runtime.name} (process {pid}) needs a restart to read its changed configuration, but is not the main "
+        f"process of a systemd unit (found: {', '.join(names) or 'none'}); set config_path in the configuration that "
+        "its distribution generates.",
+    )
+
+
+def restart(
+    node: Node, old: Identity, name: str, systemctl: Systemctl, pause: Callable[[float], None]
+) -> Runtime | str:
+    """Restart unit `name`, whose main process was `old`; return the runtime that then answers, or what went wrong."""
+    systemctl("reset-failed", name)  # or the start limit of an earlier failure could refuse this start
+    code, output = systemctl("restart", name)
+    if code:
+        return f"systemctl restart {name} failed: {output.splitlines()[-1] if output else code}"
+    found: Runtime | None = None
+    waited, since, problem = 0.0, 0.0, "nothing answered"
+    while waited < ANSWERS_WITHIN:
+        try:
+            now = discover.runtime(node)
+        except Fault as fault:
+            found, problem = None, fault.sentence
+        else:
+            if now.process == old:
+                problem = f"process {old[0]} still runs"
+            elif found and found.process == now.process:
+                if waited - since >= STABLE_FOR:
+                    return now
+            else:
+                found, since = now, waited
+        try:
+            pause(0.25)
+        except Stopped:
+            if found:  # answers: good enough for a pod that has to end
+                return found
+            raise
+        waited += 0.25
+    return f"{name} did not serve CRI for {STABLE_FOR:g} s within {ANSWERS_WITHIN:g} s of its restart: {problem}"
