@@ -1,4 +1,4 @@
-"""What all that builds parts of the local cluster needs: one builder at a time, progress, results complete or absent."""
+"""For all that builds parts of the local cluster: one builder at a time, progress, results complete or absent."""
 
 import contextlib
 import fcntl
