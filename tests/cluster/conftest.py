@@ -1,0 +1,107 @@
+"""The real cluster, kept warm between runs, and a random stack and namespace per test."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .harness import ROOT, Cluster, Deployed, Stack, config_trees, restarts
+from .local import cluster as local_cluster
+from .local import images, machine, nodes, shell
+from .local.paths import CLUSTER
+
+RESULTS = ROOT / "test-results"
+"""Where a failed test leaves what explains it: a folder per test."""
+BIG_LAYER_BYTES = 2 * 1000**3
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where the cluster cannot run, its tests are skipped with the reason; in CI that is a failure."""
+    reason = ""
+    try:
+        machine.check()
+    except machine.ClusterError as error:
+        reason = str(error)
+    if reason and os.environ.get("CI"):
+        pytest.exit(f"the tests on the real cluster cannot run: {reason}", returncode=1)
+    if reason:
+        for item in items:
+            if item.get_closest_marker("cluster"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Dump the cluster when a test failed, before its namespace and stack are gone."""
+    report = yield
+    if report.failed and item.get_closest_marker("cluster") and CLUSTER.exists():
+        folder = RESULTS / f"{item.module.__name__.rpartition('.')[2]}.{item.name}.{report.when}"
+        local_cluster.dump(folder)
+        report.sections.append(("cluster", f"what explains it is in {folder}"))
+    return report
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The local cluster with its default nodes, started when it does not run, and left running."""
+    local_cluster.up()
+    return Cluster(environment={**os.environ, **shell.environment()}, nodes=nodes.DEFAULT)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """An empty namespace of the test's own."""
+    name = f"test-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    # The pods of a test may be created by hand right away; their ServiceAccount has to be there.
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s")
+    yield name
+    cluster.kubectl("delete", "namespace", name, timeout=120)
+
+
+@pytest.fixture(scope="session")
+def busybox(cluster: Cluster) -> Path:
+    """The archive of an image that has a shell."""
+    return next(path for path in images.ensure() if path.name.startswith("busybox"))
+
+
+@pytest.fixture(scope="session")
+def big_layer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A file of random bytes, two gigabytes long, and its SHA-256 in hexadecimal digits."""
+    path = tmp_path_factory.mktemp("layer") / "layer.tar"
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for _ in range(BIG_LAYER_BYTES // 10**6):
+            block = os.urandom(10**6)
+            file.write(block)
+            digest.update(block)
+    yield path, digest.hexdigest()
+    path.unlink()
+
+
+@contextmanager
+def deployed_stack(cluster: Cluster, folder: Path) -> Iterator[Deployed]:
+    """A stack that is up; destroyed in the end.
+
+    containerd is restarted by hand on the nodes whose configuration has no `config_path`, so that each of them runs
+    with what its file says, whatever an earlier stack made of it.
+    """
+    for node in cluster.nodes:
+        if nodes.TABLE[node].config == "generated":
+            nodes.exec_in_node(node, ["systemctl", "restart", "containerd"])
+    stack = Stack(environment=cluster.environment)
+    folder.mkdir(parents=True, exist_ok=True)
+    ca_file = folder / "ca.crt"
+    trees = {node: config_trees(node) for node in cluster.nodes}
+    before = {node: restarts(node) for node in cluster.nodes}
+    with stack:
+        stack.up()
+        outputs = stack.outputs()
+        ca_file.write_text(outputs["caCertificate"])
+        yield Deployed(
+            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before=trees, restarts_before=before
+        )

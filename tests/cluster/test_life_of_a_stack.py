@@ -1,0 +1,93 @@
+"""Nodes that join, stacks side by side, and what `pulumi destroy` leaves: nothing."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import deployed_stack
+from .harness import Cluster, config_trees, tree_hashes, wait_until
+from .local import cluster as local_cluster
+from .local import nodes
+
+pytestmark = pytest.mark.cluster
+
+
+def pull_fails_with_x509(cluster: Cluster, namespace: str, image: str, node: str) -> None:
+    name = f"untrusted-{node}"
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "nodeName": node,
+                "containers": [{"name": "app", "image": image, "imagePullPolicy": "Always"}],
+                "tolerations": [{"operator": "Exists"}],
+            },
+        }
+    )
+
+    def refused() -> bool:
+        events = cluster.get("events", "-n", namespace, f"--field-selector=involvedObject.name={name}")["items"]
+        return any("x509" in event["message"] for event in events)
+
+    wait_until(refused, f"a pull on {node} fails with x509", timeout=60)
+
+
+def test_a_node_that_joins_later_is_trusted_without_another_up(
+    cluster: Cluster, tmp_path: Path, busybox: Path, namespace: str
+) -> None:
+    with deployed_stack(cluster, tmp_path) as deployed:
+        image = f"{deployed.host}/test/app:joined"
+        deployed.crane("push", busybox, image)
+        local_cluster.add("node-d")
+        try:
+            deployed.start_pods(namespace, image, ["node-d"])
+            deployed.wait_running(namespace, ["node-d"], timeout=120)
+        finally:
+            local_cluster.remove("node-d")
+
+
+def test_destroy_leaves_every_node_as_it_was_and_ready(
+    cluster: Cluster, tmp_path: Path, busybox: Path, namespace: str
+) -> None:
+    with deployed_stack(cluster, tmp_path) as deployed:
+        image = f"{deployed.host}/test/app:gone"
+        deployed.crane("push", busybox, image)
+        for node in cluster.nodes:
+            assert config_trees(node) != deployed.trees_before[node], node
+        # A registry of the same name, so that after the end a pull still finds somebody who answers.
+        began = time.monotonic()
+        deployed.stack.destroy()
+        assert time.monotonic() - began < 60
+        for node in cluster.nodes:
+            assert config_trees(node) == deployed.trees_before[node], node
+            assert not (nodes.node_root(node) / "var/lib/private-registry-trust").exists()
+        assert set(cluster.nodes) <= set(cluster.ready_nodes())
+        wait_until(
+            lambda: cluster.run("kubectl", "get", "namespace", deployed.namespace, check=False).returncode != 0,
+            "the namespace is gone", timeout=30,
+        )
+        # The Ingress controller still answers under the old name, now with a certificate of its own.
+        for node in cluster.nodes:
+            pull_fails_with_x509(cluster, namespace, image, node)
+
+
+def test_two_stacks_work_side_by_side_and_the_end_of_one_leaves_the_other(
+    cluster: Cluster, tmp_path: Path, busybox: Path, namespace: str
+) -> None:
+    with deployed_stack(cluster, tmp_path / "one") as one:
+        with deployed_stack(cluster, tmp_path / "two") as two:
+            assert one.host != two.host
+            for deployed in (one, two):
+                deployed.crane("push", busybox, f"{deployed.host}/test/app:both")
+        # The second is gone now.
+        image = f"{one.host}/test/app:both"
+        one.start_pods(namespace, image, cluster.nodes)
+        one.assert_running(namespace, cluster.nodes)
+        for node in cluster.nodes:
+            assert one.trusted(node)
+    for node in cluster.nodes:
+        assert config_trees(node) == one.trees_before[node], node
+        assert tree_hashes(nodes.node_root(node) / "etc/containerd/certs.d") == {}

@@ -1,0 +1,187 @@
+"""The promise: after `pulumi up`, whoever has the CA pushes, and the kubelet of every node pulls."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import deployed_stack
+from .harness import Cluster, Deployed, wait_until
+
+pytestmark = pytest.mark.cluster
+UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority")
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with deployed_stack(cluster, tmp_path_factory.mktemp("deployed")) as deployed:
+        yield deployed
+
+
+@pytest.fixture(scope="module")
+def pushed(deployed: Deployed, busybox: Path) -> str:
+    """An image in the registry, pushed with crane."""
+    reference = f"{deployed.host}/test/app:crane"
+    deployed.crane("push", busybox, reference)
+    return reference
+
+
+def test_pods_created_the_moment_up_returns_run_on_every_node_without_a_failed_pull(
+    cluster: Cluster, deployed: Deployed, pushed: str, namespace: str
+) -> None:
+    deployed.start_pods(namespace, pushed, cluster.nodes)
+    deployed.assert_running(namespace, cluster.nodes)
+
+
+def test_crane_refuses_the_registry_without_the_ca(cluster: Cluster, deployed: Deployed, busybox: Path) -> None:
+    refused = cluster.run("crane", "push", busybox, f"{deployed.host}/test/app:untrusted", check=False)
+    assert refused.returncode != 0
+    assert UNKNOWN_CA.search(refused.stderr)
+
+
+def test_skopeo_pushes_with_the_ca_and_is_refused_without(
+    cluster: Cluster, deployed: Deployed, busybox: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.crt").write_text(deployed.ca)
+    copy = ["skopeo", "--insecure-policy", "copy"]
+    images = [f"docker-archive:{busybox}", f"docker://{deployed.host}/test/app:skopeo"]
+    refused = cluster.run(*copy, *images, check=False)
+    assert refused.returncode != 0
+    assert UNKNOWN_CA.search(refused.stderr)
+    cluster.run(*copy, "--dest-cert-dir", tmp_path, *images)
+    assert "skopeo" in deployed.crane("ls", f"{deployed.host}/test/app").split()
+
+
+def test_openssl_and_python_accept_the_certificate(cluster: Cluster, deployed: Deployed) -> None:
+    verified = cluster.run(
+        "openssl", "s_client", "-connect", f"{deployed.host}:443", "-servername", deployed.host, "-verify_hostname",
+        deployed.host, "-verify_return_error", "-CAfile", deployed.ca_file, text="",
+    )
+    assert "Verify return code: 0 (ok)" in verified.stdout
+    strict = (
+        "import ssl, sys, urllib.request as r\n"
+        "context = ssl.create_default_context(cafile=sys.argv[2])\n"
+        "context.verify_flags |= ssl.VERIFY_X509_STRICT\n"
+        "print(r.urlopen(f'https://{sys.argv[1]}/v2/', context=context, timeout=10).status)"
+    )
+    assert cluster.run("python3", "-c", strict, deployed.host, deployed.ca_file).stdout.strip() == "200"
+
+
+def test_a_layer_of_two_gigabytes_goes_up_and_comes_down(
+    cluster: Cluster, deployed: Deployed, big_layer: tuple[Path, str]
+) -> None:
+    path, digest = big_layer
+    reference = f"{deployed.host}/test/big:1"
+    deployed.crane("append", "--new_layer", path, "--new_tag", reference, timeout=600)
+    layer = json.loads(deployed.crane("manifest", reference))["layers"][0]["digest"]
+    read = "set -o pipefail; crane blob \"$1\" | python3 -c \"$2\""
+    unpack = (
+        "import gzip, hashlib, sys\n"
+        "print(hashlib.file_digest(gzip.GzipFile(fileobj=sys.stdin.buffer), 'sha256').hexdigest())"
+    )
+    come_down = cluster.run(
+        "env", f"SSL_CERT_FILE={deployed.ca_file}",
+        "bash", "-c", read, "-", f"{deployed.host}/test/big@{layer}", unpack,
+        timeout=600,
+    )
+    assert come_down.stdout.strip() == digest
+
+
+def test_a_runtime_that_reads_its_folder_at_every_pull_is_not_restarted(cluster: Cluster, deployed: Deployed) -> None:
+    for node in cluster.nodes:
+        if node != "node-a":
+            assert deployed.restarts_since_before(node) == 0, node
+
+
+def test_a_runtime_without_config_path_is_restarted_exactly_once(cluster: Cluster, deployed: Deployed) -> None:
+    assert deployed.restarts_since_before("node-a") == 1
+
+
+def test_a_second_up_changes_nothing(deployed: Deployed) -> None:
+    deployed.stack.pulumi("preview", "--expect-no-changes")
+    again = deployed.stack.up()
+    assert re.search(r"unchanged", again.stdout)
+    assert not re.search(r"created|updated|replaced|deleted", again.stdout)
+    assert deployed.restarts_since_before("node-a") == 1
+
+
+def test_a_deleted_agent_comes_back_without_another_restart(cluster: Cluster, deployed: Deployed) -> None:
+    pods = {pod["metadata"]["uid"] for pod in deployed.agents()}
+    cluster.kubectl("delete", "pod", "-n", deployed.namespace, "-l", "app.kubernetes.io/name=trust", timeout=120)
+    wait_until(
+        lambda: len(deployed.ready_agents() - pods) == len(cluster.nodes),
+        "every node has a new ready agent",
+        timeout=60,
+    )
+    assert deployed.restarts_since_before("node-a") == 1
+
+
+def test_a_rollout_hands_the_files_over_without_another_restart(cluster: Cluster, deployed: Deployed) -> None:
+    pods = deployed.ready_agents()
+    cluster.kubectl("rollout", "restart", "daemonset/trust", "-n", deployed.namespace)
+    cluster.kubectl("rollout", "status", "daemonset/trust", "-n", deployed.namespace, "--timeout=120s")
+    wait_until(
+        lambda: len(deployed.ready_agents() - pods) == len(cluster.nodes),
+        "every node has a new ready agent",
+        timeout=60,
+    )
+    wait_until(lambda: len(deployed.agents()) == len(cluster.nodes), "the old agents are gone", timeout=60)
+    assert deployed.restarts_since_before("node-a") == 1
+    for node in cluster.nodes:
+        assert deployed.trusted(node), node
+
+
+def test_a_folder_removed_by_hand_comes_back_and_a_strangers_folder_is_not_touched(
+    cluster: Cluster, deployed: Deployed
+) -> None:
+    for node in cluster.nodes:
+        root = deployed.hosts_directory(node)
+        stranger = root.parent / "stranger.example.com"
+        stranger.mkdir()
+        (stranger / "hosts.toml").write_text('server = "https://stranger.example.com"\n')
+        before = stranger.stat().st_mtime_ns
+        for path in root.iterdir():
+            path.unlink()
+        root.rmdir()
+        wait_until(lambda node=node: deployed.trusted(node), f"our folder is back on {node}", timeout=15)
+        assert stranger.stat().st_mtime_ns == before
+        assert [path.name for path in stranger.iterdir()] == ["hosts.toml"]
+        (stranger / "hosts.toml").unlink()
+        stranger.rmdir()
+
+
+def test_the_state_holds_no_key_and_no_secret_in_plain(deployed: Deployed) -> None:
+    state = deployed.stack.state()
+    assert "PRIVATE KEY" not in state
+    secret = deployed.cluster.get("secret", "-n", deployed.namespace, "registry-http")
+    assert secret["data"]["secret"]
+    assert secret["data"]["secret"] not in state
+
+
+def test_the_proof_image_comes_back_when_somebody_deletes_it(cluster: Cluster, deployed: Deployed) -> None:
+    proof = cluster.get("daemonset", "-n", deployed.namespace, "trust")["spec"]["template"]["spec"]["containers"][0]
+    deployed.crane("manifest", proof["image"])
+    deployed.crane("delete", proof["image"])
+    wait_until(
+        lambda: cluster.run(
+            "env", f"SSL_CERT_FILE={deployed.ca_file}", "crane", "manifest", proof["image"], check=False
+        ).returncode == 0,
+        "the proof image is back",
+        timeout=30,
+    )
+
+
+def test_the_config_map_tells_host_address_and_ca(cluster: Cluster, deployed: Deployed) -> None:
+    data = cluster.get("configmap", "-n", deployed.namespace, deployed.outputs["configMap"])["data"]
+    assert data == {"host": deployed.host, "address": deployed.outputs["address"], "ca.crt": deployed.ca}
+
+
+def test_every_node_holds_the_ca_of_the_config_map(deployed: Deployed) -> None:
+    fingerprint = hashlib.sha256(deployed.ca.encode()).hexdigest()
+    for node in deployed.cluster.nodes:
+        assert fingerprint in {
+            hashlib.sha256(path.read_bytes()).hexdigest() for path in deployed.hosts_directory(node).glob("*.crt")
+        }
