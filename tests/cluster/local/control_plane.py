@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import network, processes
 from .machine import ClusterError
-from .paths import CLUSTER, KUBECONFIG, PKI
+from .paths import BIN, CLUSTER, KUBECONFIG, PKI
 
 VERSION = "v1.36.3"
 SERVER = f"https://{network.CONTROL_PLANE}:6443"
@@ -45,30 +45,27 @@ def corefile() -> str:
     Like those two, it takes the first address in a name, dots before dashes: `10.0.0.1.nip.io`, `x.10.0.0.1.nip.io`,
     `10-0-0-1.nip.io`, `x.10-0-0-1.nip.io` and `x-10-0-0-1.nip.io`. They have no IPv6 address, and any other name does not exist.
     """
-    answer = 'answer "{{ .Name }} 60 IN A {{ index .Match 1 }}.{{ index .Match 2 }}.{{ index .Match 3 }}.{{ index .Match 4 }}"'
-    templates = ""
-    for separator in (r"\.", "-"):
-        pattern = rf"^(?:.*?[.-])?{separator.join([_OCTET] * 4)}[.-]"
-        templates += f"""
-    template IN A {" ".join(DNS_ZONES)} {{
-        match "{pattern}"
-        {answer}
-        fallthrough
-    }}
-    template IN AAAA {" ".join(DNS_ZONES)} {{
-        match "{pattern}"
-        rcode NOERROR
-        fallthrough
-    }}"""
+    patterns = " ".join(f'"^(?:.*?[.-])?{separator.join([_OCTET] * 4)}[.-]"' for separator in (r"\.", "-"))
+    address = ".".join(f"{{{{ index .Match {group} }}}}" for group in range(1, 5))
+    zones = " ".join(DNS_ZONES)
     return f"""\
 .:53 {{
-    bind {network.CONTROL_PLANE}
     errors
     kubernetes cluster.local in-addr.arpa {{
         kubeconfig {CLUSTER / "coredns.kubeconfig"}
         ttl 5
         fallthrough in-addr.arpa
-    }}{templates}
+    }}
+    template IN A {zones} {{
+        match {patterns}
+        answer "{{{{ .Name }}}} 60 IN A {address}"
+        fallthrough
+    }}
+    template IN AAAA {zones} {{
+        match {patterns}
+        rcode NOERROR
+        fallthrough
+    }}
     template ANY ANY {{
         rcode NXDOMAIN
     }}
@@ -76,7 +73,7 @@ def corefile() -> str:
 """
 
 
-def commands(programs: Path, etcd: Path) -> dict[str, list[str]]:
+def commands(etcd: Path) -> dict[str, list[str]]:
     """Return the command of each component, in the order of their start."""
     kubeconfigs = {name: str(CLUSTER / f"{name}.kubeconfig") for name in ("controller-manager", "scheduler")}
     client = {
@@ -91,7 +88,7 @@ def commands(programs: Path, etcd: Path) -> dict[str, list[str]]:
             "--log-level=warn",
         ],
         "kube-apiserver": [
-            str(programs / "kube-apiserver"),
+            str(BIN / "kube-apiserver"),
             f"--advertise-address={network.CONTROL_PLANE}",
             f"--bind-address={network.CONTROL_PLANE}",
             "--etcd-servers=http://127.0.0.1:2379",
@@ -110,7 +107,7 @@ def commands(programs: Path, etcd: Path) -> dict[str, list[str]]:
             "--allow-privileged=true",
         ],
         "kube-controller-manager": [
-            str(programs / "kube-controller-manager"),
+            str(BIN / "kube-controller-manager"),
             *client["controller-manager"],
             "--bind-address=127.0.0.1",
             "--leader-elect=false",
@@ -121,21 +118,21 @@ def commands(programs: Path, etcd: Path) -> dict[str, list[str]]:
             f"--cluster-signing-key-file={PKI / 'ca.key'}",
         ],
         "kube-scheduler": [
-            str(programs / "kube-scheduler"),
+            str(BIN / "kube-scheduler"),
             *client["scheduler"],
             "--bind-address=127.0.0.1",
             "--leader-elect=false",
         ],
-        "coredns": [str(programs / "coredns"), f"-conf={_COREFILE}"],
+        "coredns": [str(BIN / "coredns"), f"-conf={_COREFILE}"],
     }
 
 
-def make_pki(programs: Path) -> None:
+def make_pki() -> None:
     """Make certificates and kubeconfigs of the control plane, and that of the cluster's administrator."""
     PKI.mkdir(parents=True, mode=0o700)
     _KUBEADM.write_text(KUBEADM)
     _COREFILE.write_text(corefile())
-    kubeadm = [str(programs / "kubeadm"), "init", "phase", "certs", "all", f"--config={_KUBEADM}"]
+    kubeadm = [str(BIN / "kubeadm"), "init", "phase", "certs", "all", f"--config={_KUBEADM}"]
     done = subprocess.run(network.inside(*kubeadm), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ClusterError(f"kubeadm could not make the certificates: {done.stderr.strip()}")
@@ -147,12 +144,12 @@ def make_pki(programs: Path) -> None:
         CLUSTER / "coredns.kubeconfig": ("system:coredns", None),  # manifests/coredns.yaml gives it its rights
     }
     for path, (user, group) in users.items():
-        write_kubeconfig(programs, path, user=user, group=group)
+        write_kubeconfig(path, user=user, group=group)
 
 
-def write_kubeconfig(programs: Path, path: Path, *, user: str, group: str | None) -> None:
+def write_kubeconfig(path: Path, *, user: str, group: str | None) -> None:
     """Write a kubeconfig with a new client certificate for a user in a group, readable by root only."""
-    command = [str(programs / "kubeadm"), "kubeconfig", "user", f"--config={_KUBEADM}", f"--client-name={user}"]
+    command = [str(BIN / "kubeadm"), "kubeconfig", "user", f"--config={_KUBEADM}", f"--client-name={user}"]
     if group is not None:
         command.append(f"--org={group}")
     done = subprocess.run(network.inside(*command), capture_output=True, text=True, check=False)
@@ -162,14 +159,14 @@ def write_kubeconfig(programs: Path, path: Path, *, user: str, group: str | None
     path.write_text(done.stdout)
 
 
-def start(programs: Path, etcd: Path, *names: str) -> None:
+def start(etcd: Path, *names: str) -> None:
     """Start these components."""
-    every = commands(programs, etcd)
+    every = commands(etcd)
     for name in names:
         processes.start(name, network.inside(*every[name]), env=_environment())
 
 
-def wait_ready(programs: Path, *, seconds: float = 90) -> None:
+def wait_ready(*, seconds: float = 90) -> None:
     """Wait until the API server is ready.
 
     Raises:
@@ -177,31 +174,47 @@ def wait_ready(programs: Path, *, seconds: float = 90) -> None:
     """
     deadline = time.monotonic() + seconds
     server = processes.recorded()["kube-apiserver"]
-    while not ready(programs):
+    while not ready():
         if not server.alive() or time.monotonic() > deadline:
             what = f"was not ready after {seconds:.0f} s" if server.alive() else "ended"
             raise ClusterError(f"kube-apiserver {what}; its last lines:\n{processes.log_tail('kube-apiserver')}")
         time.sleep(0.2)
 
 
-def ready(programs: Path) -> bool:
+def ready() -> bool:
     """Tell whether the API server says that it is ready."""
-    probe = kubectl_command(programs, "get", "--raw=/readyz", "--request-timeout=2s")
+    probe = kubectl_command("get", "--raw=/readyz", "--request-timeout=2s")
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def kubectl_command(programs: Path, *arguments: str) -> list[str]:
+def wait_dns(*, seconds: float = 30) -> None:
+    """Wait until clients can resolve a name under nip.io.
+
+    Raises:
+        ClusterError: The DNS server ended, or did not answer in time; with the last lines of its output.
+    """
+    deadline = time.monotonic() + seconds
+    server = processes.recorded()["coredns"]
+    name = f"{network.CONTROL_PLANE}.{DNS_ZONES[0]}"
+    while subprocess.run(network.client("getent", "ahostsv4", name), capture_output=True, check=False).returncode != 0:
+        if not server.alive() or time.monotonic() > deadline:
+            what = f"did not answer within {seconds:.0f} s" if server.alive() else "ended"
+            raise ClusterError(f"coredns {what}; its last lines:\n{processes.log_tail('coredns')}")
+        time.sleep(0.2)
+
+
+def kubectl_command(*arguments: str) -> list[str]:
     """Return the command that runs kubectl in the cluster's network as administrator."""
-    return network.client(str(programs / "kubectl"), f"--kubeconfig={KUBECONFIG}", *arguments)
+    return network.client(str(BIN / "kubectl"), f"--kubeconfig={KUBECONFIG}", *arguments)
 
 
-def kubectl(programs: Path, *arguments: str, stdin: str | None = None) -> str:
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
     """Run kubectl as administrator and return its output.
 
     Raises:
         ClusterError: It failed; with its own message.
     """
-    command = kubectl_command(programs, *arguments)
+    command = kubectl_command(*arguments)
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ClusterError(f"`kubectl {' '.join(arguments)}` failed: {done.stderr.strip()}")

@@ -5,6 +5,7 @@ machine. Clients run with a resolv.conf of their own: the cluster's DNS server, 
 """
 
 import ipaddress
+import os
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ def client(*command: str) -> list[str]:
 
 def exists() -> bool:
     """Tell whether the namespace exists."""
-    return _HANDLE.is_mount()
+    return os.path.ismount(_HANDLE)  # Path.is_mount is about folders only
 
 
 def delete() -> None:

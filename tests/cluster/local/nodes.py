@@ -19,7 +19,7 @@ from typing import Literal
 
 from . import building, cgroups, control_plane, machine, network, processes
 from .machine import ClusterError
-from .paths import CLUSTER, NODE_DATA, NODES, PKI
+from .paths import BIN, CLUSTER, NODE_DATA, NODES, PKI
 from .processes import Process
 
 FILES = Path(__file__).parent / "node_files"
@@ -113,12 +113,11 @@ def running() -> list[str]:
     return [name for name, process in processes.recorded().items() if name in TABLE and process.alive()]
 
 
-def start(name: str, *, programs: Path, rootfs: Path, images: Sequence[Path]) -> None:
+def start(name: str, *, rootfs: Path, images: Sequence[Path]) -> None:
     """Make a node that isn't there and boot it; it joins the cluster by itself.
 
     Args:
         name: One of `TABLE`.
-        programs: Folder of the built programs.
         rootfs: Root file system of its Debian release.
         images: Image archives that it imports before its kubelet starts.
     """
@@ -131,8 +130,8 @@ def start(name: str, *, programs: Path, rootfs: Path, images: Sequence[Path]) ->
         shutil.rmtree(store)
     store.mkdir(parents=True, exist_ok=True)
     _mount(folder, rootfs)
-    _write_files(name, node, folder / "tree", programs)
-    (folder / "nspawn.json").write_text(json.dumps(_nspawn(name, node, programs=programs, images=images)))
+    _write_files(name, node, folder / "tree")
+    (folder / "nspawn.json").write_text(json.dumps(_nspawn(name, node, images)))
     network.route_pods(node.pods, node.address)
     _boot(name)
 
@@ -297,7 +296,7 @@ def _mount(folder: Path, rootfs: Path) -> None:
         raise ClusterError(f"the file system of {folder.name} can't be mounted: {done.stderr.strip()}")
 
 
-def _write_files(name: str, node: Node, tree: Path, programs: Path) -> None:
+def _write_files(name: str, node: Node, tree: Path) -> None:
     for part in ("common", "built") if node.containerd == "built" else ("common",):
         shutil.copytree(FILES / part, tree, dirs_exist_ok=True)
     units = tree / "etc" / "systemd" / "system"
@@ -326,16 +325,16 @@ def _write_files(name: str, node: Node, tree: Path, programs: Path) -> None:
         "POD_NETWORK": network.PODS,
     }
     (etc / "default" / "node").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-    _write_kubernetes_files(name, node, tree, programs)
+    _write_kubernetes_files(name, node, tree)
     _write_containerd_config(node, tree)
 
 
-def _write_kubernetes_files(name: str, node: Node, tree: Path, programs: Path) -> None:
+def _write_kubernetes_files(name: str, node: Node, tree: Path) -> None:
     kubernetes = tree / "etc" / "kubernetes"
     (kubernetes / "pki").mkdir()
     shutil.copy(PKI / "ca.crt", kubernetes / "pki")
     shutil.copy(CLUSTER / "kube-proxy.kubeconfig", kubernetes / "kube-proxy.conf")
-    control_plane.write_kubeconfig(programs, kubernetes / "kubelet.conf", user=f"system:node:{name}", group="system:nodes")
+    control_plane.write_kubeconfig(kubernetes / "kubelet.conf", user=f"system:node:{name}", group="system:nodes")
     plugins = [
         {
             # Not `bridge`: pods of one node then reach each other as routed packets, which Services need.
@@ -365,7 +364,7 @@ def _write_containerd_config(node: Node, tree: Path) -> None:
         path.write_text(text)
 
 
-def _nspawn(name: str, node: Node, *, programs: Path, images: Sequence[Path]) -> list[str]:
+def _nspawn(name: str, node: Node, images: Sequence[Path]) -> list[str]:
     """Return the command that boots a node: the options of systemd-nspawn(1) that a kubelet needs."""
     provided = PROGRAMS + (PROGRAMS_BUILT if node.containerd == "built" else ())
     return [
@@ -387,7 +386,7 @@ def _nspawn(name: str, node: Node, *, programs: Path, images: Sequence[Path]) ->
         "--bind=/dev/kmsg",
         f"--bind={NODES / name / 'kubelet'}:/var/lib/kubelet",
         f"--bind={NODE_DATA / name / 'containerd'}:/var/lib/containerd",
-        *(f"--bind-ro={(programs / program).resolve()}:/usr/local/bin/{program}" for program in provided),
+        *(f"--bind-ro={(BIN / program).resolve()}:/usr/local/bin/{program}" for program in provided),
         *(f"--bind-ro={image}:/usr/local/share/images/{image.name}" for image in images),
         # Since version 256 systemd asks for this word before it runs on version 1 control groups; older ones ignore it.
         "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",

@@ -39,5 +39,8 @@ NODES = CLUSTER / "nodes"
 PROCESSES = CLUSTER / "processes"
 KUBECONFIG = CLUSTER / "kubeconfig"
 
+BIN = CLUSTER / "bin"
+"""Link to the built binaries that the running cluster uses: a folder in `PROGRAMS`."""
+
 PULUMI_BACKEND = CLUSTER / "pulumi"
 """Pulumi's state of the stacks on this cluster: it goes when the cluster goes, since what it names is gone then."""

@@ -1,0 +1,248 @@
+"""The whole cluster: start it, let nodes join and leave, look at it, and remove it without a trace.
+
+A running cluster that was made from the same files is kept. Any other one, and what is left of one whose processes were
+killed, is removed and made anew: a start takes half a minute, and nothing has to be repaired.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from . import addons, building, cgroups, control_plane, images, machine, network, nodes, processes, programs, rootfs, shell
+from .machine import ClusterError
+from .paths import BIN, CLUSTER, LOCAL, LOGS, NODES
+
+READY_SECONDS = 120.0
+"""How long nodes and addons may take to be ready on a slow machine; it is 15 s on two processors."""
+
+_CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
+_KEY = CLUSTER / "key"
+_KEY_FILES = ("addons.py", "cgroups.py", "control_plane.py", "manifests/**/*", "network.py", "node_files/**/*", "nodes.py")
+"""What decides how a cluster looks. Programs and images have their content in the names of their files."""
+
+
+def up(names: Sequence[str] = nodes.DEFAULT) -> None:
+    """Start the cluster, or let the nodes join that the running one lacks; return when all of it is ready.
+
+    Raises:
+        ClusterError: This machine can't run it, or a part was not ready in time.
+        BuildError: Something it is made of can't be built.
+    """
+    for name in names:
+        nodes.known(name)
+    machine.check()
+    built, archives, etcd = programs.ensure(), images.ensure(), machine.etcd()
+    trees = {nodes.TABLE[name].suite: rootfs.ensure(nodes.TABLE[name].suite) for name in names}
+    key = _key(built, archives)
+    with _lock():
+        if not (_KEY.exists() and _KEY.read_text() == key and _runs()):
+            _remove()
+            _start(names, built=built, archives=archives, etcd=etcd, trees=trees)
+            _KEY.write_text(key)
+        for name in names:
+            if name not in nodes.running():
+                _join(name, trees[nodes.TABLE[name].suite], archives)
+        control_plane.wait_dns()
+        _wait_nodes(nodes.running())
+        addons.wait(seconds=READY_SECONDS)
+
+
+def add(name: str) -> None:
+    """Let one more node join the running cluster; return when it is Ready.
+
+    Raises:
+        ClusterError: No cluster runs, or the node was not ready in time.
+    """
+    node = nodes.known(name)
+    tree, archives = rootfs.ensure(node.suite), images.ensure()
+    with _lock():
+        require()
+        if name not in nodes.running():
+            _join(name, tree, archives)
+        _wait_nodes([name])
+
+
+def remove(name: str) -> None:
+    """Remove a node from the running cluster: its object, its machine and its files.
+
+    Raises:
+        ClusterError: No cluster runs.
+    """
+    nodes.known(name)
+    with _lock():
+        require()
+        control_plane.kubectl("delete", "node", name, "--ignore-not-found")
+        network.route_services(nodes.TABLE[other].address for other in nodes.running() if other != name)
+        nodes.stop([name])
+        nodes.remove(name)
+
+
+def down() -> None:
+    """Power the nodes off, end the control plane, and remove whatever the cluster made on this machine.
+
+    Raises:
+        ClusterError: Something is left; the message lists it.
+    """
+    if os.geteuid() != 0:
+        raise ClusterError(f"the local cluster must be removed by root, this is user {os.geteuid()}: use sudo")
+    with _lock():
+        _remove()
+
+
+def require() -> None:
+    """Check that the cluster runs.
+
+    Raises:
+        ClusterError: It does not, or not all of it.
+    """
+    if not _runs():
+        raise ClusterError("the local cluster does not run: start it with `make cluster`")
+
+
+def status() -> list[str]:
+    """Return one line per component and node: whether it runs, and whether it is ready."""
+    records = processes.recorded()
+    joined = {name: process for name, process in records.items() if name in nodes.TABLE}
+    lines = []
+    states = _node_states() if _alive("kube-apiserver") and control_plane.ready() else {}
+    for name in (*_CONTROL_PLANE, *joined):
+        running = name in records and records[name].alive()
+        state = f"running  process {records[name].pid}" if running else "stopped"
+        if name in joined and running:
+            state += f"  {states.get(name, 'not registered')}  {nodes.TABLE[name].address}"
+        lines.append(f"{name:<24} {state}")
+    return lines
+
+
+def dump(folder: Path) -> None:
+    """Write all that explains a failure to a folder: objects, events, logs of pods, components and nodes.
+
+    It takes what it can get: a part that does not answer leaves its error there instead.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if LOGS.exists():
+        shutil.copytree(LOGS, folder / "logs", dirs_exist_ok=True)
+    queries = {
+        "nodes.txt": ("get", "nodes", "--output=wide"),
+        "objects.txt": ("get", "all,ingress,pvc,pv,configmap,ingressclass,storageclass", "--all-namespaces", "--output=wide"),
+        "events.txt": ("get", "events", "--all-namespaces", "--sort-by=.metadata.creationTimestamp"),
+        "pods.txt": ("describe", "pods", "--all-namespaces"),
+        "nodes-described.txt": ("describe", "nodes"),
+        "api.txt": ("cluster-info", "dump", "--all-namespaces", f"--output-directory={folder / 'api'}"),
+    }
+    for name, query in queries.items():
+        _capture(folder / name, control_plane.kubectl_command("--request-timeout=20s", *query))
+    for name in processes.recorded():
+        journal = NODES / name / "tree" / "var" / "log" / "journal"
+        if journal.exists():
+            _capture(folder / f"{name}.journal.txt", ["journalctl", "--no-pager", f"--directory={journal}"])
+
+
+def _start(names: Iterable[str], *, built: Path, archives: Sequence[Path], etcd: Path, trees: dict[str, Path]) -> None:
+    building.announce(f"starting the cluster: {', '.join(names)}")
+    CLUSTER.mkdir(parents=True, mode=0o700)
+    BIN.symlink_to(built)
+    machine.set_kernel_settings()
+    network.create()
+    control_plane.make_pki()
+    control_plane.start(etcd, "etcd", "kube-apiserver")
+    for name in names:
+        _join(name, trees[nodes.TABLE[name].suite], archives)
+    control_plane.wait_ready()
+    control_plane.start(etcd, "kube-controller-manager", "kube-scheduler", "coredns")
+    shell.write()
+    addons.apply()
+
+
+def _join(name: str, tree: Path, archives: Sequence[Path]) -> None:
+    _clean_node(name)
+    nodes.start(name, rootfs=tree, images=archives)
+    network.route_services(nodes.TABLE[other].address for other in nodes.running())
+
+
+def _clean_node(name: str) -> None:
+    """Remove what a node left that ended by itself."""
+    processes.forget(name)
+    nodes.remove(name)
+
+
+def _remove() -> None:
+    if not (CLUSTER.exists() or network.leftovers() or nodes.leftovers()):
+        return
+    building.announce("removing the cluster")
+    records = processes.recorded()
+    every = set(records).intersection(nodes.TABLE) | cgroups.nodes()
+    processes.stop([name for name in records if name != "etcd"], seconds=nodes.POWER_OFF_SECONDS)
+    processes.stop(["etcd"], seconds=5)  # last, since the API server does not end without it
+    for name in every:
+        nodes.remove(name)
+    network.delete()
+    machine.restore_kernel_settings()
+    left = network.leftovers() + nodes.leftovers()
+    if left:
+        raise ClusterError(f"the cluster is not wholly removed, there is still: {'; '.join(left)}")
+    building.remove(CLUSTER)
+
+
+def _runs() -> bool:
+    """Tell whether all processes that were started run, and the API server answers."""
+    records = processes.recorded()
+    complete = set(_CONTROL_PLANE) <= set(records) and all(process.alive() for process in records.values())
+    return complete and network.exists() and control_plane.ready()
+
+
+def _alive(name: str) -> bool:
+    record = processes.recorded().get(name)
+    return record is not None and record.alive()
+
+
+def _wait_nodes(names: Sequence[str]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        states = _node_states()
+        waiting = [name for name in names if not states.get(name, "").startswith("Ready")]
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            name = waiting[0]
+            journal = nodes.exec_in_node(name, ["journalctl", "--no-pager", "--lines=20", "--priority=warning"]).stdout
+            state = states.get(name, "not registered")
+            raise ClusterError(f"{name} is {state} after {READY_SECONDS:.0f} s; its journal ends with:\n{journal}")
+        time.sleep(0.3)
+
+
+def _node_states() -> dict[str, str]:
+    """Return state and container runtime of each node that the API server knows."""
+    found = {}
+    for node in json.loads(control_plane.kubectl("get", "nodes", "--output=json"))["items"]:
+        conditions = {condition["type"]: condition["status"] for condition in node["status"].get("conditions", [])}
+        state = "Ready" if conditions.get("Ready") == "True" else "NotReady"
+        found[node["metadata"]["name"]] = f"{state}  {node['status']['nodeInfo']['containerRuntimeVersion']}"
+    return found
+
+
+def _key(built: Path, archives: Iterable[Path]) -> str:
+    """Return the hash of all that a cluster is made of."""
+    package = Path(__file__).parent
+    files = sorted(path for pattern in _KEY_FILES for path in package.glob(pattern) if path.is_file())
+    digest = hashlib.sha256("\n".join([str(built), *map(str, archives)]).encode())
+    for path in files:
+        digest.update(f"\0{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _capture(path: Path, command: Sequence[str]) -> None:
+    with path.open("w") as output, contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=60, check=False)
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    with building.lock(LOCAL / "cluster.lock"):
+        yield

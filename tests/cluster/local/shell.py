@@ -1,0 +1,79 @@
+"""The environment of a shell on the cluster, in which plain `pulumi`, `kubectl`, `crane` and `skopeo` work.
+
+Programs that talk to the cluster are wrapped: a wrapper runs the real one inside the cluster's network, with its DNS server.
+"""
+
+import os
+import secrets
+import shlex
+import shutil
+from pathlib import Path
+
+from . import network
+from .paths import BIN, KUBECONFIG, PULUMI_BACKEND, REPOSITORY, SHELL
+
+CLIENTS = ("crane", "curl", "helm", "kubectl", "openssl", "oras", "pulumi", "skopeo")
+"""Programs that get a wrapper, where they exist."""
+
+WRAPPERS = SHELL / "bin"
+PULUMI_HOME = SHELL / "pulumi"
+PASSPHRASE = SHELL / "passphrase"
+
+_WRAPPER = """\
+#!/bin/sh
+# Runs the real program inside the cluster's network, unless we are inside.
+[ /proc/self/ns/net -ef /run/netns/{namespace} ] && exec {program} "$@"
+exec ip netns exec {namespace} {program} "$@"
+"""
+
+
+def write() -> None:
+    """Write the wrappers, and what Pulumi needs to keep the state of local stacks."""
+    WRAPPERS.mkdir(parents=True, exist_ok=True)
+    for old in WRAPPERS.iterdir():
+        old.unlink()
+    for name in CLIENTS:
+        program = _real(name)
+        if program is not None:
+            wrapper = WRAPPERS / name
+            wrapper.write_text(_WRAPPER.format(namespace=network.NAMESPACE, program=shlex.quote(str(program))))
+            wrapper.chmod(0o755)
+    for folder in (PULUMI_HOME, PULUMI_BACKEND):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not PASSPHRASE.exists():
+        PASSPHRASE.touch(mode=0o600)
+        PASSPHRASE.write_text(secrets.token_urlsafe())
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a shell on the running cluster: those to be set, with their values."""
+    return {
+        "PATH": _path(WRAPPERS, REPOSITORY / ".venv" / "bin", BIN),
+        "KUBECONFIG": str(KUBECONFIG),
+        "PULUMI_HOME": str(PULUMI_HOME),
+        "PULUMI_BACKEND_URL": f"file://{PULUMI_BACKEND}",
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # In a network without a way out, a missing plugin is an error at once and not after a minute.
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+    }
+
+
+def exports(variables: dict[str, str]) -> str:
+    """Return shell commands that set these variables."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def _path(*first: Path) -> str:
+    """Return PATH with these folders before all others."""
+    own = [str(folder) for folder in first]
+    return ":".join(own + [folder for folder in os.environ.get("PATH", os.defpath).split(":") if folder not in own])
+
+
+def _real(name: str) -> Path | None:
+    """Return the program of this name: ours, else the first on PATH that is not a wrapper."""
+    if (BIN / name).exists():
+        return BIN / name
+    path = [folder for folder in os.environ.get("PATH", os.defpath).split(":") if Path(folder) != WRAPPERS]
+    found = shutil.which(name, path=":".join(path))
+    return Path(found) if found else None
