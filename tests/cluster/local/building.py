@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 HEARTBEAT = 20.0
@@ -27,7 +27,7 @@ def announce(message: str) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Generator[None, None, None]:
     """Hold an exclusive lock on `path`, which is created; a second caller waits and says for what."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
@@ -40,7 +40,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def complete_or_absent(target: Path) -> Iterator[Path]:
+def complete_or_absent(target: Path) -> Generator[Path, None, None]:
     """Give a path beside `target` to write to, renamed to `target` at the end, removed when anything fails.
 
     Call it under `lock`: what an interrupted builder left is removed first.

@@ -77,8 +77,9 @@ def _containerd(version: str, module: str = "containers") -> tuple[Program, ...]
 
 
 def _provider(name: str) -> Program:
+    """Return a provider of Pulumi. Not for PATH: Pulumi warns of every plugin that it finds there."""
     package = f"pulumi-resource-{name}"
-    return Program(name=package, package=f"./{package}", variables={"main.version": PROVIDERS[name]})
+    return Program(name=f"plugins/{package}", package=f"./{package}", variables={"main.version": PROVIDERS[name]})
 
 
 GROUPS = {
@@ -195,6 +196,7 @@ def ensure(groups: Sequence[str] = DEFAULT) -> Path:
                 shutil.copytree(folder, partial, symlinks=True, dirs_exist_ok=True, copy_function=os.link)
             for name, path in official.items():
                 building.announce(f"{name}: the installed {path}")
+                (partial / name).parent.mkdir(exist_ok=True)
                 (partial / name).symlink_to(path)
             if "pulumi-language-python" not in official:
                 shutil.copy(LANGUAGE_HOST, partial / "pulumi-language-python")
@@ -209,7 +211,7 @@ def install_plugins(pulumi_home: Path) -> None:
         plugin = pulumi_home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
         plugin.parent.mkdir(parents=True, exist_ok=True)
         building.remove(plugin)
-        plugin.symlink_to(folder / plugin.name)
+        plugin.symlink_to(folder / "plugins" / plugin.name)
 
 
 def _official() -> dict[str, Path]:
@@ -218,8 +220,8 @@ def _official() -> dict[str, Path]:
     found = {name: shutil.which(name, path=os.pathsep.join(path)) for name in ("pulumi", "pulumi-language-python")}
     plugins = Path.home() / ".pulumi" / "plugins"
     for provider, version in PROVIDERS.items():
-        name = f"pulumi-resource-{provider}"
-        found[name] = shutil.which(name, path=str(plugins / f"resource-{provider}-v{version}"))
+        program = f"pulumi-resource-{provider}"
+        found[f"plugins/{program}"] = shutil.which(program, path=str(plugins / f"resource-{provider}-v{version}"))
     return {name: Path(where).resolve() for name, where in found.items() if where}
 
 
@@ -250,6 +252,7 @@ def _build(group: Group, programs: Sequence[Program], target: Path, titles: Iter
         if binary.exists():
             building.announce(f"{title}: was built before")
             continue
+        binary.parent.mkdir(parents=True, exist_ok=True)
         unfinished = binary.with_name(f".{binary.name}.partial")
         command = [go, "build", *options, f"-ldflags={_linker_flags(program, versions)}", "-o", str(unfinished)]
         start = time.monotonic()
