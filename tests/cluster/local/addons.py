@@ -23,7 +23,7 @@ WORKLOADS = (
 
 def apply() -> None:
     """Apply the manifests. They are ready some seconds after the first node is: see `wait`."""
-    names = ("metallb.yaml", "local-path.yaml", "traefik.yaml")
+    names = ("control-plane.yaml", "metallb.yaml", "local-path.yaml", "traefik.yaml")
     manifests = [(MANIFESTS / name).read_text() for name in names]
     # Kinds first, so that the objects of these kinds can follow.
     _apply(*manifests, json.dumps(_memberlist()))

@@ -155,9 +155,10 @@ def _start(names: Iterable[str], *, built: Path, archives: Sequence[Path], etcd:
     for name in names:
         _join(name, trees[nodes.TABLE[name].suite], archives)
     control_plane.wait_ready()
-    control_plane.start(etcd, "kube-controller-manager", "kube-scheduler", "coredns")
-    shell.write()
+    control_plane.start(etcd, "kube-controller-manager", "kube-scheduler")
     addons.apply()
+    control_plane.start(etcd, "coredns")  # whose rights are among what was applied
+    shell.write()
 
 
 def _join(name: str, tree: Path, archives: Sequence[Path]) -> None:

@@ -49,23 +49,31 @@ def corefile() -> str:
     address = ".".join(f"{{{{ index .Match {group} }}}}" for group in range(1, 5))
     zones = " ".join(DNS_ZONES)
     return f"""\
-.:53 {{
+cluster.local in-addr.arpa {{
     errors
-    kubernetes cluster.local in-addr.arpa {{
+    kubernetes {{
         kubeconfig {CLUSTER / "coredns.kubeconfig"}
         ttl 5
-        fallthrough in-addr.arpa
     }}
-    template IN A {zones} {{
+}}
+{zones} {{
+    errors
+    template IN A {{
         match {patterns}
         answer "{{{{ .Name }}}} 60 IN A {address}"
         fallthrough
     }}
-    template IN AAAA {zones} {{
+    template IN AAAA {{
         match {patterns}
         rcode NOERROR
         fallthrough
     }}
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
+}}
+. {{
+    errors
     template ANY ANY {{
         rcode NXDOMAIN
     }}
@@ -141,7 +149,7 @@ def make_pki() -> None:
         CLUSTER / "controller-manager.kubeconfig": ("system:kube-controller-manager", None),
         CLUSTER / "scheduler.kubeconfig": ("system:kube-scheduler", None),
         CLUSTER / "kube-proxy.kubeconfig": ("system:kube-proxy", None),
-        CLUSTER / "coredns.kubeconfig": ("system:coredns", None),  # manifests/coredns.yaml gives it its rights
+        CLUSTER / "coredns.kubeconfig": ("system:coredns", None),  # manifests/control-plane.yaml gives it its rights
     }
     for path, (user, group) in users.items():
         write_kubeconfig(path, user=user, group=group)
@@ -188,15 +196,16 @@ def ready() -> bool:
 
 
 def wait_dns(*, seconds: float = 30) -> None:
-    """Wait until clients can resolve a name under nip.io.
+    """Wait until clients can resolve names of Services and of nip.io.
 
     Raises:
         ClusterError: The DNS server ended, or did not answer in time; with the last lines of its output.
     """
     deadline = time.monotonic() + seconds
     server = processes.recorded()["coredns"]
-    name = f"{network.CONTROL_PLANE}.{DNS_ZONES[0]}"
-    while subprocess.run(network.client("getent", "ahostsv4", name), capture_output=True, check=False).returncode != 0:
+    # getent fails when it can't resolve one of them.
+    names = ("kubernetes.default.svc.cluster.local", f"{network.CONTROL_PLANE}.nip.io")
+    while subprocess.run(network.client("getent", "hosts", *names), capture_output=True, check=False).returncode != 0:
         if not server.alive() or time.monotonic() > deadline:
             what = f"did not answer within {seconds:.0f} s" if server.alive() else "ended"
             raise ClusterError(f"coredns {what}; its last lines:\n{processes.log_tail('coredns')}")
