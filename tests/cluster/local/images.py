@@ -63,8 +63,8 @@ TABLE = {
         config=Config(entrypoint=("/speaker",)),
     ),
     "pause": Image(
-        # What containerd asks for by itself: 1.6, 1.7 and 2.4.
-        names=("registry.k8s.io/pause:3.6", "registry.k8s.io/pause:3.8", "registry.k8s.io/pause:3.10.2"),
+        # What containerd asks for by itself: 1.6; Debian's 1.7; 2.0 and 2.1; 2.2; 2.3 and 2.4.
+        names=tuple(f"registry.k8s.io/pause:{tag}" for tag in ("3.6", "3.8", "3.10", "3.10.1", "3.10.2")),
         files={"pause": "pause"},
         config=Config(entrypoint=("/pause",), user="65535:65535"),
     ),

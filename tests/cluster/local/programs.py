@@ -1,8 +1,8 @@
 """Every program that the local cluster and its tests run, built from Go modules and kept per machine.
 
-Three Go modules and no more, because packages compile once per set of versions: `cluster` (what Kubernetes is made of),
-`containers` (same versions but for a newer CRI, and without Traefik's fork of gorilla/mux, with which the registry
-answers 500) and `providers` (older Kubernetes libraries). All are built with the same flags, or Go would share nothing.
+Few Go modules, because packages compile once per set of versions: `cluster` (what Kubernetes is made of), `containers`
+(same versions but for a newer CRI, and without Traefik's fork of gorilla/mux, with which the registry answers 500) and
+`providers` (older Kubernetes libraries). All are built with the same flags, or Go would share nothing between them.
 
 A group of programs has a key, the hash of all that it is built from; `ensure` gives one folder with the programs of
 several groups, hard-linked, so that it can be put on PATH and be mounted into a node.
@@ -66,12 +66,12 @@ class Group:
     programs: tuple[Program, ...]
 
 
-def _containerd(version: str, module: str = "containers") -> tuple[Program, ...]:
-    """Return containerd, its shim and its client."""
-    path = "github.com/containerd/containerd/v2"
-    variables = {f"{path}/version.Version": "v{version}"}
+def _containerd(folder: str = "") -> tuple[Program, ...]:
+    """Return containerd with its shim and client; containerd starts the first shim on its PATH."""
+    module = "github.com/containerd/containerd/v2"
+    variables = {f"{module}/version.Version": "v{version}"}
     return tuple(
-        Program(name=f"{version}{name}", package=f"{path}/cmd/{name}", module=path, variables=variables)
+        Program(name=f"{folder}{name}", package=f"{module}/cmd/{name}", module=module, variables=variables)
         for name in ("containerd", "containerd-shim-runc-v2", "ctr")
     )
 
@@ -129,7 +129,7 @@ GROUPS = {
     "containers": Group(
         module="containers",
         programs=(
-            *_containerd(""),
+            *_containerd(),
             Program(
                 name="crictl",
                 package="sigs.k8s.io/cri-tools/cmd/crictl",
@@ -159,10 +159,18 @@ GROUPS = {
             Program(name="metallb/speaker", package="go.universe.tf/metallb/speaker"),
         ),
     ),
+    # The release lines between Debian's containerd and the newest, each in a folder of its name.
+    **{
+        name: Group(module=name, programs=_containerd(f"{name}/"))
+        for name in ("containerd-2.0", "containerd-2.1", "containerd-2.2", "containerd-2.3")
+    },
 }
 
 DEFAULT = ("cluster", "containers", "providers")
 """What the cluster, the program and `make test` need."""
+
+EXTRA = tuple(name for name in GROUPS if name not in DEFAULT)
+"""What only `make test-all` needs."""
 
 
 def ensure(groups: Sequence[str] = DEFAULT) -> Path:
