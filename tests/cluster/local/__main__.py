@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from . import building, cluster, network, nodes, shell
+from . import building, cluster, images, network, nodes, programs, shell
 from .building import BuildError
 from .machine import ClusterError
 
@@ -19,23 +19,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BuildError, ClusterError) as error:
         building.announce(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        building.announce("interrupted: the next `up` or `down` removes what is half made")
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster.local", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    command = commands.add_parser("programs", help="build the programs that are missing, and print their folder")
+    command.add_argument("groups", nargs="*", default=programs.DEFAULT, help=f"some of {', '.join(programs.GROUPS)}")
+    command.set_defaults(run=_programs)
+
+    command = commands.add_parser("images", help="build the images that are missing, and print their archives")
+    command.set_defaults(run=_images)
+
     command = commands.add_parser("up", help="start the cluster, or complete the running one")
     command.add_argument("--nodes", default=",".join(nodes.DEFAULT), help="names, separated by commas (%(default)s)")
-    command.set_defaults(run=lambda options: cluster.up(options.nodes.split(",")))
+    command.set_defaults(run=_up)
 
     command = commands.add_parser("node", help="let one more node join the running cluster")
     command.add_argument("name", help=f"one of {', '.join(nodes.TABLE)}")
     command.add_argument("--remove", action="store_true", help="remove it instead")
-    command.set_defaults(run=lambda options: (cluster.remove if options.remove else cluster.add)(options.name))
+    command.set_defaults(run=_node)
 
     command = commands.add_parser("down", help="remove the cluster")
-    command.set_defaults(run=lambda _: cluster.down())
+    command.set_defaults(run=_down)
 
     command = commands.add_parser("env", help="print the environment of a shell on the cluster, as export lines")
     command.add_argument("--start", action="store_true", help="start the cluster if it does not run")
@@ -46,11 +56,38 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_run)
 
     command = commands.add_parser("status", help="print one line per component and node")
-    command.set_defaults(run=lambda _: print("\n".join(cluster.status())))
+    command.set_defaults(run=_status)
     return parser
 
 
+def _programs(options: argparse.Namespace) -> None:
+    print(programs.ensure(options.groups))
+
+
+def _images(_: argparse.Namespace) -> None:
+    print(*images.ensure(), sep="\n")
+
+
+def _up(options: argparse.Namespace) -> None:
+    cluster.up(options.nodes.split(","))
+
+
+def _node(options: argparse.Namespace) -> None:
+    if options.remove:
+        cluster.remove(options.name)
+    else:
+        cluster.add(options.name)
+
+
+def _down(_: argparse.Namespace) -> None:
+    cluster.down()
+
+
 def _env(options: argparse.Namespace) -> None:
+    if cluster.is_elsewhere():
+        cluster.check_elsewhere()
+        sys.stdout.write(shell.exports(shell.environment_elsewhere(programs.ensure())))
+        return
     if options.start:
         cluster.up()
     cluster.require()
@@ -63,6 +100,10 @@ def _run(options: argparse.Namespace) -> int:
     if not words:
         raise ClusterError("there is no program to run: `run -- PROGRAM ARGUMENTS...`")
     return subprocess.run(network.client(*words), env=os.environ | shell.environment(), check=False).returncode
+
+
+def _status(_: argparse.Namespace) -> None:
+    print(*cluster.status(), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What users' clusters have and a bare one lacks: LoadBalancer addresses, an IngressClass and a StorageClass, by default."""
+"""What users' clusters have and a bare one lacks: LoadBalancer addresses, a default IngressClass and StorageClass."""
 
 import base64
 import json
@@ -49,7 +49,9 @@ def wait(*, seconds: float = 120) -> None:
             raise ClusterError(f"{workload} was not ready within {seconds:.0f} s: {error}\n{pods}") from None
     while not answers():
         if time.monotonic() > deadline:
-            raise ClusterError(f"Traefik did not answer on its LoadBalancer address within {seconds:.0f} s: see its pod's log")
+            raise ClusterError(
+                f"Traefik does not answer on its LoadBalancer address after {seconds:.0f} s: see its log"
+            )
         time.sleep(0.2)
 
 
@@ -59,7 +61,8 @@ def answers() -> bool:
     address = control_plane.kubectl("get", "service", "--namespace=traefik", "traefik", path)
     if not address:
         return False
-    probe = network.client("curl", "--silent", "--insecure", "--max-time", "2", "--output", "/dev/null", f"https://{address}/")
+    options = ("--silent", "--insecure", "--max-time", "2", "--output", "/dev/null")
+    probe = network.client("curl", *options, f"https://{address}/")
     return subprocess.run(probe, check=False).returncode == 0
 
 

@@ -70,7 +70,7 @@ def _delegate(*groups: Path) -> None:
 
 
 def _inherit_processors(hierarchy: Hierarchy, group: Path) -> None:
-    """Give a version 1 group the processors and memory nodes of its parent: it starts with none and takes no process."""
+    """Give a version 1 group the processors and memory of its parent: without, it takes no process."""
     if hierarchy.version == 1 and "cpuset" in hierarchy.options:
         (group / "cgroup.clone_children").write_text("1")
         for name in ("cpuset.cpus", "cpuset.mems"):

@@ -11,19 +11,40 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
-from . import addons, building, cgroups, control_plane, images, machine, network, nodes, processes, programs, rootfs, shell
+from . import (
+    addons,
+    building,
+    cgroups,
+    control_plane,
+    images,
+    machine,
+    network,
+    nodes,
+    processes,
+    programs,
+    rootfs,
+    shell,
+)
 from .machine import ClusterError
-from .paths import BIN, CLUSTER, LOCAL, LOGS, NODES
+from .paths import BIN, CLUSTER, KUBECONFIG, LOCAL, LOGS, NODES
 
 READY_SECONDS = 120.0
 """How long nodes and addons may take to be ready on a slow machine; it is 15 s on two processors."""
 
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
 _KEY = CLUSTER / "key"
-_KEY_FILES = ("addons.py", "cgroups.py", "control_plane.py", "manifests/**/*", "network.py", "node_files/**/*", "nodes.py")
+_KEY_FILES = (
+    "addons.py",
+    "cgroups.py",
+    "control_plane.py",
+    "network.py",
+    "nodes.py",
+    "manifests/**/*",
+    "node_files/**/*",
+)
 """What decides how a cluster looks. Programs and images have their content in the names of their files."""
 
 
@@ -105,11 +126,31 @@ def require() -> None:
         raise ClusterError("the local cluster does not run: start it with `make cluster`")
 
 
+def is_elsewhere() -> bool:
+    """Tell whether KUBECONFIG names a cluster that is not the local one."""
+    named = os.environ.get("KUBECONFIG")
+    return bool(named) and named != str(KUBECONFIG)
+
+
+def check_elsewhere() -> None:
+    """Check that the cluster that KUBECONFIG names answers.
+
+    Raises:
+        ClusterError: It does not.
+    """
+    probe = [programs.ensure() / "kubectl", "get", "--raw=/readyz", "--request-timeout=5s"]
+    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
+        named = os.environ["KUBECONFIG"]
+        raise ClusterError(f"the cluster of KUBECONFIG={named} does not answer ({reason}): unset it for the local one")
+
+
 def status() -> list[str]:
     """Return one line per component and node: whether it runs, and whether it is ready."""
     records = processes.recorded()
     joined = {name: process for name, process in records.items() if name in nodes.TABLE}
-    lines = []
+    lines: list[str] = []
     states = _node_states() if _alive("kube-apiserver") and control_plane.ready() else {}
     for name in (*_CONTROL_PLANE, *joined):
         running = name in records and records[name].alive()
@@ -128,9 +169,10 @@ def dump(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if LOGS.exists():
         shutil.copytree(LOGS, folder / "logs", dirs_exist_ok=True)
+    kinds = "all,ingress,ingressclass,pvc,pv,storageclass,configmap"
     queries = {
         "nodes.txt": ("get", "nodes", "--output=wide"),
-        "objects.txt": ("get", "all,ingress,pvc,pv,configmap,ingressclass,storageclass", "--all-namespaces", "--output=wide"),
+        "objects.txt": ("get", kinds, "--all-namespaces", "--output=wide"),
         "events.txt": ("get", "events", "--all-namespaces", "--sort-by=.metadata.creationTimestamp"),
         "pods.txt": ("describe", "pods", "--all-namespaces"),
         "nodes-described.txt": ("describe", "nodes"),
@@ -179,8 +221,9 @@ def _remove() -> None:
     building.announce("removing the cluster")
     records = processes.recorded()
     every = set(records).intersection(nodes.TABLE) | cgroups.nodes()
-    processes.stop([name for name in records if name != "etcd"], seconds=nodes.POWER_OFF_SECONDS)
-    processes.stop(["etcd"], seconds=5)  # last, since the API server does not end without it
+    processes.stop(set(records).intersection(nodes.TABLE), seconds=nodes.POWER_OFF_SECONDS)
+    for name in reversed(_CONTROL_PLANE):  # etcd last, since the API server does not end without it
+        processes.stop([name], seconds=5)
     for name in every:
         nodes.remove(name)
     network.delete()
@@ -220,7 +263,7 @@ def _wait_nodes(names: Sequence[str]) -> None:
 
 def _node_states() -> dict[str, str]:
     """Return state and container runtime of each node that the API server knows."""
-    found = {}
+    found: dict[str, str] = {}
     for node in json.loads(control_plane.kubectl("get", "nodes", "--output=json"))["items"]:
         conditions = {condition["type"]: condition["status"] for condition in node["status"].get("conditions", [])}
         state = "Ready" if conditions.get("Ready") == "True" else "NotReady"
@@ -244,6 +287,6 @@ def _capture(path: Path, command: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _lock() -> Iterator[None]:
+def _lock() -> Generator[None]:
     with building.lock(LOCAL / "cluster.lock"):
         yield

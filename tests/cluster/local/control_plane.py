@@ -1,7 +1,7 @@
-"""The control plane: etcd, API server, controller manager, scheduler and DNS server, as processes in the cluster's network.
+"""The control plane: etcd, API server, controller manager, scheduler and DNS server, as processes in the namespace.
 
-kubeadm makes the certificates and kubeconfigs. The state of the API is new at each start, so that nothing an earlier run left
-behind can matter.
+kubeadm makes the certificates and kubeconfigs. The state of the API is new at each start, so that nothing that an
+earlier run left behind can matter.
 """
 
 import os
@@ -43,7 +43,7 @@ def corefile() -> str:
     """Return the DNS server's configuration: the cluster's names, nip.io and sslip.io, and nothing else.
 
     Like those two, it takes the first address in a name, dots before dashes: `10.0.0.1.nip.io`, `x.10.0.0.1.nip.io`,
-    `10-0-0-1.nip.io`, `x.10-0-0-1.nip.io` and `x-10-0-0-1.nip.io`. They have no IPv6 address, and any other name does not exist.
+    `10-0-0-1.nip.io`, `x.10-0-0-1.nip.io`, `x-10-0-0-1.nip.io`. They have no IPv6 address. Other names do not exist.
     """
     patterns = " ".join(f'"^(?:.*?[.-])?{separator.join([_OCTET] * 4)}[.-]"' for separator in (r"\.", "-"))
     address = ".".join(f"{{{{ index .Match {group} }}}}" for group in range(1, 5))
@@ -84,10 +84,8 @@ cluster.local in-addr.arpa {{
 def commands(etcd: Path) -> dict[str, list[str]]:
     """Return the command of each component, in the order of their start."""
     kubeconfigs = {name: str(CLUSTER / f"{name}.kubeconfig") for name in ("controller-manager", "scheduler")}
-    client = {
-        name: [f"--{option}={path}" for option in ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")]
-        for name, path in kubeconfigs.items()
-    }
+    options = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
+    client = {name: [f"--{option}={path}" for option in options] for name, path in kubeconfigs.items()}
     return {
         "etcd": [
             str(etcd),

@@ -17,7 +17,7 @@ PACKAGES = ("ca-certificates", "curl", "iproute2", "kmod", "skopeo", "systemd-co
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
 """Bits of linux/capability.h that network namespaces, mounts and systemd-nspawn need."""
 
-OWN_CLUSTER = "set KUBECONFIG to use a cluster of your own"
+OWN_CLUSTER = "or set KUBECONFIG to use a cluster of your own"
 
 KERNEL_SETTINGS = {
     "fs/inotify/max_user_instances": 1024,  # every node has its own systemd, kubelet and containerd, all of one user
@@ -29,7 +29,7 @@ KERNEL_SETTINGS = {
     "vm/overcommit_memory": None,
     "vm/panic_on_oom": None,
 }
-"""Settings under /proc/sys that have no namespace and that a cluster changes: the least value it needs, where we set it."""
+"""Settings below /proc/sys that a cluster changes for the whole machine, and the least value where we set it."""
 
 _SAVED_SETTINGS = CLUSTER / "kernel-settings.json"
 
@@ -46,17 +46,20 @@ def check() -> None:
         BuildError: This is no Debian machine, or apt failed.
     """
     if sys.platform != "linux":
-        raise ClusterError(f"the local cluster needs Linux, this is {sys.platform}: {OWN_CLUSTER}")
+        raise ClusterError(
+            f"the local cluster needs Linux, this is {sys.platform}: go to a Debian machine, {OWN_CLUSTER}"
+        )
     if os.geteuid() != 0:
-        raise ClusterError(f"the local cluster must be run by root, this is user {os.geteuid()}: use sudo, or {OWN_CLUSTER}")
+        raise ClusterError(f"the local cluster needs root, this is user {os.geteuid()}: use sudo, {OWN_CLUSTER}")
     for name, bit in CAPABILITIES.items():
         if not has_capability(bit):
-            raise ClusterError(f"root has no {name} here, so no node can be started: leave the container, or {OWN_CLUSTER}")
+            raise ClusterError(f"root has no {name} here, which nodes need: leave the container, {OWN_CLUSTER}")
     rootfs.install(*PACKAGES)
     if "overlay" not in Path("/proc/filesystems").read_text():
         loaded = subprocess.run(["modprobe", "overlay"], capture_output=True, text=True, check=False)
         if loaded.returncode != 0:
-            raise ClusterError(f"the kernel has no overlay file system ({loaded.stderr.strip()}): {OWN_CLUSTER}")
+            reason = loaded.stderr.strip()
+            raise ClusterError(f"the kernel has no overlay file system ({reason}): boot one that has, {OWN_CLUSTER}")
 
 
 def has_capability(bit: int) -> bool:
@@ -64,6 +67,11 @@ def has_capability(bit: int) -> bool:
     status = Path("/proc/self/status").read_text()
     effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
     return bool(int(effective, 16) >> bit & 1)
+
+
+def mounts() -> list[Path]:
+    """Return where something is mounted. Path.is_mount overlooks files, and folders of the same file system."""
+    return [Path(line.split()[1]) for line in Path("/proc/self/mounts").read_text().splitlines()]
 
 
 def etcd() -> Path:
@@ -74,7 +82,8 @@ def etcd() -> Path:
     with building.lock(ETCD.with_name("etcd.lock")), building.complete_or_absent(ETCD) as partial:
         partial.mkdir()
         building.run("apt: package lists", ["apt-get", "update", "--quiet"])
-        building.run("apt: etcd", ["apt-get", "--option=APT::Sandbox::User=root", "download", "etcd-server"], cwd=partial)
+        download = ["apt-get", "--option=APT::Sandbox::User=root", "download", "etcd-server"]
+        building.run("apt: etcd", download, cwd=partial)
         for package in partial.glob("*.deb"):
             subprocess.run(["dpkg-deb", "--extract", package, partial], check=True)
             package.unlink()

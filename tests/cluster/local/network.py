@@ -5,11 +5,11 @@ machine. Clients run with a resolv.conf of their own: the cluster's DNS server, 
 """
 
 import ipaddress
-import os
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
+from . import machine
 from .machine import ClusterError
 
 NAMESPACE = "private-registry"
@@ -76,7 +76,7 @@ def client(*command: str) -> list[str]:
 
 def exists() -> bool:
     """Tell whether the namespace exists."""
-    return os.path.ismount(_HANDLE)  # Path.is_mount is about folders only
+    return _HANDLE in machine.mounts()
 
 
 def delete() -> None:
@@ -84,7 +84,7 @@ def delete() -> None:
     if _HANDLE.exists():
         _ip("netns", "delete", NAMESPACE)
     folder = _HANDLE.parent
-    if folder.is_mount() and not any(folder.iterdir()):  # `ip netns add` mounts it, and leaves it to the last to unmount it
+    if folder in machine.mounts() and not any(folder.iterdir()):  # `ip netns add` mounts it, and nothing unmounts it
         subprocess.run(["umount", folder], check=True)
         folder.rmdir()
     for path in _FILES.glob("*"):
@@ -100,7 +100,6 @@ def leftovers() -> list[str]:
 
 
 def _ip(*arguments: str) -> None:
-    run: Sequence[str] = ("ip", *arguments)
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ClusterError(f"`{' '.join(run)}` failed: {done.stderr.strip()}")
+        raise ClusterError(f"`ip {' '.join(arguments)}` failed: {done.stderr.strip()}")

@@ -1,7 +1,7 @@
 """The nodes: systemd-nspawn machines that boot a real systemd, each with its own generation of containerd.
 
-A node's file system is an overlay on a root file system that all nodes share. What containerd and the kubelet write lies in
-plain folders, since an overlay can't be stacked on another one.
+A node's file system is an overlay on a root file system that all nodes share. What containerd and the kubelet write
+lies in plain folders, since an overlay can't be stacked on another one.
 """
 
 import ipaddress
@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -43,8 +42,7 @@ class Node:
     containerd: Literal["debian", "built"] = "debian"
     """The one of the release, or the newest one, built from its Go module."""
     config: Config
-    """Its configuration: what `containerd config default` prints; none beyond what the machine makes necessary; or Debian's
-    with a `config_path`."""
+    """Its configuration: what `containerd config default` prints; as good as none; or Debian's with a `config_path`."""
 
     @property
     def address(self) -> str:
@@ -104,7 +102,7 @@ def known(name: str) -> Node:
         ClusterError: The table has none.
     """
     if name not in TABLE:
-        raise ClusterError(f"there is no node {name!r}: the table in nodes.py has {', '.join(TABLE)}; add a line for a new one")
+        raise ClusterError(f"there is no node {name!r}: nodes.py has {', '.join(TABLE)}; a new one is one line there")
     return TABLE[name]
 
 
@@ -149,7 +147,7 @@ def remove(name: str) -> None:
     cgroups.kill(name)
     cgroups.remove(name)
     tree = NODES / name / "tree"
-    while tree.is_mount():
+    while tree in machine.mounts():
         done = subprocess.run(["umount", tree], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ClusterError(f"the file system of {name} can't be unmounted: {done.stderr.strip()}")
@@ -157,7 +155,7 @@ def remove(name: str) -> None:
 
 
 def restart_node(name: str, *, seconds: float = 60) -> None:
-    """Power a node off and boot it again with its files, and wait until its kubelet's containerd answers.
+    """Power a node off, boot it again with its files, and wait until its kubelet has reported the new boot as Ready.
 
     Raises:
         ClusterError: It doesn't come back in time.
@@ -165,10 +163,12 @@ def restart_node(name: str, *, seconds: float = 60) -> None:
     known(name)
     stop([name])
     _boot(name)
+    boot = (node_root(name) / "proc" / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
+    path = '--output=jsonpath={.status.nodeInfo.bootID} {.status.conditions[?(@.type=="Ready")].status}'
     deadline = time.monotonic() + seconds
-    while exec_in_node(name, ["systemctl", "is-active", "--quiet", "kubelet.service"]).returncode != 0:
+    while control_plane.kubectl("get", "node", name, path) != f"{boot} True":
         if time.monotonic() > deadline:
-            raise ClusterError(f"the kubelet of {name} did not start within {seconds:.0f} s of its boot")
+            raise ClusterError(f"the kubelet of {name} was not Ready within {seconds:.0f} s of its boot")
         time.sleep(0.2)
 
 
@@ -188,7 +188,8 @@ def exec_in_node(name: str, argv: Sequence[str], *, stdin: str | None = None) ->
     """
     namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
     command = ["nsenter", f"--target={leader(name).pid}", *namespaces, "--", *argv]
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root"}
     return subprocess.run(command, input=stdin or "", env=environment, capture_output=True, text=True, check=False)
 
 
@@ -236,9 +237,8 @@ def leader(name: str, *, seconds: float = 15) -> Process:
 
 def leftovers() -> list[str]:
     """Return mounts and control groups of nodes that are still there."""
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     return [
-        *(f"mount {path}" for path in mounts if Path(path).is_relative_to(CLUSTER)),
+        *(f"mount {path}" for path in machine.mounts() if path.is_relative_to(CLUSTER)),
         *(f"cgroup {name}" for name in cgroups.nodes()),
     ]
 
@@ -255,7 +255,8 @@ def containerd_config(config: Config, *, debian: str, generated: str, restricted
     """
     match config:
         case "generated":
-            return generated.replace("restrict_oom_score_adj = false", "restrict_oom_score_adj = true") if restricted else generated
+            setting = "restrict_oom_score_adj = "
+            return generated.replace(f"{setting}false", f"{setting}true") if restricted else generated
         case "stock":
             table = 'version = 3\n\n[plugins."io.containerd.cri.v1.runtime"]\n  restrict_oom_score_adj = true\n'
             return table if restricted else None
@@ -263,15 +264,6 @@ def containerd_config(config: Config, *, debian: str, generated: str, restricted
             table = '[plugins."io.containerd.grpc.v1.cri"]\n'
             wanted = f"{table}    restrict_oom_score_adj = true\n" if restricted else table
             return f"{debian.replace(table, wanted)}\n{_CONFIG_PATH_TABLE}"
-
-
-def image_names(archives: Iterable[Path]) -> list[str]:
-    """Return the names of the images in archives of `docker save`'s format."""
-    names: list[str] = []
-    for archive in archives:
-        with tarfile.open(archive) as tar, tar.extractfile("manifest.json") as manifest:  # type: ignore[union-attr]
-            names += [tag for image in json.load(manifest) for tag in image["RepoTags"]]
-    return names
 
 
 def _is_leader(pid: int) -> bool:
@@ -289,9 +281,8 @@ def _has_grown(store: Path, images: Sequence[Path]) -> bool:
 
 def _mount(folder: Path, rootfs: Path) -> None:
     options = f"lowerdir={rootfs},upperdir={folder / 'upper'},workdir={folder / 'work'}"
-    done = subprocess.run(
-        ["mount", "-t", "overlay", "-o", options, "overlay", folder / "tree"], capture_output=True, text=True, check=False
-    )
+    command = ["mount", "-t", "overlay", "-o", options, "overlay", folder / "tree"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ClusterError(f"the file system of {folder.name} can't be mounted: {done.stderr.strip()}")
 
@@ -352,7 +343,8 @@ def _write_kubernetes_files(name: str, node: Node, tree: Path) -> None:
 
 def _write_containerd_config(node: Node, tree: Path) -> None:
     path = tree / "etc" / "containerd" / "config.toml"
-    generated = subprocess.run(["chroot", tree, "containerd", "config", "default"], capture_output=True, text=True, check=True)
+    command = ["chroot", tree, "containerd", "config", "default"]
+    generated = subprocess.run(command, capture_output=True, text=True, check=True)
     text = containerd_config(
         node.config,
         debian=path.read_text(),

@@ -87,7 +87,7 @@ def start(name: str, command: Sequence[str], *, env: Mapping[str, str] | None = 
     PROCESSES.mkdir(parents=True, exist_ok=True)
     pid = os.posix_spawn(  # and not subprocess, which warns of every child that is still running at our end
         program,
-        command,
+        list(command),
         os.environ if env is None else env,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

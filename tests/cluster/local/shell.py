@@ -1,6 +1,6 @@
 """The environment of a shell on the cluster, in which plain `pulumi`, `kubectl`, `crane` and `skopeo` work.
 
-Programs that talk to the cluster are wrapped: a wrapper runs the real one inside the cluster's network, with its DNS server.
+Programs that talk to the cluster are wrapped: a wrapper runs the real one in the cluster's network.
 """
 
 import os
@@ -9,7 +9,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from . import network
+from . import network, programs
 from .paths import BIN, KUBECONFIG, PULUMI_BACKEND, REPOSITORY, SHELL
 
 CLIENTS = ("crane", "curl", "helm", "kubectl", "openssl", "oras", "pulumi", "skopeo")
@@ -18,10 +18,13 @@ CLIENTS = ("crane", "curl", "helm", "kubectl", "openssl", "oras", "pulumi", "sko
 WRAPPERS = SHELL / "bin"
 PULUMI_HOME = SHELL / "pulumi"
 PASSPHRASE = SHELL / "passphrase"
+STACKS = SHELL / "stacks"
+"""Pulumi's state of the stacks on other clusters, for users who have no place for it."""
 
 _WRAPPER = """\
 #!/bin/sh
 # Runs the real program inside the cluster's network, unless we are inside.
+[ -e /run/netns/{namespace} ] || {{ echo "the local cluster does not run: start it with 'make cluster'" >&2; exit 1; }}
 [ /proc/self/ns/net -ef /run/netns/{namespace} ] && exec {program} "$@"
 exec ip netns exec {namespace} {program} "$@"
 """
@@ -38,11 +41,8 @@ def write() -> None:
             wrapper = WRAPPERS / name
             wrapper.write_text(_WRAPPER.format(namespace=network.NAMESPACE, program=shlex.quote(str(program))))
             wrapper.chmod(0o755)
-    for folder in (PULUMI_HOME, PULUMI_BACKEND):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not PASSPHRASE.exists():
-        PASSPHRASE.touch(mode=0o600)
-        PASSPHRASE.write_text(secrets.token_urlsafe())
+    _write_pulumi_files(PULUMI_BACKEND)
+    programs.install_plugins(PULUMI_HOME)
 
 
 def environment() -> dict[str, str]:
@@ -59,9 +59,35 @@ def environment() -> dict[str, str]:
     }
 
 
+def environment_elsewhere(built: Path) -> dict[str, str]:
+    """Return the variables of a shell on a cluster of the user's own: what is installed goes before what we built.
+
+    Args:
+        built: Folder of the built programs.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(":")
+    variables = {"PATH": ":".join([*folders, str(REPOSITORY / ".venv" / "bin"), str(built)])}
+    if "PULUMI_BACKEND_URL" in os.environ or (Path.home() / ".pulumi" / "credentials.json").exists():
+        return variables  # they keep their stacks where they always do
+    _write_pulumi_files(STACKS)
+    return variables | {
+        "PULUMI_BACKEND_URL": f"file://{STACKS}",
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+
+
 def exports(variables: dict[str, str]) -> str:
     """Return shell commands that set these variables."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def _write_pulumi_files(backend: Path) -> None:
+    for folder in (PULUMI_HOME, backend):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not PASSPHRASE.exists():
+        PASSPHRASE.touch(mode=0o600)
+        PASSPHRASE.write_text(secrets.token_urlsafe())
 
 
 def _path(*first: Path) -> str:
