@@ -47,8 +47,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The local cluster with its default nodes, started when it does not run, and left running."""
-    local_cluster.up()
+    """The local cluster with its default nodes, started when it does not run, and left running.
+
+    A cluster that was made from other files than these is made anew, unless PRIVATE_REGISTRY_KEEP_CLUSTER is set.
+    """
+    if not os.environ.get("PRIVATE_REGISTRY_KEEP_CLUSTER"):
+        local_cluster.up()
+    local_cluster.require()
     return Cluster(environment={**os.environ, **shell.environment()}, nodes=nodes.DEFAULT)
 
 
