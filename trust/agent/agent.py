@@ -4,6 +4,7 @@ Everything here can be cut off at any point and run again. The order of effects 
 first, then folders, files, and last the runtime's configuration; away in the opposite order.
 """
 
+import contextlib
 import errno
 import hashlib
 from collections.abc import Callable
@@ -87,6 +88,8 @@ class Agent:
             marker = self._state.marker()
             if not held or (marker and marker.pod != self.settings.pod):
                 return False
+            with contextlib.suppress(Fault):
+                self._current_runtime()
             tree = self._view()
             self._restore_config(tree)
             if marker:
@@ -194,7 +197,7 @@ class Agent:
         folders = dict.fromkeys(mine.folders)
         for file in files:
             folders |= dict.fromkeys(folder for folder in inherited if file.startswith(f"{folder}/"))
-            folders |= dict.fromkeys(tree.missing_folders(file.rpartition("/")[0]))
+            folders |= dict.fromkeys(f for f in tree.missing_folders(file.rpartition("/")[0]) if f != OWNERS)
         old = [path for path in mine.files if path not in wanted]
         mine.host, mine.pod = self.settings.host, self.settings.pod
         mine.files, mine.folders = mine.files | wanted, list(folders)
@@ -305,7 +308,7 @@ class Agent:
             tree.remove(change.file)
         elif current is not None:
             tree.write(change.file, wanted.encode())
-        if not change.keys:
+        if _sha(wanted) != change.written:  # whoever comes for the old content later is no restart loop
             note = self._state.note()
             note.restarted = {}
             self._state.save_note(note)

@@ -66,6 +66,8 @@ def fingerprints(ca: str) -> tuple[str, ...]:
             hashlib.sha256(ssl.PEM_cert_to_DER_cert(f"{begin}{part.partition(end)[0]}{end}\n")).hexdigest()
             for part in ca.split(begin)[1:]
         )
+        if not found:
+            raise ValueError("no certificate in it")
         ssl.create_default_context(cadata=ca)
     except (ValueError, ssl.SSLError) as error:
         sentence = f"The CA of the ConfigMap cannot be read ({error}); it must hold PEM certificates."

@@ -7,6 +7,7 @@ pull, `plugins/cri/images/plugin.go` for defaults and migration, `remotes/docker
 """
 
 import copy
+import functools
 import posixpath
 import tomllib
 from collections.abc import Callable, Sequence
@@ -189,7 +190,7 @@ def _migrated(release: Release, version: int, plugins: Table) -> Table:
     images |= {
         key: old[key] for key in ("registry", "max_concurrent_downloads", "image_pull_with_sync_fs") if key in old
     }
-    nested: Table = old.get("containerd", {})
+    nested: Table = old.get("containerd", {}) if "runtimes" in old.get("containerd", {}) else {}  # as containerd has it
     images |= {key: nested[key] for key in ("disable_snapshot_annotations", "discard_unpacked_layers") if key in nested}
     return plugins | {_IMAGES: images}
 
@@ -215,10 +216,9 @@ def _merge(older: Table, newer: Table) -> Table:
     return merged
 
 
+@functools.lru_cache(maxsize=32)
 def _parse(source: Source) -> Table:
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise Fault(
-            Reason.CONFIG_INVALID, f"{source.path} is no TOML ({error}); containerd could not start with it, repair it."
-        ) from error
+        raise Fault(Reason.CONFIG_INVALID, f"{source.path} is no valid TOML ({error}); repair it.") from error

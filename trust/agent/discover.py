@@ -45,8 +45,9 @@ class Node:
 
     def view(self, pid: int) -> Tree:
         """The file system that a process sees: the node's own one unless it has a mount namespace of its own."""
-        same = self.link(pid, "ns/mnt") == self.link(1, "ns/mnt")
-        return self.tree if same else Tree(self.proc / f"{pid}/root", self.before)
+        if self.link(pid, "ns/mnt") in ("", self.link(1, "ns/mnt")):  # gone, or the common case
+            return self.tree
+        return Tree(self.proc / f"{pid}/root", self.before)
 
     def link(self, pid: int, name: str) -> str:
         """Target of a link below /proc/<pid>, empty if the process is gone."""

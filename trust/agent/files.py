@@ -61,14 +61,6 @@ class Tree:
         """Whether `path` is there once links are followed."""
         return os.path.exists(self.outside(path))
 
-    def signature(self, path: str) -> tuple[int, int, int] | None:
-        """Changes whenever the file is replaced or written; None if there is none."""
-        try:
-            found = os.stat(self.outside(path))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
     def glob(self, pattern: str) -> list[str]:
         """Files that match, links in the folder part followed; as Go's filepath.Glob: sorted, hidden ones included."""
         folder, _, name = pattern.rpartition("/")

@@ -93,7 +93,7 @@ def unset_key(text: str, path: Path, original: str) -> str:
                 del get(wanted, path[:depth])[path[depth]]
                 if _means(candidate, wanted):
                     return candidate
-                if get(wanted, path[:depth]):
+                if get(wanted, path[:depth]) or get(_parse(original), path[:depth]) is not None:
                     break
     raise EditError(f"no way to take {'.'.join(path)} out leaves the rest as it is")
 

@@ -1,0 +1,133 @@
+"""From the kubelet to the process of its container runtime."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fixtures.agent.node import FixtureNode
+from trust.agent import discover
+from trust.agent.discover import Node, Runtime, option
+from trust.agent.faults import Fault, Reason
+
+K3S_SOCKET = "/run/k3s/containerd/containerd.sock"
+SHIM = ("/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", "0a1b", "-address")
+
+
+def find(node: FixtureNode) -> Runtime:
+    return discover.runtime(Node(node.proc, os.getpid(), node.tell_version))
+
+
+@pytest.mark.parametrize(
+    ("kubelet", "files"),
+    [
+        (("/usr/bin/kubelet",), {}),
+        (("kubelet", "--container-runtime-endpoint=unix:///run/containerd/containerd.sock"), {}),
+        (("kubelet", "--container-runtime-endpoint", "/run/containerd/containerd.sock", "--v=2"), {}),
+        (("kubelet", "--config", "/k.yaml"), {"/k.yaml": 'containerRuntimeEndpoint: "unix:///run/containerd/containerd.sock" # x\n'}),
+        (("kubelet", "--config=/k.yaml"), {"/k.yaml": "a: b\ncontainerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n"}),
+        (("kubelet", "--config=/k.json"), {"/k.json": '{"kind": "X","containerRuntimeEndpoint":"unix:///run/containerd/containerd.sock"}'}),
+        (("kubelet", "--config=/k.yaml"), {"/k.yaml": "# containerRuntimeEndpoint: unix:///commented.sock\ncontainerRuntimeEndpoint: ''\n"}),
+        (
+            ("kubelet", "--config=/k.yaml", "--config-dir=/k.d"),
+            {"/k.yaml": "containerRuntimeEndpoint: unix:///old.sock\n", "/k.d/1.conf": "containerRuntimeEndpoint: /run/containerd/containerd.sock\n"},
+        ),
+    ],
+)  # fmt: skip
+def test_kubelet_names_the_socket(tmp_path: Path, kubelet: tuple[str, ...], files: dict[str, str]) -> None:
+    node = FixtureNode(tmp_path, kubelet=kubelet, files=files)
+    found = find(node)
+    assert (found.name, found.release, found.process[0]) == ("containerd", (1, 7), node.pid)
+    assert found.arguments == ("/usr/bin/containerd",)
+
+
+def test_socket_is_found_through_links_of_the_node(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path, kubelet=("kubelet", "--container-runtime-endpoint=unix:///var/run/containerd/containerd.sock"))
+    (node.root / "var/run").symlink_to("/run")
+    assert find(node).process[0] == node.pid
+
+
+def test_program_with_the_kubelet_inside_is_found_by_the_shim_of_this_pod(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path, "2.0.5-k3s1", ("containerd", "-c", "/x"), kubelet=("/usr/local/bin/k3s", "server"), socket="/odd.sock")
+    with pytest.raises(Fault, match="No process listens on .*k3s"):
+        find(node)
+    node.process(60, (*SHIM, "/odd.sock"))
+    assert find(node).socket == "/odd.sock"
+
+
+def test_program_with_the_kubelet_inside_is_found_by_its_well_known_socket(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path, "2.0.5-k3s1", ("containerd", "-c", "/x"), kubelet=("/usr/local/bin/k3s", "server"), socket=K3S_SOCKET)
+    assert find(node).socket == K3S_SOCKET
+
+
+def test_second_containerd_on_the_node_is_not_mistaken_for_the_first(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path, socket=K3S_SOCKET, kubelet=("kubelet", f"--container-runtime-endpoint=unix://{K3S_SOCKET}"))
+    node.process(70, ("/usr/bin/containerd",))
+    (node.proc / "70/fd/9").symlink_to("socket:[99]")
+    table = node.proc / "1/net/unix"
+    table.write_text(table.read_text() + "0: 00000002 00000000 00010000 0001 01 99 /run/containerd/containerd.sock\n")
+    assert find(node).process[0] == node.pid
+
+
+def test_kubelet_of_a_nested_cluster_is_passed_over(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path)
+    node.process(40, ("kubelet", "--container-runtime-endpoint=unix:///nested.sock"))
+    (node.proc / "40/ns/pid").unlink()
+    (node.proc / "40/ns/pid").symlink_to("pid:[2]")
+    assert find(node).socket == "/run/containerd/containerd.sock"
+
+
+def test_init_that_holds_the_socket_too_is_not_the_runtime(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path)
+    (node.proc / "1/fd/3").symlink_to("socket:[4711]")
+    assert find(node).process[0] == node.pid
+
+
+def test_runtime_with_its_own_mounts_is_seen_through_its_own_root(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path)
+    (node.proc / f"{node.pid}/ns/mnt").unlink()
+    (node.proc / f"{node.pid}/ns/mnt").symlink_to("mnt:[2]")
+    assert Node(node.proc).view(node.pid).top == node.proc / f"{node.pid}/root"
+    assert Node(node.proc).view(50).top == node.proc / "1/root"
+    assert Node(node.proc).view(9999).top == node.proc / "1/root"
+
+
+def test_runtime_that_is_down_or_silent_is_named(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path)
+
+    def silent(_path: str) -> tuple[str, str]:
+        raise TimeoutError("timed out")
+
+    node.tell_version = silent
+    with pytest.raises(Fault, match=r"/run/containerd/containerd\.sock does not answer .* \(timed out\)") as caught:
+        find(node)
+    assert caught.value.reason == Reason.RUNTIME_UNKNOWN
+    node.end(node.pid)
+    with pytest.raises(Fault, match=r"No process listens on /run/containerd/containerd\.sock"):
+        find(node)
+
+
+def test_pod_without_the_processes_of_the_node_says_what_it_needs(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path)
+    with pytest.raises(Fault, match="hostPID"):
+        discover.runtime(Node(node.proc, 1, node.tell_version))
+
+
+@pytest.mark.parametrize(
+    ("version", "release"),
+    [("1.6.20~ds1", (1, 6)), ("v1.7.24", (1, 7)), ("2.4.2+unknown", (2, 4)), ("v2.0.5-k3s1.32", (2, 0)), ("1.30.0-dev", (1, 30))],
+)
+def test_versions(version: str, release: tuple[int, int]) -> None:
+    assert Runtime("containerd", version, (1, 1, ""), (), "").release == release
+
+
+def test_version_without_a_number_is_named() -> None:
+    with pytest.raises(Fault, match="'unknown'"):
+        _ = Runtime("containerd", "unknown", (1, 1, ""), (), "").release
+
+
+def test_options_of_a_command_line() -> None:
+    assert option(["x", "--config", "/a", "-c=/b"], "c", "config") == "/b"
+    assert option(["x", "-config=/a"], "config") == "/a"
+    assert option(["x", "config=/a", "--config"], "config") == ""
+    assert option(["x"], "config") is None

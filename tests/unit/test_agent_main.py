@@ -1,0 +1,154 @@
+"""The agent's process: environment, log, status, signals."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fixtures.agent.node import CA, HOST, FixtureNode, fault_of
+from trust.agent.__main__ import Reports
+from trust.agent.faults import Fault, Reason
+
+EXPLICIT = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
+PROGRAM = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from agent import __main__ as program, connect, discover
+proc = Path(sys.argv[2])
+(proc / str(os.getpid())).symlink_to(sys.argv[3])  # this process joins the fixture's
+program.Node = lambda: discover.Node(proc, os.getpid(), lambda _path: ("containerd", "1.7.24"))
+connect.check.__code__ = (lambda host, ca, node: None).__code__
+sys.exit(program.main())
+"""
+
+
+@pytest.fixture()
+def start(tmp_path: Path) -> Callable[[FixtureNode], subprocess.Popen[str]]:
+    """Starts the agent's own process, with plain imports as in the pod, on a fixture's files."""
+    (tmp_path / "ca.crt").write_text(CA)
+    (tmp_path / "termination-log").touch()
+
+    def begin(node: FixtureNode, owner: str = "pr-42") -> subprocess.Popen[str]:
+        environment = {
+            "REGISTRY_HOST": HOST,
+            "OWNER": owner,
+            "POD_UID": "pod-1",
+            "NODE_NAME": "node-a",
+            "CA_FILE": str(tmp_path / "ca.crt"),
+            "READY_FILE": str(tmp_path / "ready"),
+            "TERMINATION_LOG": str(tmp_path / "termination-log"),
+        }
+        trust = Path(__file__).parents[2] / "trust"
+        command = [sys.executable, "-c", PROGRAM, str(trust), str(node.proc), str(os.getpid())]
+        return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    return begin
+
+
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 20
+    while not file.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"{file.name} did not appear within 20 s"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ready_then_cleaned(tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals) -> None:
+    node = FixtureNode(tmp_path / "node", files={"/etc/containerd/config.toml": EXPLICIT})
+    before = node.tree()
+    (tmp_path / "ready").touch()  # left by an agent that was killed
+    process = start(node)
+    wait_for(tmp_path / "status.json", process)
+    wait_for(tmp_path / "ready", process)
+    assert node.trusts()
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["reason"], status["runtime"], status["version"]) == ("READY", "containerd", "1.7.24")
+    assert status["roots"] == [f"/etc/containerd/certs.d/{HOST}"]
+    assert (tmp_path / "termination-log").read_text().startswith("READY: ")
+    asked = time.monotonic()
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=10)
+    assert time.monotonic() - asked < 3
+    assert (process.returncode, output.splitlines()[-1]) == (0, "cleaned")
+    assert node.tree() == before
+
+
+def test_younger_pod_keeps_the_files(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    node = FixtureNode(tmp_path / "node", files={"/etc/containerd/config.toml": EXPLICIT})
+    process = start(node)
+    wait_for(tmp_path / "ready", process)
+    node.agent(pod="pod-2").tick(CA)
+    process.terminate()
+    output, _ = process.communicate(timeout=10)
+    assert output.splitlines()[-1] == "kept"
+    assert node.trusts()
+
+
+def test_fault_is_told_once_and_the_process_goes_on(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    node = FixtureNode(tmp_path / "node", runtime="frakti", files={"/etc/containerd/config.toml": "version = = 2"})
+    process = start(node)
+    wait_for(tmp_path / "status.json", process)
+    time.sleep(2.5)  # one more look
+    assert not (tmp_path / "ready").exists()
+    node.write("/etc/containerd/config.toml", EXPLICIT)
+    wait_for(tmp_path / "ready", process)
+    process.terminate()
+    output, _ = process.communicate(timeout=10)
+    assert output.count("CONFIG_INVALID") == 1
+    assert "READY: " in output
+
+
+def test_lost_connection_is_logged_once_and_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    agent = FixtureNode(tmp_path / "node", files={"/etc/containerd/config.toml": EXPLICIT}).agent()
+    reports = Reports(agent, tmp_path / "ready", tmp_path / "no-termination-log")
+    agent.tick(CA)
+    reports.ready()
+
+    def down(_host: str, _ca: str, _node: str) -> None:
+        raise Fault(Reason.UNREACHABLE, "down")
+
+    up, agent.check = agent.check, down
+    reports.connection(CA)
+    reports.connection(CA)
+    agent.check = up
+    reports.connection(CA)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ["UNREACHABLE: down (the node stays configured)", "the registry answers again"]
+    assert (tmp_path / "ready").exists()
+
+
+@pytest.mark.parametrize(
+    ("system", "fix"),
+    [
+        ("talos", "machine.registries.config"),
+        ('"bottlerocket"', "settings.pki"),
+        ("cos", "privateRegistryAccessConfig"),
+        ("debian", "no pod can configure such a node"),
+    ],
+)
+def test_read_only_node_names_the_setting_of_its_vendor(tmp_path: Path, system: str, fix: str) -> None:
+    files = {"/etc/os-release": f"NAME=x\nID={system}\n", "/etc/containerd/config.toml": EXPLICIT}
+    node = FixtureNode(tmp_path, files=files)
+
+    def read_only(operation: str, path: str) -> None:
+        if path.startswith("/etc"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{node.proc}/1/root{path}")
+
+    before = node.tree()
+    agent = node.agent(before=read_only)
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == Reason.READ_ONLY
+    assert "/etc/containerd/certs.d on node node-a cannot be written (Read-only file system)" in fault.sentence
+    assert fix in fault.sentence
+    agent.remove()
+    assert node.tree() == before
