@@ -45,7 +45,7 @@ def corefile() -> str:
     Like those two, it takes the first address in a name, dots before dashes: `10.0.0.1.nip.io`, `x.10.0.0.1.nip.io`,
     `10-0-0-1.nip.io`, `x.10-0-0-1.nip.io`, `x-10-0-0-1.nip.io`. They have no IPv6 address. Other names do not exist.
     """
-    patterns = " ".join(f'"^(?:.*?[.-])?{separator.join([_OCTET] * 4)}[.-]"' for separator in (r"\.", "-"))
+    patterns = " ".join(f'"^(?:.*?[.-])??{separator.join([_OCTET] * 4)}[.-]"' for separator in (r"\.", "-"))
     address = ".".join(f"{{{{ index .Match {group} }}}}" for group in range(1, 5))
     zones = " ".join(DNS_ZONES)
     return f"""\
