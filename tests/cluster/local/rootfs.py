@@ -117,10 +117,9 @@ def install(*packages: str) -> None:
     missing = [package for package in packages if f"{package} installed" not in found]
     if not missing:
         return
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    building.run("apt: package lists", ["apt-get", "update", "--quiet"], env=environment)
+    _update()
     command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
-    building.run(f"apt: {', '.join(missing)}", command, env=environment)
+    building.run(f"apt: {', '.join(missing)}", command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
 
 
 @functools.cache
@@ -128,15 +127,27 @@ def debian_mirror() -> str:
     """Return the address of the Debian archive that this machine's apt sources name.
 
     Raises:
-        BuildError: They name none, or its package lists were never fetched.
+        BuildError: They name none.
     """
-    command = ["apt-get", "indextargets", "--format", "$(LABEL) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"]
-    for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
-        label, _, rest = line.partition(" ")
-        component, _, uri = rest.partition(" ")
-        if label == "Debian" and component == "main":
-            return uri
-    raise BuildError("apt's sources name no Debian archive with fetched lists: add one and run `apt-get update`")
+    targets = _index_targets()
+    if not targets:  # container images come without package lists
+        _update()
+        targets = _index_targets()
+    for label, component, address in targets:
+        if (label, component) == ("Debian", "main"):
+            return address
+    raise BuildError("apt's sources name no Debian archive: add one, then run `apt-get update`")
+
+
+def _index_targets() -> list[list[str]]:
+    """Return label, component and address of each package list that apt has."""
+    command = ["apt-get", "indextargets", "--format", "$(LABEL)|$(COMPONENT)|$(REPO_URI)", "Created-By: Packages"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line.split("|") for line in done.stdout.splitlines()]
+
+
+def _update() -> None:
+    building.run("apt: package lists", ["apt-get", "update", "--quiet"])
 
 
 def _apt_proxy() -> dict[str, str]:
