@@ -32,12 +32,12 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def status() -> int:
     return 200
 
 
-@pytest.fixture()
+@pytest.fixture
 def port(pki: Path, status: int) -> Iterator[int]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -114,4 +114,5 @@ def test_server_without_tls(pki: Path) -> None:
 def test_fingerprints_are_those_that_openssl_prints(pki: Path) -> None:
     command = ["openssl", "x509", "-in", pki / "ca.crt", "-noout", "-fingerprint", "-sha256"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert connect.fingerprints((pki / "ca.crt").read_text()) == (printed.partition("=")[2].strip().replace(":", "").lower(),)
+    wanted = printed.partition("=")[2].strip().replace(":", "").lower()
+    assert connect.fingerprints((pki / "ca.crt").read_text()) == (wanted,)

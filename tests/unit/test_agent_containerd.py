@@ -23,7 +23,8 @@ K3S = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d"
 
 
 def decide(release: tuple[int, int], *texts: str) -> Plan:
-    return plan(release, CONFIG, [Source(f"{CONFIG}{number or ''}", text) for number, text in enumerate(texts)], HOST, CA_FILE)
+    sources = [Source(f"{CONFIG}{number or ''}", text) for number, text in enumerate(texts)]
+    return plan(release, CONFIG, sources, HOST, CA_FILE)
 
 
 def edit(plugin: str) -> Edit:
@@ -152,9 +153,12 @@ def test_imports_are_read_breadth_first_and_once() -> None:
     }
     globs = {"/etc/containerd/conf.d/*.toml": ["/etc/containerd/conf.d/1.toml", "/etc/containerd/conf.d/2.toml"]}
     found = load("/etc/containerd/config.toml", (2, 1), files.get, lambda pattern: globs.get(pattern, []))
-    assert [source.path.rpartition("/")[2] for source in found] == ["config.toml", "1.toml", "2.toml", "x.toml", "deep.toml"]
+    names = [source.path.rpartition("/")[2] for source in found]
+    assert names == ["config.toml", "1.toml", "2.toml", "x.toml", "deep.toml"]
     found = load("/etc/containerd/config.toml", (1, 7), files.get, lambda pattern: globs.get(pattern, []))
-    assert [source.path for source in found] == ["/etc/containerd/config.toml", "/x.toml"], "1.x: relative to its working folder"
+    assert [source.path for source in found] == ["/etc/containerd/config.toml", "/x.toml"], (
+        "1.x: not relative to the file"
+    )
 
 
 def test_a_file_that_is_no_toml_is_named() -> None:
@@ -185,7 +189,9 @@ def test_hosts_toml_of_others(text: str, hides: bool) -> None:
 
 
 paths = st.sampled_from(["", "", "/a", "/a:/b"])
-options = st.sampled_from(["", 'sandbox_image = "x"\n', "max_concurrent_downloads = 5\n", "discard_unpacked_layers = true\n"])
+options = st.sampled_from(
+    ["", 'sandbox_image = "x"\n', "max_concurrent_downloads = 5\n", "discard_unpacked_layers = true\n"]
+)
 
 
 @st.composite
@@ -195,7 +201,8 @@ def configurations(draw: st.DrawFn) -> list[str]:
     same = draw(st.sampled_from([1, 2, 3]))
     for _ in range(draw(st.integers(0, 3))):
         text = f"version = {same}\n"
-        for plugin in draw(st.lists(st.sampled_from([V1] if same == 1 else [V2] if same == 2 else [V2, V3]), unique=True)):
+        plugins = {1: [V1], 2: [V2], 3: [V2, V3]}[same]
+        for plugin in draw(st.lists(st.sampled_from(plugins), unique=True)):
             text += f'[plugins."{plugin}"]\n{draw(options)}'
             if draw(st.booleans()):
                 text += f'[plugins."{plugin}".registry]\n'
@@ -213,7 +220,8 @@ def test_an_edit_reaches_what_was_planned_and_is_not_wanted_twice(texts: list[st
     try:
         first = decide(release, *texts)
     except Fault as fault:
-        assert fault.reason == Reason.INLINE_MIRRORS
+        if fault.reason != Reason.INLINE_MIRRORS:
+            raise
         return
     assert first.roots or first.ca_file
     if first.edit is None:

@@ -52,7 +52,9 @@ def replay(folder: Path, *answers: str) -> Iterator[str]:
         assert f"/runtime.{('v1', 'v1alpha2')[number]}.RuntimeService/Version".encode() in request
 
 
-@pytest.mark.parametrize(("answer", "version"), [(CONTAINERD_1_6_20, "1.6.20~ds1"), (CONTAINERD_2_4_2, "2.4.2+unknown")])
+@pytest.mark.parametrize(
+    ("answer", "version"), [(CONTAINERD_1_6_20, "1.6.20~ds1"), (CONTAINERD_2_4_2, "2.4.2+unknown")]
+)
 def test_name_and_version_of_a_runtime(tmp_path: Path, answer: str, version: str) -> None:
     with replay(tmp_path, answer) as path:
         assert cri.version(path) == ("containerd", version)

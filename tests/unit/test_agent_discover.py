@@ -21,34 +21,44 @@ def find(node: FixtureNode) -> Runtime:
 @pytest.mark.parametrize(
     ("kubelet", "files"),
     [
-        (("/usr/bin/kubelet",), {}),
-        (("kubelet", "--container-runtime-endpoint=unix:///run/containerd/containerd.sock"), {}),
-        (("kubelet", "--container-runtime-endpoint", "/run/containerd/containerd.sock", "--v=2"), {}),
-        (("kubelet", "--config", "/k.yaml"), {"/k.yaml": 'containerRuntimeEndpoint: "unix:///run/containerd/containerd.sock" # x\n'}),
-        (("kubelet", "--config=/k.yaml"), {"/k.yaml": "a: b\ncontainerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n"}),
-        (("kubelet", "--config=/k.json"), {"/k.json": '{"kind": "X","containerRuntimeEndpoint":"unix:///run/containerd/containerd.sock"}'}),
-        (("kubelet", "--config=/k.yaml"), {"/k.yaml": "# containerRuntimeEndpoint: unix:///commented.sock\ncontainerRuntimeEndpoint: ''\n"}),
+        ("/usr/bin/kubelet", {}),
+        ("kubelet --container-runtime-endpoint=unix:///run/containerd/containerd.sock", {}),
+        ("kubelet --container-runtime-endpoint /run/containerd/containerd.sock --v=2", {}),
+        ("kubelet --config /k.yaml", {"/k.yaml": 'containerRuntimeEndpoint: "unix://SOCKET" # x\n'}),
+        ("kubelet --config=/k.yaml", {"/k.yaml": "a: b\ncontainerRuntimeEndpoint: unix://SOCKET\n"}),
+        ("kubelet --config=/k.yaml", {"/k.yaml": "{kind: X, containerRuntimeEndpoint: 'unix://SOCKET'}\n"}),
+        ("kubelet --config=/k.json", {"/k.json": '{"kind": "X","containerRuntimeEndpoint":"unix://SOCKET"}'}),
         (
-            ("kubelet", "--config=/k.yaml", "--config-dir=/k.d"),
-            {"/k.yaml": "containerRuntimeEndpoint: unix:///old.sock\n", "/k.d/1.conf": "containerRuntimeEndpoint: /run/containerd/containerd.sock\n"},
+            "kubelet --config=/k.yaml",
+            {"/k.yaml": "# containerRuntimeEndpoint: /no.sock\ncontainerRuntimeEndpoint: ''\n"},
+        ),
+        (
+            "kubelet --config=/k.yaml --config-dir=/k.d",
+            {
+                "/k.yaml": "containerRuntimeEndpoint: unix:///old.sock\n",
+                "/k.d/1.conf": "containerRuntimeEndpoint: SOCKET\n",
+            },
         ),
     ],
-)  # fmt: skip
-def test_kubelet_names_the_socket(tmp_path: Path, kubelet: tuple[str, ...], files: dict[str, str]) -> None:
-    node = FixtureNode(tmp_path, kubelet=kubelet, files=files)
+)
+def test_kubelet_names_the_socket(tmp_path: Path, kubelet: str, files: dict[str, str]) -> None:
+    files = {path: text.replace("SOCKET", "/run/containerd/containerd.sock") for path, text in files.items()}
+    node = FixtureNode(tmp_path, kubelet=tuple(kubelet.split()), files=files)
     found = find(node)
     assert (found.name, found.release, found.process[0]) == ("containerd", (1, 7), node.pid)
     assert found.arguments == ("/usr/bin/containerd",)
 
 
 def test_socket_is_found_through_links_of_the_node(tmp_path: Path) -> None:
-    node = FixtureNode(tmp_path, kubelet=("kubelet", "--container-runtime-endpoint=unix:///var/run/containerd/containerd.sock"))
+    node = FixtureNode(
+        tmp_path, kubelet=("kubelet", "--container-runtime-endpoint=unix:///var/run/containerd/containerd.sock")
+    )
     (node.root / "var/run").symlink_to("/run")
     assert find(node).process[0] == node.pid
 
 
 def test_program_with_the_kubelet_inside_is_found_by_the_shim_of_this_pod(tmp_path: Path) -> None:
-    node = FixtureNode(tmp_path, "2.0.5-k3s1", ("containerd", "-c", "/x"), kubelet=("/usr/local/bin/k3s", "server"), socket="/odd.sock")
+    node = FixtureNode(tmp_path, kubelet=("/usr/local/bin/k3s", "server"), socket="/odd.sock")
     with pytest.raises(Fault, match="No process listens on .*k3s"):
         find(node)
     node.process(60, (*SHIM, "/odd.sock"))
@@ -56,12 +66,14 @@ def test_program_with_the_kubelet_inside_is_found_by_the_shim_of_this_pod(tmp_pa
 
 
 def test_program_with_the_kubelet_inside_is_found_by_its_well_known_socket(tmp_path: Path) -> None:
-    node = FixtureNode(tmp_path, "2.0.5-k3s1", ("containerd", "-c", "/x"), kubelet=("/usr/local/bin/k3s", "server"), socket=K3S_SOCKET)
+    node = FixtureNode(tmp_path, kubelet=("/usr/local/bin/k3s", "server"), socket=K3S_SOCKET)
     assert find(node).socket == K3S_SOCKET
 
 
 def test_second_containerd_on_the_node_is_not_mistaken_for_the_first(tmp_path: Path) -> None:
-    node = FixtureNode(tmp_path, socket=K3S_SOCKET, kubelet=("kubelet", f"--container-runtime-endpoint=unix://{K3S_SOCKET}"))
+    node = FixtureNode(
+        tmp_path, socket=K3S_SOCKET, kubelet=("kubelet", f"--container-runtime-endpoint=unix://{K3S_SOCKET}")
+    )
     node.process(70, ("/usr/bin/containerd",))
     (node.proc / "70/fd/9").symlink_to("socket:[99]")
     table = node.proc / "1/net/unix"
@@ -115,7 +127,13 @@ def test_pod_without_the_processes_of_the_node_says_what_it_needs(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("version", "release"),
-    [("1.6.20~ds1", (1, 6)), ("v1.7.24", (1, 7)), ("2.4.2+unknown", (2, 4)), ("v2.0.5-k3s1.32", (2, 0)), ("1.30.0-dev", (1, 30))],
+    [
+        ("1.6.20~ds1", (1, 6)),
+        ("v1.7.24", (1, 7)),
+        ("2.4.2+unknown", (2, 4)),
+        ("v2.0.5-k3s1", (2, 0)),
+        ("1.30.0-dev", (1, 30)),
+    ],
 )
 def test_versions(version: str, release: tuple[int, int]) -> None:
     assert Runtime("containerd", version, (1, 1, ""), (), "").release == release

@@ -8,7 +8,7 @@ import pytest
 from trust.agent.files import Tree
 
 
-@pytest.fixture()
+@pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     (tmp_path / "root/etc").mkdir(parents=True)
     return Tree(tmp_path / "root")

@@ -30,7 +30,7 @@ sys.exit(program.main())
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def start(tmp_path: Path) -> Callable[[FixtureNode], subprocess.Popen[str]]:
     """Starts the agent's own process, with plain imports as in the pod, on a fixture's files."""
     (tmp_path / "ca.crt").write_text(CA)
@@ -62,7 +62,9 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ready_then_cleaned(tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals) -> None:
+def test_ready_then_cleaned(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
+) -> None:
     node = FixtureNode(tmp_path / "node", files={"/etc/containerd/config.toml": EXPLICIT})
     before = node.tree()
     (tmp_path / "ready").touch()  # left by an agent that was killed
@@ -93,7 +95,9 @@ def test_younger_pod_keeps_the_files(tmp_path: Path, start: Callable[..., subpro
     assert node.trusts()
 
 
-def test_fault_is_told_once_and_the_process_goes_on(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+def test_fault_is_told_once_and_the_process_goes_on(
+    tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
     node = FixtureNode(tmp_path / "node", runtime="frakti", files={"/etc/containerd/config.toml": "version = = 2"})
     process = start(node)
     wait_for(tmp_path / "status.json", process)

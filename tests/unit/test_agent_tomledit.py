@@ -18,7 +18,9 @@ FIXTURES = Path(__file__).parent / "fixtures/agent"
 CRI = ("plugins", "io.containerd.grpc.v1.cri", "registry", "config_path")
 VALUE = "/etc/containerd/certs.d"
 
-keys = st.sampled_from(["a", "b", "registry", "config_path", "io.containerd.grpc.v1.cri", 'q"uo\\te', "tls", "ümlaut", "#"])
+keys = st.sampled_from(
+    ["a", "b", "registry", "config_path", "io.containerd.grpc.v1.cri", 'q"uo\\te', "tls", "ümlaut", "#"]
+)
 scalars = st.one_of(
     st.integers(-9, 9),
     st.booleans(),
@@ -29,7 +31,9 @@ scalars = st.one_of(
     st.lists(st.text(alphabet="a]}#,", max_size=3), max_size=2),
 )
 documents = st.recursive(
-    st.dictionaries(keys, scalars, max_size=3), lambda inner: st.dictionaries(keys, st.one_of(scalars, inner), max_size=3), max_leaves=12
+    st.dictionaries(keys, scalars, max_size=3),
+    lambda inner: st.dictionaries(keys, st.one_of(scalars, inner), max_size=3),
+    max_leaves=12,
 )
 paths = st.lists(keys, min_size=2, max_size=4).map(tuple)
 
@@ -141,34 +145,27 @@ def _without_empty(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("text", "new"),
     [
-        ("", '[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n'),
-        ("version = 2", 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n'),
+        ("", "[CRI.registry]\n  config_path = VALUE\n"),
+        ("version = 2", "version = 2\n[CRI.registry]\n  config_path = VALUE\n"),
         (
-            "[plugins.'io.containerd.grpc.v1.cri'.registry] # here\r\n  config_path = ''  # empty\r\n",
-            "[plugins.'io.containerd.grpc.v1.cri'.registry] # here\r\n  config_path = \"/etc/containerd/certs.d\"  # empty\r\n",
+            "[CRI.registry] # here\r\n  config_path = ''  # no\r\n",
+            "[CRI.registry] # here\r\n  config_path = VALUE  # no\r\n",
         ),
+        ("  [CRI.registry]\n    headers = {}\n", "  [CRI.registry]\n    config_path = VALUE\n    headers = {}\n"),
+        ("[CRI]\n  registry.headers = {}\n", "[CRI]\n  registry.config_path = VALUE\n  registry.headers = {}\n"),
+        ("[CRI]\nregistry = { headers = {} }\n", "[CRI]\nregistry = { config_path = VALUE, headers = {} }\n"),
+        ("plugins = {}\n", 'plugins = { "io.containerd.grpc.v1.cri".registry.config_path = VALUE}\n'),
         (
-            '  [plugins."io.containerd.grpc.v1.cri".registry]\n    headers = {}\n',
-            '  [plugins."io.containerd.grpc.v1.cri".registry]\n    config_path = "/etc/containerd/certs.d"\n    headers = {}\n',
-        ),
-        (
-            '[plugins."io.containerd.grpc.v1.cri"]\n  registry.headers = {}\n',
-            '[plugins."io.containerd.grpc.v1.cri"]\n  registry.config_path = "/etc/containerd/certs.d"\n  registry.headers = {}\n',
-        ),
-        (
-            '[plugins."io.containerd.grpc.v1.cri"]\nregistry = { headers = {} }\n',
-            '[plugins."io.containerd.grpc.v1.cri"]\nregistry = { config_path = "/etc/containerd/certs.d", headers = {} }\n',
-        ),
-        ('plugins = {}\n', 'plugins = { "io.containerd.grpc.v1.cri".registry.config_path = "/etc/containerd/certs.d"}\n'),
-        (
-            'a = """\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = ""\n"""\n',
-            'a = """\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = ""\n"""\n'
-            '[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "/etc/containerd/certs.d"\n',
+            'a = """\n[CRI.registry]\nconfig_path = ""\n"""\n',
+            'a = """\n[CRI.registry]\nconfig_path = ""\n"""\n[CRI.registry]\n  config_path = VALUE\n',
         ),
     ],
-)  # fmt: skip
+)
 def test_how_an_edit_looks(text: str, new: str) -> None:
-    assert set_key(text, CRI, VALUE) == new
+    def spelled(short: str) -> str:
+        return short.replace("CRI", 'plugins."io.containerd.grpc.v1.cri"').replace("VALUE", f'"{VALUE}"')
+
+    assert set_key(spelled(text), CRI, VALUE) == spelled(new)
 
 
 @pytest.mark.parametrize("name", ["layouts/default-1.6.toml", "layouts/default-2.4.toml"])

@@ -283,8 +283,8 @@ class Agent:
             return
         note.refused[digest] = (
             f"{runtime.name} {runtime.version} on node {self.settings.node} did not come back with the changed "
-            f"{change.file} ({result}); the file is as it was, and this content is not tried again: look at the "
-            f"journal of {unit}."
+            f"{change.file} ({result}); the file is as it was, and this content is not tried again before the node "
+            f"reboots: look at the journal of {unit}."
         )
         self._state.save_note(note)
         self._restore_config(tree)

@@ -75,7 +75,7 @@ def restart(
     systemctl("reset-failed", name)  # or the start limit of an earlier failure could refuse this start
     code, output = systemctl("restart", name)
     if code:
-        return f"systemctl restart {name} failed: {output.splitlines()[-1] if output else code}"
+        return f"systemctl restart {name} failed: {output.splitlines()[0] if output else code}"
     found: Runtime | None = None
     waited, since, problem = 0.0, 0.0, "nothing answered"
     while waited < ANSWERS_WITHIN:
