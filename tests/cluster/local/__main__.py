@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...")
     command.set_defaults(run=_run)
 
+    command = commands.add_parser("hint", help="print how to go on after a stack is up")
+    command.add_argument("stack", help="its name")
+    command.set_defaults(run=_hint)
+
     command = commands.add_parser("status", help="print one line per component and node")
     command.set_defaults(run=_status)
     return parser
@@ -100,6 +104,12 @@ def _run(options: argparse.Namespace) -> int:
     if not words:
         raise ClusterError("there is no program to run: `run -- PROGRAM ARGUMENTS...`")
     return subprocess.run(network.client(*words), env=os.environ | shell.environment(), check=False).returncode
+
+
+def _hint(options: argparse.Namespace) -> None:
+    print(f"\nIts name and its certificate: pulumi stack output --stack {options.stack}")
+    if not cluster.is_elsewhere():
+        print('A shell in which pulumi, kubectl, crane and skopeo reach it: eval "$(make -s shell-env)"')
 
 
 def _status(_: argparse.Namespace) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from .machine import ClusterError
 
+ROOT = Path("/sys/fs/cgroup")
+
 NAME = "private-registry"
 """Group that holds the nodes' groups."""
 
@@ -39,7 +41,7 @@ def parse(mountinfo: str) -> list[Hierarchy]:
         mount, _, file_system = line.partition(" - ")
         kind, _, options = file_system.split(" ", 2)
         path = Path(mount.split(" ")[4])
-        if kind in versions and path.is_relative_to("/sys/fs/cgroup"):
+        if kind in versions and path.is_relative_to(ROOT):
             found[path] = Hierarchy(path=path, version=versions[kind], options=frozenset(options.split(",")))
     return list(found.values())
 
@@ -51,14 +53,14 @@ def create(node: str) -> list[Path]:
         parent = hierarchy.path / NAME
         group = parent / node
         parent.mkdir(exist_ok=True)
-        if hierarchy.version == 2:
+        if hierarchy.path == ROOT:  # version 2 and nothing else, so that all controllers are in it
             _delegate(hierarchy.path, parent)
         _inherit_processors(hierarchy, parent)
         group.mkdir(exist_ok=True)
         _inherit_processors(hierarchy, group)
         joins.append(group / "cgroup.procs")
     if not joins:
-        raise ClusterError("no cgroup hierarchy is mounted under /sys/fs/cgroup, so no node can be started: mount it")
+        raise ClusterError(f"no cgroup hierarchy is mounted under {ROOT}, so no node can be started: mount it")
     return joins
 
 

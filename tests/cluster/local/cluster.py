@@ -81,6 +81,7 @@ def add(name: str) -> None:
         ClusterError: No cluster runs, or the node was not ready in time.
     """
     node = nodes.known(name)
+    require()
     tree, archives = rootfs.ensure(node.suite), images.ensure()
     with _lock():
         require()
@@ -205,8 +206,19 @@ def _start(names: Iterable[str], *, built: Path, archives: Sequence[Path], etcd:
 
 def _join(name: str, tree: Path, archives: Sequence[Path]) -> None:
     _clean_node(name)
-    nodes.start(name, rootfs=tree, images=archives)
+    nodes.start(name, rootfs=tree, containerd=_containerd(nodes.TABLE[name]), images=archives)
     network.route_services(nodes.TABLE[other].address for other in nodes.running())
+
+
+def _containerd(node: nodes.Node) -> Path | None:
+    """Return the folder with a node's containerd, built first if need be; None if it is that of its Debian release."""
+    match node.containerd:
+        case "debian":
+            return None
+        case "built":
+            return BIN
+        case group:
+            return programs.ensure((group,)) / group
 
 
 def _clean_node(name: str) -> None:

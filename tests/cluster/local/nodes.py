@@ -39,8 +39,8 @@ class Node:
     """1 to 99, its own: gives its address and that of its pods."""
     suite: Literal["bookworm", "trixie"]
     """Debian release: brings containerd 1.6 or 1.7."""
-    containerd: Literal["debian", "built"] = "debian"
-    """The one of the release, or the newest one, built from its Go module."""
+    containerd: str = "debian"
+    """The one of the release; `built`, the newest one; or a group of programs.py that holds another one."""
     config: Config
     """Its configuration: what `containerd config default` prints; as good as none; or Debian's with a `config_path`."""
 
@@ -60,6 +60,10 @@ TABLE = {
     "node-b": Node(index=2, suite="bookworm", containerd="built", config="stock"),
     "node-c": Node(index=3, suite="trixie", config="config-path"),
     "node-d": Node(index=4, suite="bookworm", containerd="built", config="stock"),
+    "node-e": Node(index=5, suite="bookworm", containerd="containerd-2.0", config="stock"),
+    "node-f": Node(index=6, suite="bookworm", containerd="containerd-2.1", config="stock"),
+    "node-g": Node(index=7, suite="bookworm", containerd="containerd-2.2", config="stock"),
+    "node-h": Node(index=8, suite="bookworm", containerd="containerd-2.3", config="stock"),
 }
 """Every node that can be in the cluster."""
 
@@ -67,7 +71,7 @@ DEFAULT = ("node-a", "node-b", "node-c")
 """The nodes that it starts with; the others may join."""
 
 PROGRAMS = ("crictl", "kube-proxy", "kubelet")
-PROGRAMS_BUILT = ("containerd", "containerd-shim-runc-v2", "ctr")
+PROGRAMS_OF_CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
 """Programs that all nodes get, and those that a node with a containerd of ours gets too; in /usr/local/bin."""
 
 MASKED_UNITS = (
@@ -111,12 +115,13 @@ def running() -> list[str]:
     return [name for name, process in processes.recorded().items() if name in TABLE and process.alive()]
 
 
-def start(name: str, *, rootfs: Path, images: Sequence[Path]) -> None:
+def start(name: str, *, rootfs: Path, containerd: Path | None, images: Sequence[Path]) -> None:
     """Make a node that isn't there and boot it; it joins the cluster by itself.
 
     Args:
         name: One of `TABLE`.
         rootfs: Root file system of its Debian release.
+        containerd: Folder with the containerd that it gets; None for that of its release.
         images: Image archives that it imports before its kubelet starts.
     """
     node = known(name)
@@ -129,7 +134,7 @@ def start(name: str, *, rootfs: Path, images: Sequence[Path]) -> None:
     store.mkdir(parents=True, exist_ok=True)
     _mount(folder, rootfs)
     _write_files(name, node, folder / "tree")
-    (folder / "nspawn.json").write_text(json.dumps(_nspawn(name, node, images)))
+    (folder / "nspawn.json").write_text(json.dumps(_nspawn(name, containerd, images)))
     network.route_pods(node.pods, node.address)
     _boot(name)
 
@@ -147,6 +152,8 @@ def remove(name: str) -> None:
     cgroups.kill(name)
     cgroups.remove(name)
     tree = NODES / name / "tree"
+    if tree in machine.mounts():
+        _forget_nspawn(name, tree)
     while tree in machine.mounts():
         done = subprocess.run(["umount", tree], capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -266,6 +273,13 @@ def containerd_config(config: Config, *, debian: str, generated: str, restricted
             return f"{debian.replace(table, wanted)}\n{_CONFIG_PATH_TABLE}"
 
 
+def _forget_nspawn(name: str, tree: Path) -> None:
+    """Remove what systemd-nspawn leaves in /run: its lock, if it was killed, and a folder, where /run is on a disk."""
+    state, identity = Path("/run/systemd/nspawn"), tree.stat()
+    (state / "locks" / f"inode-{identity.st_dev}:{identity.st_ino}").unlink(missing_ok=True)
+    building.remove(state / "propagate" / name)
+
+
 def _is_leader(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     ids = next(line.split()[1:] for line in status if line.startswith("NSpid:"))
@@ -288,7 +302,7 @@ def _mount(folder: Path, rootfs: Path) -> None:
 
 
 def _write_files(name: str, node: Node, tree: Path) -> None:
-    for part in ("common", "built") if node.containerd == "built" else ("common",):
+    for part in ("common",) if node.containerd == "debian" else ("common", "built"):
         shutil.copytree(FILES / part, tree, dirs_exist_ok=True)
     units = tree / "etc" / "systemd" / "system"
     for unit in MASKED_UNITS:
@@ -356,9 +370,11 @@ def _write_containerd_config(node: Node, tree: Path) -> None:
         path.write_text(text)
 
 
-def _nspawn(name: str, node: Node, images: Sequence[Path]) -> list[str]:
+def _nspawn(name: str, containerd: Path | None, images: Sequence[Path]) -> list[str]:
     """Return the command that boots a node: the options of systemd-nspawn(1) that a kubelet needs."""
-    provided = PROGRAMS + (PROGRAMS_BUILT if node.containerd == "built" else ())
+    provided = [BIN / program for program in PROGRAMS]
+    if containerd is not None:
+        provided += [containerd / program for program in PROGRAMS_OF_CONTAINERD]
     return [
         "systemd-nspawn",
         "--quiet",
@@ -378,7 +394,7 @@ def _nspawn(name: str, node: Node, images: Sequence[Path]) -> list[str]:
         "--bind=/dev/kmsg",
         f"--bind={NODES / name / 'kubelet'}:/var/lib/kubelet",
         f"--bind={NODE_DATA / name / 'containerd'}:/var/lib/containerd",
-        *(f"--bind-ro={(BIN / program).resolve()}:/usr/local/bin/{program}" for program in provided),
+        *(f"--bind-ro={program.resolve()}:/usr/local/bin/{program.name}" for program in provided),
         *(f"--bind-ro={image}:/usr/local/share/images/{image.name}" for image in images),
         # Since version 256 systemd asks for this word before it runs on version 1 control groups; older ones ignore it.
         "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
