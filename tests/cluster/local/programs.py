@@ -159,6 +159,41 @@ GROUPS = {
             Program(name="metallb/speaker", package="go.universe.tf/metallb/speaker"),
         ),
     ),
+    # Clients that Debian has not, and the conformance tests of the registry's protocol.
+    "clients": Group(
+        module="clients",
+        programs=(
+            Program(name="oras", package="oras.land/oras/cmd/oras"),
+            Program(
+                name="helm",
+                package="helm.sh/helm/v3/cmd/helm",
+                module="helm.sh/helm/v3",
+                variables={"helm.sh/helm/v3/internal/version.version": "v{version}"},
+            ),
+            Program(
+                name="ko",
+                package="github.com/google/ko",
+                module="github.com/google/ko",
+                variables={"github.com/google/ko/pkg/commands.Version": "{version}"},
+            ),
+            *(
+                Program(
+                    name=name,
+                    package=f"github.com/moby/buildkit/cmd/{name}",
+                    module="github.com/moby/buildkit",
+                    variables={"github.com/moby/buildkit/version.Version": "v{version}"},
+                )
+                for name in ("buildctl", "buildkitd")
+            ),
+            Program(
+                name="cosign",
+                package="github.com/sigstore/cosign/v3/cmd/cosign",
+                module="github.com/sigstore/cosign/v3",
+                variables={"sigs.k8s.io/release-utils/version.gitVersion": "v{version}"},
+            ),
+            Program(name="conformance", package="github.com/opencontainers/distribution-spec/conformance"),
+        ),
+    ),
     # The release lines between Debian's containerd and the newest, each in a folder of its name.
     **{
         name: Group(module=name, programs=_containerd(f"{name}/"))
