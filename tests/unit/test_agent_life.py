@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.fixtures.agent.node import CA, CONTAINERD, HOST, OTHER_CA, FixtureNode, fault_of
 from trust.agent import restart
+from trust.agent.agent import GONE_FOR_GOOD
 from trust.agent.faults import Fault, Reason, Stopped
 
 LAYOUTS = Path(__file__).parent / "fixtures/agent/layouts"
@@ -290,9 +291,7 @@ def test_unit_is_found_in_both_generations_of_cgroups(make_node: MakeNode, cgrou
 
 def test_unit_with_another_main_process_is_not_restarted(make_node: MakeNode) -> None:
     node = make_node("1.6.20", DEFAULT_1_6)
-    agent = node.agent()
-    agent.systemctl = lambda *_arguments: (0, "77")
-    fault = fault_of(agent)
+    fault = fault_of(node.agent(systemctl=lambda *_arguments: (0, "77")))
     assert fault is not None
     assert "containerd.service" in fault.sentence
 
@@ -407,8 +406,7 @@ def test_term_during_a_restart_takes_the_change_back(make_node: MakeNode) -> Non
     def stop(_seconds: float) -> None:
         raise Stopped
 
-    agent = node.agent()
-    agent.pause = stop
+    agent = node.agent(pause=stop)
     assert agent.tick(CA), "the new process answered already"
     assert agent.remove()
     assert node.tree() == before
@@ -478,3 +476,91 @@ def test_arguments_of_the_runtime_name_its_configuration(tmp_path: Path) -> None
         node = FixtureNode(tmp_path / str(number), "2.0.5-k3s1", arguments, files=files)
         assert node.agent().tick(CA)
         assert node.read(f"/var/lib/rancher/k3s/agent/etc/containerd/certs.d/{HOST}/pr-42.crt") == CA
+
+
+def test_owner_whose_pod_is_gone_for_good_is_cleaned_up_after(make_node: MakeNode) -> None:
+    """Its node was down while its stack was deleted, so no pod of it was ever told to end there."""
+    node = make_node("1.6.20", DEFAULT_1_6)
+    before = node.tree()
+    node.agent("pr-41", "uid-of-pr-41", "registry-pr-41.example").tick(CA)
+    agent = node.agent()
+    agent.tick(CA)
+    node.process(70, ("/pause",))
+    (node.proc / "70/cgroup").write_text("0::/../kubepods-burstable-poduid_of_pr_41.slice/cri-containerd-1.scope\n")
+    node.clock += 2 * GONE_FOR_GOOD
+    agent.tick(CA)
+    node.end(70)
+    agent.tick(CA)
+    node.clock += GONE_FOR_GOOD / 2
+    agent.tick(CA)
+    assert node.read(f"{CERTS_D}/registry-pr-41.example/pr-41.crt") == CA, "it may only be between two starts"
+    node.clock += GONE_FOR_GOOD
+    agent.tick(CA)
+    assert node.read(f"{CERTS_D}/registry-pr-41.example/pr-41.crt") is None
+    assert node.trusts()
+    agent.remove()
+    assert node.tree() == before
+    assert len(node.restarts) == 1
+
+
+def test_change_moves_when_another_file_decides(make_node: MakeNode) -> None:
+    main = 'version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]\n' + DEFAULT_1_6.partition("version = 2\n")[2]
+    node = make_node("1.7.24", main)
+    agent = node.agent()
+    agent.tick(CA)
+    drop_in = 'version = 2\n[plugins."io.containerd.grpc.v1.cri"]\nenable_cdi = true\n'
+    node.write("/etc/containerd/conf.d/cdi.toml", drop_in)
+    agent.tick(CA)
+    assert node.read(CONFIG) == main
+    assert "certs.d" in (node.read("/etc/containerd/conf.d/cdi.toml") or "")
+    agent.remove()
+    assert (node.read(CONFIG), node.read("/etc/containerd/conf.d/cdi.toml")) == (main, drop_in)
+
+
+def test_change_that_is_not_needed_any_more_is_taken_back(make_node: MakeNode) -> None:
+    node = make_node("2.1.9", None)
+    agent = node.agent()
+    agent.tick(CA)
+    assert node.read(CONFIG) is not None
+    node.version = "2.2.0"
+    node.start_runtime()
+    agent.tick(CA)
+    assert node.read(CONFIG) is None
+    assert node.trusts()
+    node.start_runtime()
+    agent.tick(CA)
+    assert node.trusts()
+
+
+@pytest.mark.parametrize("text", ["version = 2\nplugins = 1\n", "version = = 2", b"\xff"])
+def test_configuration_that_cannot_be_changed_safely_is_left(make_node: MakeNode, text: str | bytes) -> None:
+    node = make_node("1.6.20", "")
+    (node.root / CONFIG[1:]).write_bytes(text if isinstance(text, bytes) else text.encode())
+    fault = fault_of(node.agent())
+    assert fault is not None
+    assert fault.reason == Reason.CONFIG_INVALID
+    assert (node.root / CONFIG[1:]).read_bytes() == (text if isinstance(text, bytes) else text.encode())
+
+
+def test_two_owners_and_a_file_that_a_stranger_broke(make_node: MakeNode) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+    first, second = node.agent(), node.agent("pr-43", "pod-43", "registry-pr-43.example")
+    first.tick(CA)
+    second.tick(CA)
+    node.write(CONFIG, "now = = broken")
+    assert first.remove()
+    assert second.remove()
+    assert node.read(CONFIG) == "now = = broken"
+    assert not (node.root / "var/lib/private-registry-trust").exists()
+
+
+def test_marker_of_another_version_of_the_agent_is_understood(make_node: MakeNode) -> None:
+    node = make_node()
+    before = node.tree()
+    node.agent().tick(CA)
+    path = "/var/lib/private-registry-trust/pr-42.json"
+    node.write(path, (node.read(path) or "").replace('"owner"', '"news": 1, "owner"'))
+    successor = node.agent(pod="pod-2")
+    successor.tick(CA)
+    assert successor.remove()
+    assert node.tree() == before

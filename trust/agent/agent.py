@@ -7,14 +7,19 @@ first, then folders, files, and last the runtime's configuration; away in the op
 import contextlib
 import errno
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from . import connect, containerd, discover, restart, tomledit
+from . import connect, containerd, discover, restart, runtime_config, tomledit
 from .discover import Node, Runtime
 from .faults import Fault, Reason
 from .files import Tree
-from .state import OWNERS, ConfigChange, Marker, Note, State
+from .runtime_config import RuntimeConfig
+from .state import OWNERS, Marker, State
+
+GONE_FOR_GOOD = 600.0
+"""Seconds without a process of an owner's pod until other agents clean up after it."""
 
 _CONTAINERS_ROOTS = ("/root/.config/containers/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d")
 """Where CRI-O looks, in order; the first folder for a host counts (containers/image, docker_client.go)."""
@@ -49,8 +54,6 @@ class Status:
     """What is read at a pull, the deciding place first."""
     ca: list[str] = field(default_factory=list[str])
     """SHA-256 of each certificate of the CA."""
-    restarts: int = 0
-    """Restarts of the runtime by this agent."""
 
 
 @dataclass
@@ -64,13 +67,25 @@ class Agent:
     """Waits some seconds; raises Stopped if the pod is to end."""
     log: Callable[[str], None]
     check: Callable[[str, str, str], None] = connect.check
+    clock: Callable[[], float] = time.monotonic
     status: Status = field(default_factory=Status)
     connected: bool = False
     _runtime: Runtime | None = None
     _claimed: bool = False
+    _gone_since: dict[str, float] = field(default_factory=dict[str, float])
+    """When a pod of another owner was first missed, by uid."""
 
     def __post_init__(self) -> None:
-        self._state = State(self.node.tree, self.settings.owner)
+        self._state = State(self.node.tree)
+        self._config = RuntimeConfig(
+            self.node,
+            self._state,
+            self.settings.node,
+            self.settings.restart_allowed,
+            self.systemctl,
+            self.pause,
+            self.log,
+        )
 
     def tick(self, ca: str) -> bool:
         """Bring the node to the wanted state; cheap if it is there. `ca` is the CA as PEM text.
@@ -81,23 +96,19 @@ class Agent:
             return self._tick(ca)
         except OSError as error:
             raise self._fault(error) from error
+        except tomledit.EditError as error:
+            sentence = f"The runtime's configuration on node {self.settings.node} cannot be changed safely: {error}."
+            raise Fault(Reason.CONFIG_INVALID, sentence) from error
 
     def remove(self) -> bool:
         """Take everything of this owner off the node; False if it belongs to a younger pod by now, or is not there."""
         with self._state.lock(seconds=20) as held:
-            marker = self._state.marker()
+            marker = self._state.markers().get(self.settings.owner)
             if not held or (marker and marker.pod != self.settings.pod):
                 return False
             with contextlib.suppress(Fault):
                 self._current_runtime()
-            tree = self._view()
-            self._restore_config(tree)
-            if marker:
-                for path in marker.files:
-                    tree.remove(path)
-                for folder in sorted(marker.folders, key=len, reverse=True):
-                    tree.remove_folder(folder)
-            self._state.drop_marker()
+            self._leave(self.settings.owner, marker)
             return marker is not None
 
     def _tick(self, ca: str) -> bool:
@@ -107,14 +118,18 @@ class Agent:
         with self._state.lock(seconds=1) as held:
             if not held:
                 return False
-            marker = self._state.marker()
-            if self._claimed and marker and marker.pod != self.settings.pod:
+            markers = self._state.markers()
+            mine = markers.pop(self.settings.owner, None)
+            if self._claimed and mine and mine.pod != self.settings.pod:
                 return True  # a younger pod has taken over
             plan = self._plan(runtime, tree)
             files = [plan.ca_file] if plan.ca_file else self._files(runtime, tree, plan.roots)
             self.status.roots = [path.rpartition("/")[0] for path in files]
-            self._put(tree, marker, files, ca.encode())
+            self._put(tree, mine, markers, files, ca.encode())
             self._claimed = True
+            self._clean_up_after_others(markers)
+            if not plan.edit:
+                self._config.restore(tree, self.settings.owner)
         if runtime.name == "containerd" and not plan.ca_file:
             self._check_hosts_toml(tree, files[0])
         if not self.connected:
@@ -124,8 +139,37 @@ class Agent:
             with self._state.lock(seconds=1) as held:
                 if not held:
                     return False
-                self._change_config(tree, runtime, plan.edit)
+                self._runtime = self._config.apply(
+                    tree, runtime, self.settings.owner, plan.edit, lambda file: self._remember_folders(tree, file)
+                )
         return True
+
+    def _leave(self, owner: str, marker: Marker | None) -> None:
+        """Take everything of an owner off the node."""
+        tree = self._view()
+        self._config.restore(tree, owner)
+        if marker:
+            for path in marker.files:
+                tree.remove(path)
+            for folder in sorted(marker.folders, key=len, reverse=True):
+                tree.remove_folder(folder)
+        self._state.drop_marker(owner)
+
+    def _clean_up_after_others(self, markers: dict[str, Marker]) -> None:
+        """Do what a pod could not do for its owner, such as one whose node was down while the stack was deleted."""
+        now = self.clock()
+        running = self.node.pods({marker.pod for marker in markers.values()}) if markers else set[str]()
+        self._gone_since = {
+            marker.pod: self._gone_since.get(marker.pod, now)
+            for marker in markers.values()
+            if marker.pod not in running
+        }
+        for owner, marker in markers.items():
+            if now - self._gone_since.get(marker.pod, now) > GONE_FOR_GOOD:
+                self._leave(owner, marker)
+                self.log(
+                    f"removed what {owner} left on this node: its pod {marker.pod} is gone for {GONE_FOR_GOOD:g} s"
+                )
 
     def _current_runtime(self) -> Runtime:
         if self._runtime is None or self.node.identity(self._runtime.process[0]) != self._runtime.process:
@@ -150,14 +194,17 @@ class Agent:
             sentence = f"{runtime.name!r} serves {runtime.socket}; known are containerd, cri-o and docker."
             raise Fault(Reason.RUNTIME_UNKNOWN, sentence)
         config = discover.option(runtime.arguments, "c", "config") or containerd.DEFAULT_CONFIG
-        change = self._state.change()
 
         def read(path: str) -> str | None:
-            return _without_change(change, path, _text(tree, path))
+            return self._config.original(path, runtime_config.read_text(tree, path))
 
-        sources = containerd.load(config, runtime.release, read, tree.glob)
-        ca_file = f"{OWNERS}/{self.settings.owner}.crt"
-        return containerd.plan(runtime.release, config, sources, self.settings.host, ca_file)
+        try:
+            sources = containerd.load(config, runtime.release, read, tree.glob)
+            ca_file = f"{OWNERS}/{self.settings.owner}.crt"
+            return containerd.plan(runtime.release, config, sources, self.settings.host, ca_file)
+        except (TypeError, AttributeError) as error:
+            sentence = f"{config} has something else than a table where containerd has one ({error}); repair it."
+            raise Fault(Reason.CONFIG_INVALID, sentence) from error
 
     def _files(self, runtime: Runtime, tree: Tree, roots: tuple[str, ...]) -> list[str]:
         """Our file below each root, links followed. Raises Fault SYMLINK_LEAVES_TREE for the deciding one."""
@@ -188,12 +235,11 @@ class Agent:
 
     # Files
 
-    def _put(self, tree: Tree, marker: Marker | None, files: list[str], ca: bytes) -> None:
+    def _put(self, tree: Tree, mine: Marker | None, others: dict[str, Marker], files: list[str], ca: bytes) -> None:
         """Write the CA to `files`, and remove it from where it was wanted before."""
-        mine = marker or Marker(self.settings.owner, self.settings.host, self.settings.pod)
-        digest = hashlib.sha256(ca).hexdigest()
-        wanted = dict.fromkeys(files, digest)
-        inherited = [folder for other in self._state.others() for folder in other.folders]
+        mine = mine or Marker(self.settings.owner, self.settings.host, self.settings.pod)
+        wanted = dict.fromkeys(files, hashlib.sha256(ca).hexdigest())
+        inherited = [folder for other in others.values() for folder in other.folders]
         folders = dict.fromkeys(mine.folders)
         for file in files:
             folders |= dict.fromkeys(folder for folder in inherited if file.startswith(f"{folder}/"))
@@ -218,105 +264,8 @@ class Agent:
             mine.files = wanted
             self._state.save_marker(mine)
 
-    # The runtime's configuration
-
-    def _change_config(self, tree: Tree, runtime: Runtime, edit: containerd.Edit) -> None:
-        """Have `edit` in the configuration and in the running process; at most one restart for each content."""
-        mine, process = [list(edit.key), edit.value], list(runtime.process)
-        note, change = self._state.note(), self._state.change()
-        current = _text(tree, edit.file)
-        if change is None or change.file != edit.file:
-            change = ConfigChange(edit.file, current, edit.new_file)
-        elif _sha(current) != change.written:
-            change.original = _without_change(change, edit.file, current)
-        known = mine in change.keys.values()
-        change.keys[self.settings.owner] = mine
-        wanted = _render(change)
-        digest = _sha(wanted)
-        if digest in note.refused:
-            raise Fault(Reason.RESTART_FAILED, note.refused[digest])
-        loaded = note.process == process and mine in note.loaded
-        if not loaded and known and _sha(current) == change.written and change.process != process:
-            loaded = True  # this process started when the changed file was there already
-            note.process, note.loaded = process, list(change.keys.values())
-            self._state.save_note(note)
-        unit = "" if loaded else self._may_restart(runtime, edit, note.restarted.get(digest, process) == process)
-        if current != wanted:
-            change.process = process
-        change.written = digest
-        self._remember_folders(tree, edit.file)
-        self._state.save_change(change)
-        tree.make_folders(edit.file.rpartition("/")[0])
-        tree.write(edit.file, (wanted or "").encode())
-        if not loaded:
-            note.restarted[digest] = process
-            self._state.save_note(note)
-            self._restart(tree, runtime, unit, change, note, digest)
-
-    def _may_restart(self, runtime: Runtime, edit: containerd.Edit, first: bool) -> str:
-        """The unit to restart."""
-        what = (
-            f"{runtime.name} {runtime.version} on node {self.settings.node} must read {edit.key[-1]} = {edit.value} "
-            f"from {edit.file}"
-        )
-        if not self.settings.restart_allowed:
-            raise Fault(
-                Reason.RESTART_NOT_ALLOWED,
-                f"{what}, which takes one restart, and runtimeRestart is deny; set it to allow, or set this key there.",
-            )
-        if not first:
-            raise Fault(
-                Reason.CONFIG_REVERTED,
-                f"{what}, and was restarted for that already, but something puts the file back: set this key there.",
-            )
-        return restart.unit(self.node, runtime, self.systemctl)
-
-    def _restart(self, tree: Tree, runtime: Runtime, unit: str, change: ConfigChange, note: Note, digest: str) -> None:
-        self.log(f"restarting {unit}: {change.file} was changed")
-        self.status.restarts += 1
-        result = restart.restart(self.node, runtime.process, unit, self.systemctl, self.pause)
-        if isinstance(result, Runtime):
-            self._runtime = result
-            note.process, note.loaded = list(result.process), list(change.keys.values())
-            self._state.save_note(note)
-            self.log(f"{unit} restarted, CRI answers")
-            return
-        note.refused[digest] = (
-            f"{runtime.name} {runtime.version} on node {self.settings.node} did not come back with the changed "
-            f"{change.file} ({result}); the file is as it was, and this content is not tried again before the node "
-            f"reboots: look at the journal of {unit}."
-        )
-        self._state.save_note(note)
-        self._restore_config(tree)
-        restart.restart(self.node, runtime.process, unit, self.systemctl, self.pause)
-        self._runtime = None
-        raise Fault(Reason.RESTART_FAILED, note.refused[digest])
-
-    def _restore_config(self, tree: Tree) -> None:
-        """Take our key out of the configuration: the original bytes if nobody else changed the file since."""
-        change = self._state.change()
-        if change is None:
-            self._state.save_change(ConfigChange("", None, ""))  # may have been cut off while it wrote the first one
-            return
-        current = _text(tree, change.file)
-        ours = _sha(current) == change.written
-        if not ours:
-            change.original = _without_change(change, change.file, current)
-        change.keys.pop(self.settings.owner, None)
-        wanted = _render(change)
-        if wanted is None:
-            tree.remove(change.file)
-        elif current is not None:
-            tree.write(change.file, wanted.encode())
-        if _sha(wanted) != change.written:  # whoever comes for the old content later is no restart loop
-            note = self._state.note()
-            note.restarted = {}
-            self._state.save_note(note)
-        change.written = _sha(wanted)
-        self._state.save_change(change)
-
     def _remember_folders(self, tree: Tree, file: str) -> None:
-        marker = self._state.marker()
+        marker = self._state.markers().get(self.settings.owner)
         missing = tree.missing_folders(file.rpartition("/")[0])
         if marker and missing:
             marker.folders += [folder for folder in missing if folder not in marker.folders]
@@ -333,36 +282,3 @@ class Agent:
             )
         what = f"{path or 'A file'} on node {self.settings.node} cannot be written ({error.strerror or error})"
         return Fault(Reason.READ_ONLY, f"{what}; {fix}.")
-
-
-def _text(tree: Tree, path: str) -> str | None:
-    data = tree.read(path)
-    return None if data is None else data.decode()
-
-
-def _sha(text: str | None) -> str:
-    return "" if text is None else hashlib.sha256(text.encode()).hexdigest()
-
-
-def _render(change: ConfigChange) -> str | None:
-    """The file with the keys of all owners; None if it need not be there."""
-    if change.original is None and not change.keys:
-        return None
-    text = change.new_file if change.original is None else change.original
-    for key, value in change.keys.values():
-        text = tomledit.set_key(text, tuple(key), value)
-    return text
-
-
-def _without_change(change: ConfigChange | None, path: str, current: str | None) -> str | None:
-    """What the file would be without us."""
-    if change is None or change.file != path or current is None:
-        return current
-    if _sha(current) == change.written:
-        return change.original
-    for key, _ in change.keys.values():
-        try:
-            current = tomledit.unset_key(current, tuple(key), change.original or "")
-        except tomledit.EditError:
-            return current  # a stranger's text by now: leave it
-    return current

@@ -138,7 +138,7 @@ def hides_certificates(hosts_toml: bytes, own_file: str) -> bool:
         return False
     named = document.get("ca", [])
     folder = posixpath.dirname(own_file)
-    paths = [posixpath.join(folder, path) for path in ([named] if isinstance(named, str) else named)]
+    paths = [posixpath.join(folder, str(path)) for path in (named if isinstance(named, list) else [named])]  # pyright: ignore
     return bool(hosts_toml) and own_file not in paths
 
 

@@ -71,6 +71,11 @@ class Node:
         """All processes in view."""
         return (int(name) for name in os.listdir(self.proc) if name.isdecimal())
 
+    def pods(self, uids: set[str]) -> set[str]:
+        """Those pods of `uids` that have a process on this node, be it only the one that holds their namespaces."""
+        groups = "".join(self.text(pid, "cgroup") for pid in self.pids()).replace("_", "-")  # systemd's spelling
+        return {uid for uid in uids if uid in groups}
+
     def identity(self, pid: int) -> Identity | None:
         """None if the process is gone."""
         after_name = self.text(pid, "stat").rpartition(")")[2].split()

@@ -1,5 +1,6 @@
 """Files of another root: links are followed as a process with that root would, writes are atomic."""
 
+import contextlib
 import errno
 import glob
 import os
@@ -80,7 +81,8 @@ class Tree:
         """Make a folder and its parents, readable for all."""
         for folder in self.missing_folders(path):
             self._before("mkdir", folder)
-            os.mkdir(self._at(folder), 0o755)
+            with contextlib.suppress(FileExistsError):  # another agent was faster
+                os.mkdir(self._at(folder), 0o755)
             self._sync_parent(folder)
 
     def write(self, path: str, data: bytes) -> bool:
@@ -117,6 +119,11 @@ class Tree:
         for name in (self._temporary(path), path):
             if os.path.lexists(self._at(name)):
                 self._unlink(name)
+
+    def remove_temporaries(self, folder: str) -> None:
+        """Remove all that interrupted writes left in a folder."""
+        for path in self.glob(f"{folder}/.*{TEMPORARY}"):
+            self._unlink(path)
 
     def remove_folder(self, path: str) -> None:
         """Remove a folder if it is there and empty."""

@@ -2,21 +2,21 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import time
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
 
 from .files import Tree
 
 OWNERS = "/var/lib/private-registry-trust"
-"""One `<owner>.json` for each stack, and `runtime-config` while the runtime's configuration is changed."""
+"""One `<owner>.json` for each stack, and one `config-*` for each changed configuration file."""
 RUNNING = "/run/private-registry-trust"
 """Lock and facts about running processes."""
-CONFIG = f"{OWNERS}/runtime-config"
-NOTE = f"{RUNNING}/runtime.json"
+_NOTE = f"{RUNNING}/runtime.json"
 
 Process = list[Any]
 """A `discover.Identity` as JSON has it."""
@@ -57,21 +57,24 @@ class ConfigChange:
 
 @dataclass
 class Note:
-    """Which process has read which change, and which restarts were done or failed, by SHA-256 of the configuration."""
+    """Which process has read which keys, and which restarts were done or failed, by SHA-256 of the configuration."""
 
     process: Process = field(default_factory=list[Any])
     loaded: list[Key] = field(default_factory=list["Key"])
     restarted: dict[str, Process] = field(default_factory=dict[str, "Process"])
-    """The process that was to be replaced, by configuration."""
+    """The process that was to be replaced."""
     refused: dict[str, str] = field(default_factory=dict[str, str])
+    """What went wrong."""
+
+
+_Kind = TypeVar("_Kind", Marker, ConfigChange, Note)
 
 
 class State:
-    """The memory on one node, for one owner."""
+    """The memory on one node. All but `lock` needs the lock."""
 
-    def __init__(self, tree: Tree, owner: str) -> None:
+    def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._path = f"{OWNERS}/{owner}.json"
 
     @contextlib.contextmanager
     def lock(self, seconds: float) -> Generator[bool]:
@@ -83,50 +86,50 @@ class State:
         finally:
             os.close(descriptor)
 
-    def marker(self) -> Marker | None:
-        """None if this owner has nothing here."""
-        found = self._load(self._path)
-        return Marker(**found) if found else None
-
-    def others(self) -> list[Marker]:
-        """The markers of all other owners."""
-        paths = (path for path in self._tree.glob(f"{OWNERS}/*.json") if path != self._path)
-        return [Marker(**found) for found in map(self._load, paths) if found]
+    def markers(self) -> dict[str, Marker]:
+        """By owner."""
+        found = (self._load(Marker, path) for path in self._tree.glob(f"{OWNERS}/*.json"))
+        return {marker.owner: marker for marker in found if marker}
 
     def save_marker(self, marker: Marker) -> None:
         """Idempotent."""
-        self._save(self._path, marker)
+        self._save(f"{OWNERS}/{marker.owner}.json", marker)
 
-    def drop_marker(self) -> None:
-        """The last step of leaving; the last owner takes the folder along."""
-        self._tree.remove(self._path)
+    def drop_marker(self, owner: str) -> None:
+        """The last step of leaving; the last owner takes the folder along, with what a killed agent left in it."""
+        self._tree.remove(f"{OWNERS}/{owner}.json")
+        self._tree.remove_temporaries(OWNERS)
         self._tree.remove_folder(OWNERS)
 
-    def change(self) -> ConfigChange | None:
-        """None while no owner needs the runtime's configuration changed."""
-        found = self._load(CONFIG)
-        return ConfigChange(**found) if found else None
+    def changes(self) -> dict[str, ConfigChange]:
+        """By file; empty while no owner needs a configuration changed."""
+        found = (self._load(ConfigChange, path) for path in self._tree.glob(f"{OWNERS}/config-*"))
+        return {change.file: change for change in found if change}
 
     def save_change(self, change: ConfigChange) -> None:
         """Idempotent; a change without owners is forgotten."""
+        path = f"{OWNERS}/config-{hashlib.sha256(change.file.encode()).hexdigest()[:8]}"
         if change.keys:
-            self._save(CONFIG, change)
+            self._save(path, change)
         else:
-            self._tree.remove(CONFIG)
+            self._tree.remove(path)
 
     def note(self) -> Note:
         """Empty after a reboot."""
-        return Note(**(self._load(NOTE) or {}))
+        return self._load(Note, _NOTE) or Note()
 
     def save_note(self, note: Note) -> None:
         """Idempotent."""
-        self._save(NOTE, note)
+        self._save(_NOTE, note)
 
-    def _load(self, path: str) -> dict[str, Any] | None:
+    def _load(self, kind: type[_Kind], path: str) -> _Kind | None:
+        """None if there is nothing, or no sense in it; keys of another version of the agent are passed over."""
+        known = {item.name for item in fields(kind)}
         try:
-            return json.loads(self._tree.read(path) or b"null")
-        except ValueError:
-            return None  # not ours any more; what it said is lost
+            found: dict[str, Any] = json.loads(self._tree.read(path) or b"{}")
+            return kind(**{key: value for key, value in found.items() if key in known})
+        except (ValueError, TypeError, AttributeError):
+            return None
 
     def _save(self, path: str, value: Marker | ConfigChange | Note) -> None:
         self._tree.make_folders(path.rpartition("/")[0])
