@@ -62,7 +62,10 @@ def up(names: Sequence[str] = nodes.DEFAULT) -> None:
     trees = {nodes.TABLE[name].suite: rootfs.ensure(nodes.TABLE[name].suite) for name in names}
     key = _key(built, archives)
     with _lock():
-        if not (_KEY.exists() and _KEY.read_text() == key and _runs()):
+        current = _KEY.exists() and _KEY.read_text() == key
+        if not (current and _runs()):
+            if not current and _runs():
+                building.announce("the running cluster was made from other files than these")
             _remove()
             _start(names, built=built, archives=archives, etcd=etcd, trees=trees)
             _KEY.write_text(key)
@@ -99,10 +102,10 @@ def remove(name: str) -> None:
     nodes.known(name)
     with _lock():
         require()
-        control_plane.kubectl("delete", "node", name, "--ignore-not-found")
-        network.route_services(nodes.TABLE[other].address for other in nodes.running() if other != name)
         nodes.stop([name])
         nodes.remove(name)
+        control_plane.kubectl("delete", "node", name, "--ignore-not-found")
+        network.route_services(nodes.TABLE[other].address for other in nodes.running())
 
 
 def down() -> None:

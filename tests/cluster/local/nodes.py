@@ -75,7 +75,11 @@ PROGRAMS_OF_CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
 """Programs that all nodes get, and those that a node with a containerd of ours gets too; in /usr/local/bin."""
 
 MASKED_UNITS = (
-    "apt-daily-upgrade.timer",
+    "systemd-modules-load.service",  # these four would change the machine's kernel
+    "systemd-sysctl.service",
+    "systemd-udev-trigger.service",
+    "systemd-udevd.service",
+    "apt-daily-upgrade.timer",  # and a node has no use for these
     "apt-daily.timer",
     "console-getty.service",
     "dpkg-db-backup.timer",
@@ -83,10 +87,6 @@ MASKED_UNITS = (
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty@tty1.service",
-    "systemd-modules-load.service",  # these four would change the machine's kernel
-    "systemd-sysctl.service",
-    "systemd-udev-trigger.service",
-    "systemd-udevd.service",
     "systemd-networkd.service",
     "systemd-pstore.service",
     "systemd-resolved.service",
@@ -133,7 +133,7 @@ def start(name: str, *, rootfs: Path, containerd: Path | None, images: Sequence[
         shutil.rmtree(store)
     store.mkdir(parents=True, exist_ok=True)
     _mount(folder, rootfs)
-    _write_files(name, node, folder / "tree")
+    _write_files(name, node, folder / "tree", containerd)
     (folder / "nspawn.json").write_text(json.dumps(_nspawn(name, containerd, images)))
     network.route_pods(node.pods, node.address)
     _boot(name)
@@ -145,6 +145,7 @@ def stop(names: Iterable[str]) -> None:
     processes.stop(stopping, seconds=POWER_OFF_SECONDS)
     for name in stopping:
         cgroups.kill(name)
+        cgroups.remove(name)  # as a machine's are gone after a reboot; the kubelet waits for containers in old ones
 
 
 def remove(name: str) -> None:
@@ -301,8 +302,8 @@ def _mount(folder: Path, rootfs: Path) -> None:
         raise ClusterError(f"the file system of {folder.name} can't be mounted: {done.stderr.strip()}")
 
 
-def _write_files(name: str, node: Node, tree: Path) -> None:
-    for part in ("common",) if node.containerd == "debian" else ("common", "built"):
+def _write_files(name: str, node: Node, tree: Path, containerd: Path | None) -> None:
+    for part in ("common",) if containerd is None else ("common", "built"):
         shutil.copytree(FILES / part, tree, dirs_exist_ok=True)
     units = tree / "etc" / "systemd" / "system"
     for unit in MASKED_UNITS:
@@ -331,7 +332,7 @@ def _write_files(name: str, node: Node, tree: Path) -> None:
     }
     (etc / "default" / "node").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     _write_kubernetes_files(name, node, tree)
-    _write_containerd_config(node, tree)
+    _write_containerd_config(node.config, tree, containerd)
 
 
 def _write_kubernetes_files(name: str, node: Node, tree: Path) -> None:
@@ -355,12 +356,12 @@ def _write_kubernetes_files(name: str, node: Node, tree: Path) -> None:
     (tree / "opt" / "cni" / "bin").symlink_to("/usr/lib/cni")
 
 
-def _write_containerd_config(node: Node, tree: Path) -> None:
+def _write_containerd_config(config: Config, tree: Path, containerd: Path | None) -> None:
     path = tree / "etc" / "containerd" / "config.toml"
-    command = ["chroot", tree, "containerd", "config", "default"]
-    generated = subprocess.run(command, capture_output=True, text=True, check=True)
+    program = ["chroot", tree, "containerd"] if containerd is None else [containerd / "containerd"]
+    generated = subprocess.run([*program, "config", "default"], capture_output=True, text=True, check=True)
     text = containerd_config(
-        node.config,
+        config,
         debian=path.read_text(),
         generated=generated.stdout,
         restricted=not machine.has_capability(CAP_SYS_RESOURCE),
