@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from .harness import ROOT, Cluster, Deployed, Stack, config_trees, restarts
 from .local import cluster as local_cluster
-from .local import images, machine, nodes, shell
+from .local import image_archive, machine, nodes, rootfs, shell
 from .local.paths import CLUSTER
 
 RESULTS = ROOT / "test-results"
@@ -69,9 +70,23 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def busybox(cluster: Cluster) -> Path:
-    """The archive of an image that has a shell."""
-    return next(path for path in images.ensure() if path.name.startswith("busybox"))
+def app_image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of an image with a shell, whose content nobody else has.
+
+    A node that has pulled an image under one name no longer takes it for preloaded under another, and pulls that one
+    too (the kubelet's imagePullCredentialsVerificationPolicy); so none of the cluster's own images may be pushed.
+    """
+    folder = tmp_path_factory.mktemp("app")
+    programs = folder / "root" / "bin"
+    programs.mkdir(parents=True)
+    shutil.copy2(rootfs.ensure("python") / "usr" / "bin" / "busybox", programs / "busybox")
+    for name in ("sh", "sleep"):
+        (programs / name).symlink_to("busybox")
+    (folder / "root" / "unique").write_text(secrets.token_hex())
+    archive = folder / "app.tar"
+    config = image_archive.Config(command=("sleep", "1000000"))
+    image_archive.write(archive, folder / "root", names=["example.com/app:1"], config=config)
+    return archive
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from .local import nodes
+from .local import network, nodes
 
 ROOT = Path(__file__).parents[2]
 CONFIG_TREES = ("etc/containerd", "etc/docker", "etc/containers")
@@ -88,8 +88,8 @@ class Cluster:
     """Names of the nodes that the cluster was started with."""
 
     def run(self, *command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a program against the cluster; see `run`."""
-        return run(command, self.environment, **options)
+        """Run a program in the cluster's network; see `run`."""
+        return run(network.client(*map(str, command)), self.environment, **options)
 
     def kubectl(self, *arguments: str, **options: Any) -> str:
         """What a kubectl command prints."""

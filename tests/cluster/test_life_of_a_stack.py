@@ -36,11 +36,11 @@ def pull_fails_with_x509(cluster: Cluster, namespace: str, image: str, node: str
 
 
 def test_a_node_that_joins_later_is_trusted_without_another_up(
-    cluster: Cluster, tmp_path: Path, busybox: Path, namespace: str
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
 ) -> None:
     with deployed_stack(cluster, tmp_path) as deployed:
         image = f"{deployed.host}/test/app:joined"
-        deployed.crane("push", busybox, image)
+        deployed.crane("push", app_image, image)
         local_cluster.add("node-d")
         try:
             deployed.start_pods(namespace, image, ["node-d"])
@@ -50,11 +50,11 @@ def test_a_node_that_joins_later_is_trusted_without_another_up(
 
 
 def test_destroy_leaves_every_node_as_it_was_and_ready(
-    cluster: Cluster, tmp_path: Path, busybox: Path, namespace: str
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
 ) -> None:
     with deployed_stack(cluster, tmp_path) as deployed:
         image = f"{deployed.host}/test/app:gone"
-        deployed.crane("push", busybox, image)
+        deployed.crane("push", app_image, image)
         for node in cluster.nodes:
             assert config_trees(node) != deployed.trees_before[node], node
         # A registry of the same name, so that after the end a pull still finds somebody who answers.
@@ -75,13 +75,13 @@ def test_destroy_leaves_every_node_as_it_was_and_ready(
 
 
 def test_two_stacks_work_side_by_side_and_the_end_of_one_leaves_the_other(
-    cluster: Cluster, tmp_path: Path, busybox: Path, namespace: str
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
 ) -> None:
     with deployed_stack(cluster, tmp_path / "one") as one:
         with deployed_stack(cluster, tmp_path / "two") as two:
             assert one.host != two.host
             for deployed in (one, two):
-                deployed.crane("push", busybox, f"{deployed.host}/test/app:both")
+                deployed.crane("push", app_image, f"{deployed.host}/test/app:both")
         # The second is gone now.
         image = f"{one.host}/test/app:both"
         one.start_pods(namespace, image, cluster.nodes)

@@ -22,10 +22,10 @@ def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def pushed(deployed: Deployed, busybox: Path) -> str:
+def pushed(deployed: Deployed, app_image: Path) -> str:
     """An image in the registry, pushed with crane."""
     reference = f"{deployed.host}/test/app:crane"
-    deployed.crane("push", busybox, reference)
+    deployed.crane("push", app_image, reference)
     return reference
 
 
@@ -36,18 +36,18 @@ def test_pods_created_the_moment_up_returns_run_on_every_node_without_a_failed_p
     deployed.assert_running(namespace, cluster.nodes)
 
 
-def test_crane_refuses_the_registry_without_the_ca(cluster: Cluster, deployed: Deployed, busybox: Path) -> None:
-    refused = cluster.run("crane", "push", busybox, f"{deployed.host}/test/app:untrusted", check=False)
+def test_crane_refuses_the_registry_without_the_ca(cluster: Cluster, deployed: Deployed, app_image: Path) -> None:
+    refused = cluster.run("crane", "push", app_image, f"{deployed.host}/test/app:untrusted", check=False)
     assert refused.returncode != 0
     assert UNKNOWN_CA.search(refused.stderr)
 
 
 def test_skopeo_pushes_with_the_ca_and_is_refused_without(
-    cluster: Cluster, deployed: Deployed, busybox: Path, tmp_path: Path
+    cluster: Cluster, deployed: Deployed, app_image: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "ca.crt").write_text(deployed.ca)
     copy = ["skopeo", "--insecure-policy", "copy"]
-    images = [f"docker-archive:{busybox}", f"docker://{deployed.host}/test/app:skopeo"]
+    images = [f"docker-archive:{app_image}", f"docker://{deployed.host}/test/app:skopeo"]
     refused = cluster.run(*copy, *images, check=False)
     assert refused.returncode != 0
     assert UNKNOWN_CA.search(refused.stderr)
