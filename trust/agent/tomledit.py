@@ -1,7 +1,7 @@
 """Change one key of a TOML text and nothing else: comments, order and spelling stay, the result is proved by parsing.
 
-The standard library reads TOML (tomllib) but cannot write it. Here a small scanner only finds where things stand;
-tomllib says afterwards whether the text means what it meant before, plus or minus that one key.
+The standard library reads TOML (tomllib) but cannot write it. So places where the key may go are guessed line by line,
+the least change first, and tomllib says which guess means what the text meant before, plus or minus that one key.
 Grammar: https://toml.io/en/v1.0.0
 """
 
@@ -9,37 +9,17 @@ import copy
 import json
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Path = tuple[str, ...]
 
-_BLANK = re.compile(r"(?:[ \t\r\n,]|#[^\n]*)*")
-_SPACE = re.compile(r"[ \t]*")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_SCALAR = re.compile(
-    r'"""(?:[^\\]|\\.)*?"{3,5}(?!")' r"|'''.*?'{3,5}(?!')" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'"
-    r"|\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]*" r"|[^\s,\]}#]+",
-    re.DOTALL,
-)  # fmt: skip
+_STRING = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 
 
 class EditError(ValueError):
     """The text is no TOML, or no way was found to change this key that could be proved to change nothing else."""
-
-
-@dataclass(frozen=True)
-class _Statement:
-    """A `[table]` header (no value) or a `key = value`, with its place in the text."""
-
-    path: Path
-    table: Path
-    start: int
-    value: int | None
-    end: int
-    inline: bool = False
-    array: bool = False
 
 
 def get(document: dict[str, Any], path: Path) -> Any:  # noqa: ANN401 - whatever TOML can hold
@@ -53,8 +33,10 @@ def get(document: dict[str, Any], path: Path) -> Any:  # noqa: ANN401 - whatever
 
 
 def set_key(text: str, path: Path, value: str) -> str:
-    """Return `text` with the string `value` at `path`. Raises EditError."""
+    """Return `text` with the string `value` at `path`, where a string or nothing is. Raises EditError."""
     old = _parse(text)
+    if get(old, path) == value:
+        return text
     wanted = copy.deepcopy(old)
     table: Any = wanted
     for part in path[:-1]:
@@ -62,40 +44,100 @@ def set_key(text: str, path: Path, value: str) -> str:
     if not isinstance(table, dict):
         raise EditError(f"{'.'.join(path)} runs through a value that is no table")
     table[path[-1]] = value
-    if wanted == old:
-        return text
-    for candidate in _with_key(text, path, json.dumps(value, ensure_ascii=False)):
-        if _means(candidate, wanted):
-            return candidate
-    raise EditError(f"no way to set {'.'.join(path)} leaves the rest as it is")
+    return _proved(_with_key(text, path, json.dumps(value, ensure_ascii=False)), [wanted], path)
 
 
 def unset_key(text: str, path: Path, original: str) -> str:
     """Return `text` with the key at `path` as it was in `original`: its old value, or not there. Raises EditError."""
-    old = _parse(text)
+    old, before = _parse(text), _parse(original)
     if get(old, path) is None:
         return text
-    before = get(_parse(original), path)
-    statement = next((s for s in _scan(text) if s.path == path and s.value is not None), None)
-    if statement is None:
-        raise EditError(f"{'.'.join(path)} stands nowhere by itself")
-    if before is not None:
-        source = next(s for s in _scan(original) if s.path == path and s.value is not None)
-        candidate = text[: statement.value] + original[source.value : source.end] + text[statement.end :]
-        wanted = copy.deepcopy(old)
-        get(wanted, path[:-1])[path[-1]] = before
-        if _means(candidate, wanted):
-            return candidate
-    else:
-        for candidate in _without(text, statement):
-            wanted = copy.deepcopy(old)
-            for depth in range(len(path) - 1, -1, -1):  # tables that were there only for this key may go with it
-                del get(wanted, path[:depth])[path[depth]]
-                if _means(candidate, wanted):
-                    return candidate
-                if get(wanted, path[:depth]) or get(_parse(original), path[:depth]) is not None:
-                    break
-    raise EditError(f"no way to take {'.'.join(path)} out leaves the rest as it is")
+    wanted = copy.deepcopy(old)
+    if get(before, path) is not None:
+        get(wanted, path[:-1])[path[-1]] = get(before, path)
+        spellings = dict.fromkeys(_STRING.findall(original))
+        return _proved((new for literal in spellings for new in _with_value(text, path, literal)), [wanted], path)
+    del get(wanted, path[:-1])[path[-1]]
+    accepted = [copy.deepcopy(wanted)]
+    for end in range(len(path) - 1, 0, -1):  # tables that were there only for this key may go with it
+        if get(wanted, path[:end]) or get(before, path[:end]) is not None:
+            break
+        del get(wanted, path[: end - 1])[path[end - 1]]
+        accepted.append(copy.deepcopy(wanted))
+    return _proved(_without_key(text, path), accepted, path)
+
+
+def _proved(candidates: Iterable[str], accepted: list[dict[str, Any]], path: Path) -> str:
+    """The first candidate that means one of the accepted documents."""
+    meanings = [repr(_sorted(document)) for document in accepted]  # repr: 1, 1.0 and true differ, nan does not
+    for candidate in candidates:
+        try:
+            if repr(_sorted(tomllib.loads(candidate))) in meanings:
+                return candidate
+        except tomllib.TOMLDecodeError:
+            continue
+    raise EditError(f"no way to change {'.'.join(path)} leaves the rest as it is")
+
+
+def _with_key(text: str, path: Path, value: str) -> Iterator[str]:
+    newline = "\r\n" if "\r\n" in text else "\n"
+    yield from _with_value(text, path, value)
+    lines = text.splitlines(keepends=True)
+    alone = [_meaning(line) for line in lines]
+    for number, line in enumerate(lines):  # its table has a header: right below
+        if alone[number] == path[:-1] and line.lstrip().startswith("["):
+            ended = line if line.endswith("\n") else line + newline
+            new = f"{_indent(line)}  {_key(path[-1:])} = {value}{newline}"
+            yield "".join([*lines[:number], ended, new, *lines[number + 1 :]])
+    for number, line in enumerate(lines):  # its table is an inline one: first in there
+        for brace in re.finditer("{", line):
+            for start in range(1, len(path)):
+                new = f"{line[: brace.end()]} {_key(path[start:])} = {value}"
+                for comma in (",", ""):
+                    yield "".join([*lines[:number], new, comma, line[brace.end() :], *lines[number + 1 :]])
+    end = "" if not text or text.endswith("\n") else newline
+    yield f"{text}{end}[{_key(path[:-1])}]{newline}  {_key(path[-1:])} = {value}{newline}"
+    for number, line in enumerate(lines):  # its table is spelled by dotted keys: before one of them
+        for start in range(len(path) - 1):
+            if "=" in line and (alone[number] or path)[0] == path[start]:
+                new = f"{_indent(line)}{_key(path[start:])} = {value}{newline}"
+                yield "".join([*lines[:number], new, *lines[number:]])
+
+
+def _with_value(text: str, path: Path, value: str) -> Iterator[str]:
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if _names(line, path[-1]):
+            for string in _STRING.finditer(line):
+                new = line[: string.start()] + value + line[string.end() :]
+                yield "".join([*lines[:number], new, *lines[number + 1 :]])
+
+
+def _without_key(text: str, path: Path) -> Iterator[str]:
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if _names(line, path[-1]):
+            if number and _meaning(lines[number - 1]) == path[:-1]:
+                yield "".join([*lines[: number - 1], *lines[number + 1 :]])
+            yield "".join([*lines[:number], *lines[number + 1 :]])
+            for start in range(1, len(path)):  # out of an inline table, as _with_key puts it in
+                pattern = rf" {re.escape(_key(path[start:]))} = (?:{_STRING.pattern}),?"
+                for found in re.finditer(pattern, line):
+                    new = line[: found.start()] + line[found.end() :]
+                    yield "".join([*lines[:number], new, *lines[number + 1 :]])
+
+
+def _meaning(line: str) -> Path | None:
+    """The header or key of a line, were it alone; None if it is neither."""
+    try:
+        document: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return None
+    path: list[str] = []
+    while isinstance(document, dict) and len(document) == 1:  # pyright: ignore[reportUnknownArgumentType]
+        key, document = next(iter(document.items()))  # pyright: ignore
+        path.append(key)  # pyright: ignore[reportUnknownArgumentType]
+    return tuple(path) or None
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -105,127 +147,19 @@ def _parse(text: str) -> dict[str, Any]:
         raise EditError(str(error)) from error
 
 
-def _means(text: str, wanted: dict[str, Any]) -> bool:
-    try:
-        return repr(_sorted(tomllib.loads(text))) == repr(_sorted(wanted))  # repr: 1, 1.0 and true differ, nan does not
-    except tomllib.TOMLDecodeError:
-        return False
-
-
 def _sorted(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}  # pyright: ignore
     return [_sorted(item) for item in value] if isinstance(value, list) else value  # pyright: ignore
 
 
-def _with_key(text: str, path: Path, value: str) -> Iterator[str]:
-    """Texts that may have the key, the least change first."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    table, key = path[:-1], path[-1]
-    statements = list(_scan(text))
-    for s in statements:  # the key is there: replace its value
-        if s.path == path and s.value is not None:
-            yield text[: s.value] + value + text[s.end :]
-    for s in statements:  # its table is there: put the key right below the header
-        if s.path == table and s.value is None and not s.array:
-            line = text.find("\n", s.end)
-            head = text[: line + 1] if line >= 0 else text + newline
-            yield f"{head}{_indent(text, s.start)}  {_key((key,))} = {value}{newline}{text[len(head) :]}"
-    for s in statements:  # its table, or a parent, is an inline table: put the key first in there
-        if s.value is not None and s.path == table[: len(s.path)] and text[s.value] == "{":
-            rest = text[s.value + 1 :]
-            comma = "" if rest.lstrip().startswith("}") else ","
-            yield f"{text[: s.value + 1]} {_key(path[len(s.path) :])} = {value}{comma}{rest}"
-    for s in statements:  # its table is spelled by dotted keys under a parent's header: put another one before
-        if s.value is not None and not s.inline and s.path[: len(table)] == table:
-            line = f"{_key(path[len(s.table) :])} = {value}{newline}{_indent(text, s.start)}"
-            yield text[: s.start] + line + text[s.start :]
-    end = "" if not text or text.endswith("\n") else newline
-    yield f"{text}{end}[{_key(table)}]{newline}  {_key((key,))} = {value}{newline}"
+def _names(line: str, key: str) -> bool:
+    return key in line or _key((key,)) in line
 
 
-def _without(text: str, statement: _Statement) -> Iterator[str]:
-    """Texts that may lack the statement, first with its header gone, too."""
-    if statement.inline:
-        before, after = text[: statement.start].rstrip(" \t"), text[statement.end :].lstrip(" \t")
-        yield before + (after[1:] if after.startswith(",") else after)
-        yield before.removesuffix(",") + after
-        return
-    start, end = text.rfind("\n", 0, statement.start) + 1, text.find("\n", statement.end) + 1 or len(text)
-    header = next((s for s in _scan(text) if s.path == statement.table and s.value is None and s.end < start), None)
-    if header and not text[header.end : start].strip():
-        yield text[: text.rfind("\n", 0, header.start) + 1] + text[end:]
-    yield text[:start] + text[end:]
-
-
-def _indent(text: str, place: int) -> str:
-    line = text[text.rfind("\n", 0, place) + 1 : place]
-    return line if not line.strip() else ""
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
 
 
 def _key(path: Path) -> str:
     return ".".join(part if _BARE_KEY.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in path)
-
-
-def _scan(text: str) -> Iterator[_Statement]:
-    """All headers and keys in order, inline ones after the key that holds them. `text` must be valid TOML."""
-    table: Path = ()
-    place = _skip(_BLANK, text, 0)
-    while place < len(text):
-        start = place
-        if text[place] == "[":
-            array = text.startswith("[[", place)
-            table, place = _read_key(text, place + 1 + array)
-            place += 1 + array
-            yield _Statement(table, table, start, None, place, array=array)
-        else:
-            found: list[_Statement] = []
-            place = _pair(text, place, table, table, found, inline=False)
-            yield from found
-        place = _skip(_BLANK, text, place)
-
-
-def _pair(text: str, place: int, prefix: Path, table: Path, found: list[_Statement], *, inline: bool) -> int:
-    """Read `key = value`, note it and what is inside; return where it ends."""
-    start = place
-    key, place = _read_key(text, place)
-    value = _skip(_SPACE, text, place + 1)
-    inside: list[_Statement] = []
-    end = _value(text, value, prefix + key, table, inside)
-    found += [_Statement(prefix + key, table, start, value, end, inline), *inside]
-    return end
-
-
-def _value(text: str, place: int, path: Path, table: Path, found: list[_Statement]) -> int:
-    if text[place] not in "[{":
-        return _skip(_SCALAR, text, place)
-    closing = "]" if text[place] == "[" else "}"
-    place = _skip(_BLANK, text, place + 1)
-    while text[place] != closing:
-        if closing == "}":
-            place = _pair(text, place, path, table, found, inline=True)
-        else:
-            place = _value(text, place, path, table, [])  # nothing inside an array has a path of its own
-        place = _skip(_BLANK, text, place)
-    return place + 1
-
-
-def _read_key(text: str, place: int) -> tuple[Path, int]:
-    """Read a dotted key; return it and the place of what follows, `=` or `]`."""
-    parts: list[str] = []
-    while True:
-        place = _skip(_SPACE, text, place)
-        end = _skip(_SCALAR if text[place] in "\"'" else _BARE_KEY, text, place)
-        raw = text[place:end]
-        parts.append(tomllib.loads(f"key = {raw}")["key"] if raw[0] in "\"'" else raw)
-        place = _skip(_SPACE, text, end)
-        if text[place] != ".":
-            return tuple(parts), place
-        place += 1
-
-
-def _skip(pattern: re.Pattern[str], text: str, place: int) -> int:
-    found = pattern.match(text, place)
-    if not found:
-        raise EditError(f"unexpected text at character {place}")
-    return found.end()
