@@ -78,6 +78,7 @@ TABLE = {
         names=("docker.io/library/registry:3",),
         files={"bin/registry": "registry"},
         folders=("var/lib/registry",),
+        busybox=True,
         config=Config(entrypoint=("registry",), command=("serve", "/etc/distribution/config.yml")),
     ),
     "traefik": Image(
