@@ -181,16 +181,19 @@ def _buildx(host: str, plain: str, ca: str) -> str:
 
 def _linux_trust_store(host: str, plain: str, ca: str) -> str:
     name = f"private-registry-{plain}.crt"
+    fedora, debian = "/etc/pki/ca-trust/source/anchors", "/usr/local/share/ca-certificates"
+    suse = "/etc/pki/trust/anchors"
+    files = " ".join(f"{folder}/{name}" for folder in (fedora, debian, suse))
     return _script(
-        "Linux", host, f"delete {name} where this put it, and run the same update again",
+        "Linux",
+        host,
+        f"sudo rm -f {files}; sudo update-ca-certificates || sudo update-ca-trust",
         _SUDO,
         "PATH=$PATH:/usr/sbin",
         "# Fedora and its family; Debian, Ubuntu and Alpine; SUSE.",
-        "if [ -d /etc/pki/ca-trust/source/anchors ]; then folder=/etc/pki/ca-trust/source/anchors; "
-        "update=update-ca-trust",
-        "elif [ -d /usr/local/share/ca-certificates ]; then folder=/usr/local/share/ca-certificates; "
-        "update=update-ca-certificates",
-        "elif [ -d /etc/pki/trust/anchors ]; then folder=/etc/pki/trust/anchors; update=update-ca-certificates",
+        f"if [ -d {fedora} ]; then folder={fedora} update=update-ca-trust",
+        f"elif [ -d {debian} ]; then folder={debian} update=update-ca-certificates",
+        f"elif [ -d {suse} ]; then folder={suse} update=update-ca-certificates",
         'else echo "no trust store is known here: install the package ca-certificates" >&2; exit 1; fi',
         _write(f"$folder/{name}", ca, sudo="$sudo"),
         "$sudo $update >/dev/null",

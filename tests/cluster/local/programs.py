@@ -247,6 +247,16 @@ def ensure(groups: Sequence[str] = DEFAULT) -> Path:
     return target
 
 
+def go_root() -> Path:
+    """Return the folder of the Go toolchain that builds the programs.
+
+    Raises:
+        BuildError: There is none, and it can't be fetched.
+    """
+    found = building.run("Go: its toolchain", [_go(), "env", "GOROOT"], cwd=MODULES / "clients", env=_environment())
+    return Path(found.strip())
+
+
 def install_plugins(pulumi_home: Path) -> None:
     """Put the providers where a Pulumi with the home folder `pulumi_home` looks for its plugins."""
     folder = ensure()

@@ -1,4 +1,4 @@
-"""Root file systems of Debian releases: what the nodes boot and what the agent's image is made of.
+"""Root file systems of Debian releases: what the nodes boot, the agent's image is made of, and clients run on.
 
 Made by mmdebstrap from the archive that this machine's own apt uses, with signatures verified. Not by debootstrap: that
 can neither leave out documentation (a third of a node) nor extract packages without installing them (a Python image
@@ -33,6 +33,18 @@ NODE_PACKAGES = (
     "util-linux",
 )
 
+CLIENT_PACKAGES = (
+    "buildah",
+    "ca-certificates",
+    "curl",
+    "docker-buildx",
+    "docker-cli",
+    "docker.io",
+    "jq",
+    "podman",
+    "skopeo",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
@@ -50,6 +62,8 @@ class Tree:
 TREES = {
     "bookworm": Tree(suite="bookworm", variant="minbase", packages=NODE_PACKAGES),
     "trixie": Tree(suite="trixie", variant="minbase", packages=NODE_PACKAGES),
+    "clients": Tree(suite="trixie", variant="minbase", packages=CLIENT_PACKAGES),
+    "etcd": Tree(suite="trixie", variant="extract", packages=("etcd-server",)),
     "python": Tree(
         suite="trixie",
         variant="extract",
@@ -64,7 +78,8 @@ TREES = {
         ),
     ),
 }
-"""`bookworm` brings containerd 1.6, `trixie` containerd 1.7, `python` Python 3.13 and a static busybox."""
+"""`bookworm` brings containerd 1.6, `trixie` containerd 1.7, `python` Python 3.13 and a static busybox, `clients` the
+registry's clients that Debian has."""
 
 NEVER_READ = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 

@@ -1,0 +1,113 @@
+"""A machine of its own for each client: a fresh Debian in the cluster's network, gone when the test ends.
+
+Clients write to /etc, to the home folder and to the system's store of CAs, and some are daemons. None of that reaches
+the machine that runs the tests: the file system is an overlay in memory over a Debian of its own, and whatever was
+started ends with it.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from .harness import run, wait_until
+from .local import network, programs, rootfs
+from .local.paths import BIN
+
+SHARED = Path("/work")
+"""Where the machine sees the folder that it shares with the test."""
+
+_BOOT = """
+tree=$1 state=$2 shared=$3 netns=$4; shift 4
+mount -t tmpfs tmpfs "$state"
+mkdir "$state/upper" "$state/work" "$state/root"
+mount -t overlay overlay -o "lowerdir=$tree,upperdir=$state/upper,workdir=$state/work" "$state/root"
+cd "$state/root"
+mount -t proc proc proc
+mount --rbind /sys sys
+mount --rbind /dev dev
+mkdir -p work opt
+mount --bind "$shared" work
+# Images are overlays themselves, and there is none on an overlay.
+for data in buildkit containerd containers docker; do
+    mkdir -p "$state/$data" "var/lib/$data"
+    mount --bind "$state/$data" "var/lib/$data"
+done
+cp "/etc/netns/$netns/"* etc
+for folder; do
+    mkdir -p "opt/${folder%%=*}"
+    mount --bind "${folder#*=}" "opt/${folder%%=*}"
+done
+mkdir old
+pivot_root . old
+cd /
+umount -l old
+echo ready
+exec tini -- sleep infinity
+"""
+
+
+class Machine:
+    """A Debian with its own clients: docker, podman, buildah, skopeo, curl; ours are in /opt/cluster.
+
+    As a context manager it is ended with all that runs on it.
+    """
+
+    def __init__(self, shared: Path, *groups: str) -> None:
+        """Describe it.
+
+        Args:
+            shared: A folder of the test; it is /work on the machine.
+            groups: Groups of programs that it needs besides, see `programs.GROUPS`; they are in /opt/<group>.
+        """
+        self.shared = shared
+        self._folders = {"cluster": BIN.resolve(), **{group: programs.ensure((group,)) for group in groups}}
+        if "clients" in groups:
+            self._folders["go"] = programs.go_root()
+        self.variables = {
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "PATH": ":".join([*(f"/opt/{name}" for name in self._folders), "/opt/go/bin", "/usr/sbin:/usr/bin"]),
+        }
+        """The environment of what runs on it."""
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._state = Path(tempfile.mkdtemp())
+        command = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
+        words = [rootfs.ensure("clients"), self._state, self.shared, network.NAMESPACE]
+        folders = [f"{name}={folder}" for name, folder in self._folders.items()]
+        self._process = subprocess.Popen(
+            network.inside(*command, "sh", "-euc", _BOOT, "boot", *map(str, words), *folders),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        if self._process.stdout.readline() != "ready\n":
+            msg = f"the clients' machine did not start: {self._process.communicate()[1]}"
+            raise AssertionError(msg)
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        self._init = children.read_text().split()[0]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, and with its process 1 whatever it runs."""
+        self._process.kill()
+        self._process.communicate()
+        init = Path(f"/proc/{self._init}")
+        wait_until(lambda: not init.exists(), "the clients' machine has ended", timeout=20)
+        self._state.rmdir()
+
+    def sh(
+        self, script: str, variables: Mapping[str, str] | None = None, *, check: bool = True, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell script on it, in the home folder; the first command that fails ends it. See `run`."""
+        enter = ["nsenter", f"--target={self._init}", "--mount", "--pid", "--net", "--"]
+        return run(
+            [*enter, "sh", "-euc", f"cd\n{script}"],
+            {**self.variables, **(variables or {})},
+            check=check,
+            timeout=timeout,
+        )
