@@ -60,7 +60,7 @@ def up(names: Sequence[str] = nodes.DEFAULT) -> None:
     machine.check()
     built, archives, etcd = programs.ensure(), images.ensure(), machine.etcd()
     trees = {nodes.TABLE[name].suite: rootfs.ensure(nodes.TABLE[name].suite) for name in names}
-    key = _key(built, archives)
+    key = _key(built, etcd, archives)
     with _lock():
         current = _KEY.exists() and _KEY.read_text() == key
         if not (current and _runs()):
@@ -286,11 +286,11 @@ def _node_states() -> dict[str, str]:
     return found
 
 
-def _key(built: Path, archives: Iterable[Path]) -> str:
+def _key(built: Path, etcd: Path, archives: Iterable[Path]) -> str:
     """Return the hash of all that a cluster is made of."""
     package = Path(__file__).parent
     files = sorted(path for pattern in _KEY_FILES for path in package.glob(pattern) if path.is_file())
-    digest = hashlib.sha256("\n".join([str(built), *map(str, archives)]).encode())
+    digest = hashlib.sha256("\n".join([str(built), str(etcd), *map(str, archives)]).encode())
     for path in files:
         digest.update(f"\0{path.relative_to(package)}\0".encode() + path.read_bytes())
     return digest.hexdigest()

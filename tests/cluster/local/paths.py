@@ -15,9 +15,6 @@ LOCAL = Path(os.environ.get("PRIVATE_REGISTRY_LOCAL") or Path.home() / ".cache" 
 PROGRAMS = LOCAL / "programs"
 """Built binaries, one folder per key: the hash of what they are built from."""
 
-ETCD = LOCAL / "etcd"
-"""Debian's etcd, unpacked and not installed: an installed one would be a service of the machine."""
-
 ROOTFS = LOCAL / "rootfs"
 """Root file systems of the nodes, shared by all of them, never written by one."""
 
