@@ -1,0 +1,48 @@
+"""The OCI's conformance tests against the deployed registry: what distribution 3 does not do is known by name."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from .clients import SHARED, Machine
+from .harness import Cluster, Stack
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+GAPS = Path(__file__).with_name("conformance_gaps.txt")
+SUITE = "OCI Conformance Test/"
+PASSED_AT_LEAST = 580
+"""Test cases; guards against a suite that ran only in part."""
+
+
+def known_gaps() -> list[str]:
+    """The lines of the file that are no comments: status, number of test cases, name."""
+    lines = GAPS.read_text().splitlines()
+    return sorted(line for line in lines if line and not line.startswith("#"))
+
+
+def gaps(report: Path) -> Iterator[str]:
+    """The test cases of a JUnit report that did not pass, in the form of the file's lines."""
+    cases = ElementTree.parse(report).getroot().iter("testcase")  # noqa: S314 - our own program wrote it
+    found = Counter((case.get("status", ""), case.get("name", "").removeprefix(SUITE)) for case in cases)
+    assert sum(count for (status, _), count in found.items() if status == "passed") >= PASSED_AT_LEAST
+    return (f"{status} {count} {name}" for (status, name), count in found.items() if status != "passed")
+
+
+def test_the_registry_conforms_but_for_the_known_gaps(cluster: Cluster, tmp_path: Path) -> None:
+    with Stack(environment=cluster.environment) as stack, Machine(tmp_path, "clients") as machine:
+        stack.up()
+        outputs = stack.outputs()
+        (tmp_path / "ca.crt").write_text(outputs["caCertificate"])
+        variables = {
+            "OCI_REGISTRY": outputs["registryUrl"],
+            "OCI_RESULTS_DIR": str(SHARED / "results"),
+            "SSL_CERT_DIR": str(SHARED),
+        }
+        machine.sh("conformance", variables, check=False)
+    found = sorted(gaps(tmp_path / "results" / "junit.xml"))
+    changes = [line for line in difflib.ndiff(known_gaps(), found) if line[0] in "+-"]
+    assert changes == [], f"new failures (+) or closed gaps (-); {GAPS.name} is to say what is so"
