@@ -35,6 +35,7 @@ test: $(INSTALLED) ## Run the unit tests, and the tests on the real cluster
 	@$(PYTHON) -m pytest tests/cluster -m 'not slow'
 
 test-all: test ## Run `make test`, and what takes longer
+	@$(LOCAL) programs --extra >/dev/null
 	@$(PYTHON) -m pytest tests/cluster -m slow
 
 check: $(INSTALLED) ## Run the linter and the type checker

@@ -30,6 +30,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("programs", help="build the programs that are missing, and print their folder")
     command.add_argument("groups", nargs="*", default=programs.DEFAULT, help=f"some of {', '.join(programs.GROUPS)}")
+    command.add_argument("--extra", action="store_true", help="the groups that only `make test-all` needs, too")
+    command.add_argument("--built", action="store_true", help="build nothing, but fail if any is missing")
     command.set_defaults(run=_programs)
 
     command = commands.add_parser("images", help="build the images that are missing, and print their archives")
@@ -64,8 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _programs(options: argparse.Namespace) -> None:
-    print(programs.ensure(options.groups))
+def _programs(options: argparse.Namespace) -> int:
+    groups = [*options.groups, *(programs.EXTRA if options.extra else ())]
+    if options.built:
+        return 0 if programs.are_built(groups) else 1
+    print(programs.ensure(groups))
+    return 0
 
 
 def _images(_: argparse.Namespace) -> None:

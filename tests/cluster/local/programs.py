@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -219,8 +219,8 @@ def ensure(groups: Sequence[str] = DEFAULT) -> Path:
         KeyError: `GROUPS` has no such group.
     """
     official = _official()
-    plan = {name: [p for p in GROUPS[name].programs if p.name not in official] for name in groups}
-    folders = {name: PROGRAMS / f"{name}-{_key(GROUPS[name], programs)}" for name, programs in plan.items()}
+    plan = _plan(groups, official)
+    folders = _folders(plan)
     parts = [[folder.name for folder in folders.values()], {name: str(path) for name, path in official.items()}]
     target = PROGRAMS / _digest([*parts, LANGUAGE_HOST.read_text()])
     if target.is_dir():
@@ -245,6 +245,21 @@ def ensure(groups: Sequence[str] = DEFAULT) -> Path:
                 shutil.copy(LANGUAGE_HOST, partial / "pulumi-language-python")
                 (partial / "pulumi-language-python").chmod(0o755)
     return target
+
+
+def are_built(groups: Sequence[str]) -> bool:
+    """Tell whether `ensure(groups)` would find everything built."""
+    return all(folder.is_dir() for folder in _folders(_plan(groups, _official())).values())
+
+
+def _plan(groups: Sequence[str], official: Collection[str]) -> dict[str, list[Program]]:
+    """Return what is to be built of each group."""
+    return {name: [program for program in GROUPS[name].programs if program.name not in official] for name in groups}
+
+
+def _folders(plan: Mapping[str, Sequence[Program]]) -> dict[str, Path]:
+    """Return where the programs of each group are kept; another key, another folder."""
+    return {name: PROGRAMS / f"{name}-{_key(GROUPS[name], programs)}" for name, programs in plan.items()}
 
 
 def go_root() -> Path:
