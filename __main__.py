@@ -49,3 +49,6 @@ pulumi.export("caCertificate", certificate.ca_certificate)
 pulumi.export("address", address)
 pulumi.export("namespace", namespace)
 pulumi.export("configMap", lookup.metadata.name)
+pulumi.export("clientSetup", pulumi.Output.all(ingress.host, certificate.ca_certificate).apply(
+    lambda values: registry.client_setup(values[0], values[1])
+))

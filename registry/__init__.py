@@ -2,6 +2,7 @@
 
 from .address import Address, AddressArgs
 from .certificate import Certificate, CertificateArgs
+from .client_setup import client_setup
 from .hostname import registry_host, registry_label
 from .ingress import Ingress, IngressArgs
 from .registry import PORT, Registry, RegistryArgs
@@ -18,6 +19,7 @@ __all__ = [
     "Registry",
     "RegistryArgs",
     "Settings",
+    "client_setup",
     "load",
     "registry_host",
     "registry_label",

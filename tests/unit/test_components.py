@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import runpy
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,16 @@ import pulumi
 import pytest
 import yaml
 
+from registry import client_setup
+
 ROOT = Path(__file__).parents[2]
 ADDRESS = "10.99.0.200"
 NAMESPACE = "registry-pr-42-1a2b3c4d"
+
+
+def pem(name: str) -> str:
+    """What the TLS provider makes, but for the certificate in it."""
+    return ssl.DER_cert_to_PEM_cert(name.encode())
 
 
 @dataclass
@@ -35,7 +43,7 @@ class Recorder(pulumi.runtime.Mocks):
         if args.typ == "tls:index/privateKey:PrivateKey":
             state["privateKeyPem"] = f"key of {args.name}"
         if "Cert" in args.typ:
-            state["certPem"] = f"{args.name}\n"
+            state["certPem"] = pem(args.name)
             state["certRequestPem"] = args.name
         return args.name, state
 
@@ -88,10 +96,11 @@ def made(run: tuple[Recorder, dict[str, Any]]) -> Recorder:
 def test_the_outputs_are_the_ones_that_people_use(run: tuple[Recorder, dict[str, Any]]) -> None:
     assert run[1] == {
         "registryUrl": "registry-pr-42-r.10-99-0-200.nip.io",
-        "caCertificate": "certificate-ca\n",
+        "caCertificate": pem("certificate-ca"),
         "address": ADDRESS,
         "namespace": NAMESPACE,
         "configMap": "private-registry",
+        "clientSetup": client_setup("registry-pr-42-r.10-99-0-200.nip.io", pem("certificate-ca")),
     }
 
 
@@ -123,7 +132,7 @@ def test_the_server_sends_its_certificate_and_then_the_ca_and_the_engine_keeps_b
     data = made.of(":Secret", "certificate")["stringData"]
     assert pulumi.runtime.rpc.is_rpc_secret(data)
     assert pulumi.runtime.rpc.unwrap_rpc_secret(data) == {
-        "tls.crt": "certificate-server\ncertificate-ca\n",
+        "tls.crt": pem("certificate-server") + pem("certificate-ca"),
         "tls.key": "key of certificate-key",
     }
 
@@ -136,7 +145,7 @@ def test_the_ca_key_is_in_no_object_of_the_cluster(made: Recorder) -> None:
 
 def test_nodes_get_the_certificate_of_the_ca_only(made: Recorder) -> None:
     data = made.of(":ConfigMap", "lookup")["data"]
-    assert data == {"host": data["host"], "address": ADDRESS, "ca.crt": "certificate-ca\n"}
+    assert data == {"host": data["host"], "address": ADDRESS, "ca.crt": pem("certificate-ca")}
     volumes = made.of(":DaemonSet")["spec"]["template"]["spec"]["volumes"]
     assert not [volume for volume in volumes if "secret" in volume or "hostPath" in volume]
 
