@@ -1,25 +1,39 @@
-"""The registry and the way in: volume, pod, address, certificate, Ingress."""
+"""The registry and the ways in: volume, pod, address, certificate, Ingress, Service."""
 
-from .address import Address, AddressArgs
 from .certificate import Certificate, CertificateArgs
 from .client_setup import client_setup
+from .dns import check_here
+from .exposure import ExposureArgs, host_of
 from .hostname import registry_host, registry_label
-from .ingress import Ingress, IngressArgs
-from .registry import PORT, Registry, RegistryArgs
+from .ingress import Ingress, IngressAddress, IngressArgs
+from .load_balancer import LoadBalancer
+from .node_port import NodePort
+from .preflight import NAMESPACE_LABELS, allow_node_agent, check
+from .registry import Registry, RegistryArgs
 from .settings import Settings, load
 
+EXPOSURES = {"ingress": IngressAddress, "loadBalancer": LoadBalancer, "nodePort": NodePort}
+"""The component behind each value of the setting `exposure`."""
+
 __all__ = [
-    "PORT",
-    "Address",
-    "AddressArgs",
+    "EXPOSURES",
+    "NAMESPACE_LABELS",
     "Certificate",
     "CertificateArgs",
+    "ExposureArgs",
     "Ingress",
+    "IngressAddress",
     "IngressArgs",
+    "LoadBalancer",
+    "NodePort",
     "Registry",
     "RegistryArgs",
     "Settings",
+    "allow_node_agent",
+    "check",
+    "check_here",
     "client_setup",
+    "host_of",
     "load",
     "registry_host",
     "registry_label",

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 import pulumi
+import pulumi_kubernetes as k8s
 import pulumi_tls as tls
 
+from .hostname import split_port
+
+_LABELS = {"app.kubernetes.io/name": "certificate", "app.kubernetes.io/part-of": "private-registry"}
 _HOUR = 1
 _DAY = 24 * _HOUR
 CA_VALIDITY = 3650 * _DAY
@@ -22,33 +26,33 @@ _KEY_OUTPUTS = ["private_key_pem", "private_key_pem_pkcs8", "private_key_openssh
 class CertificateArgs:
     """What a `Certificate` needs."""
 
+    namespace: pulumi.Input[str]
+    """Namespace of the Secret."""
     host: pulumi.Input[str]
-    """DNS name that the server certificate is for."""
+    """Host that the server certificate is for; a port in it does not count."""
 
 
 class Certificate(pulumi.ComponentResource):
     """A private CA and a server certificate for one host.
 
-    Ready when: 1. the CA exists; 2. a server certificate for the host is signed by it.
+    Ready when: 1. the CA exists; 2. a server certificate for the host is signed by it; 3. it is in a Secret.
     The CA does not change when the host does. Private keys are ECDSA P-256 and secret in the state; the CA's key
-    leaves the state nowhere. Delete removes them from the state; nothing else holds the CA's key.
-    Does not: put the certificate into the cluster.
+    leaves the state nowhere. Delete removes the Secret, and the keys from the state; nothing else holds the CA's.
+    Does not: serve the certificate.
     """
 
     ca_certificate: pulumi.Output[str]
     """The CA's certificate, PEM. Public."""
-    chain: pulumi.Output[str]
-    """The server certificate and behind it the CA's, PEM: the order in which TLS sends them (RFC 8446, 4.4.2)."""
-    private_key: pulumi.Output[str]
-    """The server certificate's key, PEM. Secret."""
+    secret: pulumi.Output[str]
+    """Name of the Secret of type kubernetes.io/tls with `tls.crt`, `tls.key` and `ca.crt`."""
 
     def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the CA and the certificate. `name` is the prefix of the children's names."""
+        """Make the CA and the certificate. `name` is the prefix of the Secret's name."""
         super().__init__("private-registry:registry:Certificate", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        secret = pulumi.ResourceOptions(parent=self, additional_secret_outputs=_KEY_OUTPUTS)
+        keys = pulumi.ResourceOptions(parent=self, additional_secret_outputs=_KEY_OUTPUTS)
 
-        ca_key = tls.PrivateKey(f"{name}-ca-key", algorithm="ECDSA", ecdsa_curve="P256", opts=secret)
+        ca_key = tls.PrivateKey(f"{name}-ca-key", algorithm="ECDSA", ecdsa_curve="P256", opts=keys)
         ca = tls.SelfSignedCert(
             f"{name}-ca",
             private_key_pem=ca_key.private_key_pem,
@@ -65,13 +69,13 @@ class Certificate(pulumi.ComponentResource):
             early_renewal_hours=RENEWAL,
             opts=child,
         )
-        key = tls.PrivateKey(f"{name}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=secret)
+        key = tls.PrivateKey(f"{name}-key", algorithm="ECDSA", ecdsa_curve="P256", opts=keys)
         request = tls.CertRequest(
             f"{name}-request",
             private_key_pem=key.private_key_pem,
             # No host here: a common name ends at 64 characters and clients read only the alternative names (RFC 9525).
             subject=tls.CertRequestSubjectArgs(common_name="Private registry"),
-            dns_names=[args.host],
+            dns_names=[pulumi.Output.from_input(args.host).apply(lambda host: split_port(host)[0])],
             opts=child,
         )
         server = tls.LocallySignedCert(
@@ -85,9 +89,18 @@ class Certificate(pulumi.ComponentResource):
             early_renewal_hours=RENEWAL,
             opts=child,
         )
-        self.ca_certificate = ca.cert_pem
-        self.chain = pulumi.Output.concat(server.cert_pem, ca.cert_pem)
-        self.private_key = key.private_key_pem
-        self.register_outputs(
-            {"caCertificate": self.ca_certificate, "chain": self.chain, "privateKey": self.private_key}
+        secret = k8s.core.v1.Secret(
+            f"{name}-secret",
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-tls", namespace=args.namespace, labels=_LABELS),
+            type="kubernetes.io/tls",
+            string_data={
+                # The order in which TLS sends them (RFC 8446, 4.4.2).
+                "tls.crt": pulumi.Output.concat(server.cert_pem, ca.cert_pem),
+                "tls.key": key.private_key_pem,
+                "ca.crt": ca.cert_pem,
+            },
+            opts=child,
         )
+        self.ca_certificate = ca.cert_pem
+        self.secret = secret.metadata.name
+        self.register_outputs({"caCertificate": self.ca_certificate, "secret": self.secret})

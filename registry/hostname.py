@@ -1,4 +1,4 @@
-"""The registry's host name, made from the stack's name and the load balancer's address.
+"""The registry's host name, made from the stack's name and the address at which the cluster is reached.
 
 What this deliberately does not do: resolve names, or ask a cluster. It is pure, so that a preview, the program
 and a test agree on the result.
@@ -10,6 +10,9 @@ import re
 
 MAX_LABEL = 63
 """Longest DNS label in octets (RFC 1035, section 2.3.4)."""
+
+HTTPS = 443
+"""The TCP port that an image reference without a port means."""
 
 _PREFIX = "registry"
 _DNS_NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
@@ -27,6 +30,31 @@ _END = "-r"
 def is_dns_name(text: str) -> bool:
     """Whether `text` is a lower-case DNS name of legal labels (RFC 1123)."""
     return _DNS_NAME.fullmatch(text) is not None
+
+
+def is_host_name(text: str) -> bool:
+    """Whether `text` is a DNS name that an image reference takes for a host: of two labels or more, and no number."""
+    return is_dns_name(text) and "." in text and not text.rpartition(".")[2].isdigit()
+
+
+def is_ip_address(text: str) -> bool:
+    """Whether `text` is an IPv4 or IPv6 address that means the same on every machine: no zone, not unspecified."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not ip.is_unspecified and "%" not in text
+
+
+def split_port(host: str) -> tuple[str, int]:
+    """Name and TCP port of a host as image references spell it: 443 where it says none."""
+    name, _, port = host.partition(":")
+    return name, int(port or HTTPS)
+
+
+def with_port(name: str, port: int) -> str:
+    """A host as image references spell it: without a port where that is 443."""
+    return name if port == HTTPS else f"{name}:{port}"
 
 
 def registry_label(stack: str) -> str:
@@ -69,24 +97,38 @@ def _digest(text: str) -> str:
 
 
 def registry_host(stack: str, address: str, dns_suffix: str) -> str:
-    """The registry's host name for a load balancer's IPv4 address: `registry-<stack>.<dashed address>.<dns_suffix>`.
+    """The registry's host name for an address: `registry-<stack>.<dashed address>.<dns_suffix>`, or the address itself.
+
+    An IPv6 address is written in full, `2001-0db8-0000-0000-0000-0000-0000-0001`: no word of it can be read as part of
+    an IPv4 address, and no label begins, ends or has its third and fourth character as a dash (RFC 5891, 4.2.3.1). The
+    services parse it like any other form (sslip.io's xip.go, which serves nip.io as well).
+
+    A load balancer that has a host name instead of an address (AWS) is reached under that name, and so is the registry.
 
     Args:
         stack: The Pulumi stack's name.
-        address: An IPv4 address in dotted form.
+        address: An IPv4 or IPv6 address, or a DNS name.
         dns_suffix: A wildcard-DNS domain such as `nip.io`, whose names resolve to the address they hold.
 
     Raises:
-        ValueError: `address` is not an IPv4 address, or is the unspecified one.
+        ValueError: `address` is none of these, or is a name that means another machine for everyone.
     """
-    try:
-        ip = ipaddress.IPv4Address(address)
-    except ValueError:
-        ip = None
-    if ip is None or ip.is_unspecified:
+    if is_ip_address(address):
+        ip = ipaddress.ip_address(address)
+        dashed = ip.exploded.replace(":", "-").replace(".", "-")
+        return f"{registry_label(stack)}.{dashed}.{dns_suffix}"
+    name = address.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
         msg = (
-            f"The Ingress's load balancer has the address {address!r}, and a {dns_suffix} name can hold only an IPv4 "
-            "address; use a load balancer that gives one."
+            f"The Ingress controller publishes the address {address!r}, under which every machine reaches itself. Set "
+            "address to one that nodes and clients reach (pulumi config set address 192.0.2.10); for kind, that is the "
+            "address of the node with the Ingress controller: kubectl get nodes -o wide."
         )
         raise ValueError(msg)
-    return f"{registry_label(stack)}.{str(ip).replace('.', '-')}.{dns_suffix}"
+    if not is_host_name(name):
+        msg = (
+            f"The cluster is reached at {address!r}, and a registry's host needs an IPv4 or IPv6 address or a DNS "
+            "name. Set address to one of these (pulumi config set address 192.0.2.10)."
+        )
+        raise ValueError(msg)
+    return name

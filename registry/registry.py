@@ -1,4 +1,4 @@
-"""The registry: its volume, its configuration, and the pod that serves it inside the cluster."""
+"""The registry: its volume, its configuration, and the pod that serves it."""
 
 import hashlib
 import json
@@ -9,15 +9,24 @@ import pulumi
 import pulumi_kubernetes as k8s
 import pulumi_tls as tls
 
-from . import proof_image
+from . import proof_image, serve
 
 PORT = 5000
-"""TCP port of the registry's pod, plain HTTP: only the Ingress controller and the pod itself speak to it."""
+"""TCP port of the registry's pod: plain HTTP for an Ingress controller, or TLS for everyone."""
+LABELS = {"app.kubernetes.io/name": "registry", "app.kubernetes.io/part-of": "private-registry"}
+"""Labels of the pod, by which a Service finds it."""
 _USER = 1000
-_LABELS = {"app.kubernetes.io/name": "registry", "app.kubernetes.io/part-of": "private-registry"}
 _DATA = "/var/lib/registry"
 _CONFIG = "/etc/private-registry"
 _READY = "/run/proof/ready"
+_TLS = "/etc/private-registry-tls"
+_PROGRAM = "/run/program/registry"
+_MEMORY = 512 * 2**20
+"""Bytes of memory that the registry may use, without the images that it keeps there."""
+_UNITS = {"": 1, "k": 10**3, "Ki": 2**10, **{
+    f"{letter}{i}": base**power
+    for power, letter in enumerate("MGTP", start=2) for i, base in (("", 10**3), ("i", 2**10))
+}}
 
 # Kubernetes' restricted pod security standard.
 _CONTAINER_SECURITY = k8s.core.v1.SecurityContextArgs(
@@ -27,8 +36,21 @@ _CONTAINER_SECURITY = k8s.core.v1.SecurityContextArgs(
 )
 
 
-def configuration() -> dict[str, object]:
-    """The registry's configuration file (distribution 3, docs/content/about/configuration.md)."""
+def configuration(*, tls: bool) -> dict[str, object]:
+    """The registry's configuration file (distribution 3, docs/content/about/configuration.md).
+
+    Args:
+        tls: Whether it terminates TLS itself.
+    """
+    http: dict[str, object] = {
+        "addr": f":{PORT}",
+        # Locations without scheme and host: the registry does not know the name and port that clients use.
+        "relativeurls": True,
+        # Told to end, it completes what it is serving; without a value it drops it. The longest push ends within.
+        "draintimeout": "1h",
+    }
+    if tls:
+        http["tls"] = {"certificate": f"{_TLS}/tls.crt", "key": f"{_TLS}/tls.key", "minimumtls": "tls1.2"}
     return {
         "version": 0.1,
         "log": {"level": "info", "accesslog": {"disabled": False}},
@@ -38,10 +60,15 @@ def configuration() -> dict[str, object]:
             # Uploads that a client gave up are removed after a day.
             "maintenance": {"uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}},
         },
-        # Locations without scheme and host: the registry does not know the name and port that clients use.
-        "http": {"addr": f":{PORT}", "relativeurls": True},
+        "http": http,
         "health": {"storagedriver": {"enabled": True, "interval": "10s", "threshold": 3}},
     }
+
+
+def quantity_bytes(quantity: str) -> int:
+    """Bytes of a Kubernetes quantity such as `10Gi` or `1.5G`."""
+    number = quantity.rstrip("kKMGTPi")
+    return int(float(number) * _UNITS[quantity[len(number) :]])
 
 
 def _checksum(*texts: str) -> str:
@@ -58,8 +85,14 @@ class RegistryArgs:
     """Image of the registry."""
     python_image: str
     """Image with Python, for the container that pushes the proof image."""
+    host: pulumi.Input[str] | None
+    """Host that the certificate is for; None where the registry terminates no TLS."""
+    certificate: pulumi.Input[str] | None
+    """Secret with certificate and key, with which the registry terminates TLS; None: it serves plain HTTP."""
+    in_memory: bool
+    """Whether images are kept in memory, and gone when the pod is."""
     storage_size: str
-    """Size of the volume, a Kubernetes quantity."""
+    """Size of the volume, or the most that is kept in memory, a Kubernetes quantity."""
     storage_class: str
     """StorageClass of the volume; empty: the default one."""
     timeout: str
@@ -67,48 +100,55 @@ class RegistryArgs:
 
 
 class Registry(pulumi.ComponentResource):
-    """A registry that serves plain HTTP inside the cluster.
+    """A registry that serves one port of its pod: plain HTTP, or TLS with a certificate that may change at any time.
 
     Ready when: 1. its volume is bound; 2. the registry answers and its storage works; 3. the proof image is in it.
     Delete removes the pod, the volume and every image in it.
-    Does not: serve TLS, or anything outside the cluster.
+    Does not: make itself reachable: a Service in front of it does.
     """
 
-    service: pulumi.Output[str]
-    """Name of the Service; its port is `PORT`."""
     proof: pulumi.Output[str]
     """The proof image as `repository@digest`, known once the registry holds it."""
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the registry. `name` is the name of its objects in the namespace."""
         super().__init__("private-registry:registry:Registry", name, None, opts)
+        core = k8s.core.v1
         timeouts = pulumi.CustomTimeouts(create=args.timeout, update=args.timeout, delete=args.timeout)
         child = pulumi.ResourceOptions(parent=self, custom_timeouts=timeouts)
 
-        volume = k8s.core.v1.PersistentVolumeClaim(
-            f"{name}-volume",
-            metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=name,
-                namespace=args.namespace,
-                labels=_LABELS,
-                # The Deployment waits for it. Its own wait expects "Pending" of a class that binds at first use, so it
-                # would never end once the volume is bound (provider source, await/awaiters.go).
-                annotations={"pulumi.com/skipAwait": "true"},
-            ),
-            spec=k8s.core.v1.PersistentVolumeClaimSpecArgs(
-                access_modes=["ReadWriteOnce"],
-                storage_class_name=args.storage_class or None,
-                resources=k8s.core.v1.VolumeResourceRequirementsArgs(requests={"storage": args.storage_size}),
-            ),
-            opts=child,
+        data = core.VolumeArgs(
+            name="data", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=args.storage_size)
         )
+        if not args.in_memory:
+            volume = core.PersistentVolumeClaim(
+                f"{name}-volume",
+                metadata=k8s.meta.v1.ObjectMetaArgs(
+                    name=name,
+                    namespace=args.namespace,
+                    labels=LABELS,
+                    # The Deployment waits for it. Its own wait expects "Pending" of a class that binds at first use, so
+                    # it would never end once the volume is bound (provider source, await/awaiters.go).
+                    annotations={"pulumi.com/skipAwait": "true"},
+                ),
+                spec=core.PersistentVolumeClaimSpecArgs(
+                    access_modes=["ReadWriteOnce"],
+                    storage_class_name=args.storage_class or None,
+                    resources=core.VolumeResourceRequirementsArgs(requests={"storage": args.storage_size}),
+                ),
+                opts=child,
+            )
+            claim = core.PersistentVolumeClaimVolumeSourceArgs(claim_name=volume.metadata.name)
+            data = core.VolumeArgs(name="data", persistent_volume_claim=claim)
         files = {
-            "config.yml": json.dumps(configuration(), indent=2),  # JSON is YAML
+            "config.yml": json.dumps(configuration(tls=args.certificate is not None), indent=2),  # JSON is YAML
             "proof_image.py": Path(proof_image.__file__).read_text(),
         }
+        if args.certificate is not None:
+            files["serve.py"] = Path(serve.__file__).read_text()
         config = k8s.core.v1.ConfigMap(
             f"{name}-config",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-config", namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-config", namespace=args.namespace, labels=LABELS),
             data=files,
             opts=child,
         )
@@ -124,61 +164,72 @@ class Registry(pulumi.ComponentResource):
         )
         http_secret = k8s.core.v1.Secret(
             f"{name}-http-secret",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-http", namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-http", namespace=args.namespace, labels=LABELS),
             string_data={"secret": seed.private_key_pem.apply(_checksum)},
             opts=child,
         )
         deployment = k8s.apps.v1.Deployment(
             f"{name}-deployment",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=LABELS),
             spec=k8s.apps.v1.DeploymentSpecArgs(
                 replicas=1,
                 # The volume can be used by one node only, and two registries on one volume would disagree on uploads.
                 strategy=k8s.apps.v1.DeploymentStrategyArgs(type="Recreate"),
-                selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
+                selector=k8s.meta.v1.LabelSelectorArgs(match_labels=LABELS),
                 template=k8s.core.v1.PodTemplateSpecArgs(
                     metadata=k8s.meta.v1.ObjectMetaArgs(
-                        labels=_LABELS,
-                        # A ConfigMap changes in place; its readers here read it only at start.
-                        annotations={"private-registry/config": _checksum(*files.values())},
+                        labels=LABELS,
+                        annotations={
+                            # A ConfigMap changes in place; its readers here read it only at start.
+                            "private-registry/config": _checksum(*files.values()),
+                            # A certificate for another host should not wait for the minute that a Secret takes to get
+                            # into a running pod: the nodes ask for it now.
+                            **({"private-registry/host": args.host} if args.host is not None else {}),
+                        },
                     ),
-                    spec=_pod(args, volume.metadata.name, config.metadata.name, http_secret.metadata.name),
+                    spec=_pod(args, data, config.metadata.name, http_secret.metadata.name),
                 ),
             ),
             opts=child,
         )
-        service = k8s.core.v1.Service(
-            f"{name}-service",
-            metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=name,
-                namespace=args.namespace,
-                labels=_LABELS,
-                annotations={"pulumi.com/skipAwait": "true"},  # nothing to wait for: the Deployment is ready
-            ),
-            spec=k8s.core.v1.ServiceSpecArgs(
-                selector=_LABELS,
-                ports=[k8s.core.v1.ServicePortArgs(name="http", port=PORT, target_port="http")],
-            ),
-            opts=child,
-        )
-        self.service = service.metadata.name
         reference = f"{proof_image.REPOSITORY}@{proof_image.build().index.digest}"
         self.proof = deployment.id.apply(lambda _: reference)
-        self.register_outputs({"service": self.service, "proof": self.proof})
+        self.register_outputs({"proof": self.proof})
 
 
 def _pod(
-    args: RegistryArgs, volume: pulumi.Input[str], config: pulumi.Input[str], http_secret: pulumi.Input[str]
+    args: RegistryArgs,
+    data: k8s.core.v1.VolumeArgs,
+    config: pulumi.Input[str],
+    http_secret: pulumi.Input[str],
 ) -> k8s.core.v1.PodSpecArgs:
     core = k8s.core.v1
-    run = str(Path(_READY).parent)
+    tls = args.certificate is not None
+    scheme = "https" if tls else "http"
     mount_config = core.VolumeMountArgs(name="config", mount_path=_CONFIG, read_only=True)
+    mount_data = core.VolumeMountArgs(name="data", mount_path=_DATA)
+    mount_tls = core.VolumeMountArgs(name="tls", mount_path=_TLS, read_only=True)
+    mount_program = core.VolumeMountArgs(name="program", mount_path=str(Path(_PROGRAM).parent))
+    memory = str(_MEMORY + (quantity_bytes(args.storage_size) if args.in_memory else 0))
+
+    def probe(period: int) -> k8s.core.v1.ProbeArgs:
+        get = core.HTTPGetActionArgs(path="/", port="registry", scheme=scheme.upper())
+        return core.ProbeArgs(http_get=get, period_seconds=period, timeout_seconds=5)
+
+    def python(script: str, *arguments: str) -> list[str]:
+        return ["python3", f"{_CONFIG}/{script}", *arguments]
+
+    python_environment = core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1")
     registry = core.ContainerArgs(
         name="registry",
-        image=args.image,
+        # The program that hands the port over is Python, so with TLS the registry runs in that image.
+        image=args.python_image if tls else args.image,
         # The whole command: what an image's own entry point does with arguments differs between builds.
-        command=["registry", "serve", f"{_CONFIG}/config.yml"],
+        command=python("serve.py", _PROGRAM, f"{_CONFIG}/config.yml", f"{_TLS}/tls.crt", f"{_TLS}/tls.key", str(PORT))
+        if tls
+        else ["registry", "serve", f"{_CONFIG}/config.yml"],
         env=[
+            python_environment,
             core.EnvVarArgs(name="OTEL_TRACES_EXPORTER", value="none"),  # else v3 sends traces to localhost
             core.EnvVarArgs(
                 name="REGISTRY_HTTP_SECRET",
@@ -187,29 +238,50 @@ def _pod(
                 ),
             ),
         ],
-        ports=[core.ContainerPortArgs(name="http", container_port=PORT)],
-        readiness_probe=core.ProbeArgs(http_get=core.HTTPGetActionArgs(path="/", port="http"), period_seconds=2),
-        liveness_probe=core.ProbeArgs(
-            http_get=core.HTTPGetActionArgs(path="/", port="http"), period_seconds=10, timeout_seconds=5
-        ),
+        ports=[core.ContainerPortArgs(name="registry", container_port=PORT)],
+        readiness_probe=probe(2),
+        liveness_probe=probe(10),
         security_context=_CONTAINER_SECURITY,
         resources=core.ResourceRequirementsArgs(
-            requests={"cpu": "50m", "memory": "64Mi"}, limits={"cpu": "2", "memory": "512Mi"}
+            requests={"cpu": "50m", "memory": "64Mi"}, limits={"cpu": "2", "memory": memory}
         ),
-        volume_mounts=[mount_config, core.VolumeMountArgs(name="data", mount_path=_DATA)],
+        volume_mounts=[mount_config, mount_data, *([mount_tls, mount_program] if tls else [])],
+    )
+    program = core.ContainerArgs(
+        name="program",
+        image=args.image,
+        command=["sh", "-c", f'cp "$(command -v registry)" {_PROGRAM}'],
+        security_context=_CONTAINER_SECURITY,
+        resources=core.ResourceRequirementsArgs(
+            requests={"cpu": "10m", "memory": "16Mi"}, limits={"cpu": "1", "memory": "128Mi"}
+        ),
+        volume_mounts=[mount_program],
     )
     proof = core.ContainerArgs(
         name="proof-image",
         image=args.python_image,
-        command=["python3", f"{_CONFIG}/proof_image.py", f"127.0.0.1:{PORT}", _READY],
-        env=[core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1")],
+        command=python("proof_image.py", f"{scheme}://127.0.0.1:{PORT}", _READY),
+        env=[python_environment],
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
         security_context=_CONTAINER_SECURITY,
         resources=core.ResourceRequirementsArgs(
             requests={"cpu": "10m", "memory": "24Mi"}, limits={"cpu": "500m", "memory": "96Mi"}
         ),
-        volume_mounts=[mount_config, core.VolumeMountArgs(name="run", mount_path=run)],
+        volume_mounts=[mount_config, core.VolumeMountArgs(name="run", mount_path=str(Path(_READY).parent))],
     )
+    volumes = [
+        data,
+        core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=config)),
+        core.VolumeArgs(name="run", empty_dir=core.EmptyDirVolumeSourceArgs()),
+    ]
+    if tls:
+        volumes += [
+            core.VolumeArgs(name="program", empty_dir=core.EmptyDirVolumeSourceArgs()),
+            # Readable by the group, which is the registry's.
+            core.VolumeArgs(
+                name="tls", secret=core.SecretVolumeSourceArgs(secret_name=args.certificate, default_mode=0o440)
+            ),
+        ]
     return core.PodSpecArgs(
         automount_service_account_token=False,
         enable_service_links=False,
@@ -222,12 +294,7 @@ def _pod(
             fs_group_change_policy="OnRootMismatch",
             seccomp_profile=core.SeccompProfileArgs(type="RuntimeDefault"),
         ),
+        init_containers=[program] if tls else None,
         containers=[registry, proof],
-        volumes=[
-            core.VolumeArgs(
-                name="data", persistent_volume_claim=core.PersistentVolumeClaimVolumeSourceArgs(claim_name=volume)
-            ),
-            core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=config)),
-            core.VolumeArgs(name="run", empty_dir=core.EmptyDirVolumeSourceArgs()),
-        ],
+        volumes=volumes,
     )

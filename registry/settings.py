@@ -6,10 +6,11 @@ The defaults and their descriptions are in Pulumi.yaml, where `pulumi config` sh
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Literal, cast, get_args
 
 import pulumi
 
-from .hostname import is_dns_name
+from .hostname import is_dns_name, is_host_name, is_ip_address
 
 _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?")
 _DURATION = re.compile(r"([1-9][0-9]*)(s|m|h)")
@@ -24,13 +25,18 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 class SettingError(pulumi.RunError):
     """A setting that breaks its rule. The message names the key, the value, the rule and the fix."""
 
-    def __init__(self, key: str, value: str, rule: str, example: str) -> None:
-        """Build the message; `example` is a value that is right."""
+    def __init__(self, key: str, value: str, rule: str, example: str, *, more: str = "") -> None:
+        """Build the message; `example` is a value that is right, `more` what else would help."""
         project = pulumi.get_project()
         super().__init__(
             f"The setting {project}:{key} is {value!r}, but {rule}. Set it with, for example: "
-            f"pulumi config set {key} {example}"
+            f"pulumi config set {key} {example}{more and '; ' + more}"
         )
+
+
+Exposure = Literal["ingress", "loadBalancer", "nodePort"]
+Issuer = Literal["tls", "cert-manager"]
+Storage = Literal["volume", "memory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +49,39 @@ class Settings:
     """Image of the registry (distribution v3)."""
     python_image: str
     """Image with Python 3.12 or newer for the node agent and for the container that pushes the proof image."""
+    storage: Storage
+    """Where images are kept: on a volume, or in the memory of the pod's node."""
     storage_size: str
-    """Size of the registry's volume, a Kubernetes quantity."""
+    """Most that is kept, a Kubernetes quantity."""
     storage_class: str
     """StorageClass of the volume; empty: the cluster's default one."""
+    exposure: Exposure
+    """The way in: an Ingress, a Service of type LoadBalancer, or a port of the nodes."""
     ingress_class: str
     """IngressClass of the Ingress; empty: the cluster's default one."""
+    address: str
+    """IP address or host name at which the cluster is reached; empty: the one that the cluster tells."""
+    host: str
+    """The registry's host, with `:port` if it is not 443; empty: a name made from stack and address."""
     dns_suffix: str
-    """Wildcard-DNS domain whose names resolve to the IPv4 address that they hold."""
+    """Wildcard-DNS domain whose names resolve to the address that they hold."""
+    certificate_issuer: Issuer
+    """Who makes CA and certificate: this program, or the cluster's cert-manager."""
     address_timeout: str
     """How long to wait for the load balancer's address, such as `120s` or `2m`."""
     ready_timeout: str
     """How long to wait for each other thing to become ready or to be gone."""
     runtime_restart: bool
     """Whether the node agent may restart a container runtime that reads its configuration only at start."""
+
+
+def _is_host(value: str) -> bool:
+    name, colon, port = value.partition(":")
+    return is_host_name(name) and (not colon or (port.isdecimal() and port[0] != "0" and int(port) < 65536))
+
+
+def _one_of(choices: tuple[str, ...]) -> tuple[Callable[[str], bool], str, str]:
+    return choices.__contains__, f"it has to be one of {', '.join(choices)}", choices[0]
 
 
 def _rule(pattern: re.Pattern[str], *, empty: bool = False) -> Callable[[str], bool]:
@@ -76,6 +101,19 @@ _RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
         lambda value: not value or is_dns_name(value),
         "a StorageClass's name is a DNS name (kubectl get storageclass lists them)",
         "standard",
+    ),
+    "storage": _one_of(get_args(Storage)),
+    "exposure": _one_of(get_args(Exposure)),
+    "certificateIssuer": _one_of(get_args(Issuer)),
+    "address": (
+        lambda value: not value or is_ip_address(value) or is_host_name(value),
+        "it has to be an IPv4 or IPv6 address, or a DNS name, in lower case",
+        "192.0.2.10",
+    ),
+    "host": (
+        lambda value: not value or _is_host(value),
+        "it has to be a DNS name of two parts or more in lower case, with :PORT if that is not 443",
+        "registry.example.com",
     ),
     "ingressClass": (
         lambda value: not value or is_dns_name(value),
@@ -131,10 +169,15 @@ def load(config: pulumi.Config) -> Settings:
         namespace=text("namespace"),
         registry_image=text("registryImage"),
         python_image=text("pythonImage"),
+        storage=cast(Storage, text("storage")),
         storage_size=text("storageSize"),
         storage_class=text("storageClass"),
+        exposure=cast(Exposure, text("exposure")),
         ingress_class=text("ingressClass"),
+        address=text("address"),
+        host=text("host"),
         dns_suffix=text("dnsSuffix"),
+        certificate_issuer=cast(Issuer, text("certificateIssuer")),
         address_timeout=text("addressTimeout"),
         ready_timeout=text("readyTimeout"),
         runtime_restart=restart == "true",

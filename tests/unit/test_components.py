@@ -1,6 +1,7 @@
 """What the program makes, seen by recording mocks in place of the engine."""
 
 import asyncio
+import collections
 import json
 import re
 import runpy
@@ -13,7 +14,8 @@ import pulumi
 import pytest
 import yaml
 
-from registry import client_setup
+from registry import client_setup, dns, preflight
+from registry.cluster import Object
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "10.99.0.200"
@@ -29,7 +31,8 @@ def pem(name: str) -> str:
 class Recorder(pulumi.runtime.Mocks):
     """Records every resource, and answers what a cluster and the TLS provider would."""
 
-    ingress_address: str = ADDRESS
+    placeholder: tuple[dict[str, str], ...] = ({"ip": ADDRESS},)
+    published: tuple[dict[str, str], ...] = ({"ip": ADDRESS},)
     resources: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
@@ -38,8 +41,12 @@ class Recorder(pulumi.runtime.Mocks):
         if args.typ == "kubernetes:core/v1:Namespace":
             state["metadata"]["name"] = NAMESPACE
         if args.typ.endswith(":Ingress") and args.typ.startswith("kubernetes:"):
-            ip = ADDRESS if "placeholder" in args.name else self.ingress_address
-            state["status"] = {"loadBalancer": {"ingress": [{"ip": ip}]}}
+            points = self.placeholder if "placeholder" in args.name else self.published
+            state["status"] = {"loadBalancer": {"ingress": list(points)}}
+        if args.typ == "kubernetes:core/v1:Service":
+            state["status"] = {"loadBalancer": {"ingress": list(self.published)}}
+            if args.inputs["spec"]["type"] == "NodePort":
+                state["spec"]["ports"][0]["nodePort"] = 30123
         if args.typ == "tls:index/privateKey:PrivateKey":
             state["privateKeyPem"] = f"key of {args.name}"
         if "Cert" in args.typ:
@@ -57,6 +64,33 @@ class Recorder(pulumi.runtime.Mocks):
         return found[0]
 
 
+@dataclass
+class QuietCluster:
+    """A cluster that has one of everything and refuses nothing."""
+
+    nodes: list[Object] = field(default_factory=lambda: [{
+        "metadata": {"name": "node-a"},
+        "spec": {},
+        "status": {"addresses": [{"type": "InternalIP", "address": "10.99.0.11"}]},
+    }])
+
+    def version(self) -> tuple[int, int]:
+        return 1, 36
+
+    def ingress_classes(self) -> None:
+        return None
+
+    storage_classes = ingress_classes
+
+    def refusal(self, *_: object) -> str:
+        return ""
+
+
+async def resolved(_name: str) -> tuple[set[str], str]:
+    """An answer that has every address of these tests."""
+    return {ADDRESS, "10.99.0.11", "192.0.2.10"}, ""
+
+
 def run_program(recorder: Recorder, **config: str) -> dict[str, Any]:
     """Run `__main__.py` and wait until nothing is pending; its exports."""
     schema = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
@@ -70,16 +104,18 @@ def run_program(recorder: Recorder, **config: str) -> dict[str, Any]:
     exports: dict[str, Any] = {}
 
     async def program() -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pulumi, "export", lambda name, value: exports.__setitem__(name, value))
-            runpy.run_path(str(ROOT / "__main__.py"))
+        runpy.run_path(str(ROOT / "__main__.py"))
 
-    asyncio.get_event_loop().run_until_complete(pulumi.runtime.stack.run_pulumi_func(lambda: program()))
     loop = asyncio.get_event_loop()
-    return {
-        name: loop.run_until_complete(value.future()) if isinstance(value, pulumi.Output) else value
-        for name, value in exports.items()
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preflight, "Cluster", QuietCluster)
+        patch.setattr(dns, "look_up", resolved)
+        patch.setattr(pulumi, "export", lambda name, value: exports.__setitem__(name, value))
+        loop.run_until_complete(pulumi.runtime.stack.run_pulumi_func(lambda: program()))
+        return {
+            name: loop.run_until_complete(value.future()) if isinstance(value, pulumi.Output) else value
+            for name, value in exports.items()
+        }
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +143,9 @@ def test_the_outputs_are_the_ones_that_people_use(run: tuple[Recorder, dict[str,
 def test_the_component_types_are_these(made: Recorder) -> None:
     types = sorted(typ for typ, _ in made.resources if typ.startswith("private-registry:"))
     assert types == [
-        "private-registry:registry:Address",
         "private-registry:registry:Certificate",
         "private-registry:registry:Ingress",
+        "private-registry:registry:IngressAddress",
         "private-registry:registry:Registry",
         "private-registry:trust:Trust",
     ]
@@ -134,6 +170,7 @@ def test_the_server_sends_its_certificate_and_then_the_ca_and_the_engine_keeps_b
     assert pulumi.runtime.rpc.unwrap_rpc_secret(data) == {
         "tls.crt": pem("certificate-server") + pem("certificate-ca"),
         "tls.key": "key of certificate-key",
+        "ca.crt": pem("certificate-ca"),
     }
 
 
@@ -191,8 +228,107 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
 
 
 def test_an_ingress_with_an_address_of_its_own_is_refused() -> None:
-    with pytest.raises(pulumi.RunError, match=r"10\.99\.0\.201.*10\.99\.0\.200.*ingressClass"):
-        run_program(Recorder(ingress_address="10.99.0.201"))
+    with pytest.raises(pulumi.RunError, match=r"10\.99\.0\.201.*10\.99\.0\.200.*exposure loadBalancer.*ingressClass"):
+        run_program(Recorder(published=({"ip": "10.99.0.201"},)))
+
+
+def test_an_ingress_may_have_more_addresses_than_the_placeholder_in_any_order() -> None:
+    published = ({"ip": "10.99.0.99"}, {"ip": ADDRESS}, {"hostname": "lb.example.com"})
+    assert run_program(Recorder(published=published))["address"] == ADDRESS
+
+
+def test_a_load_balancer_that_has_a_host_name_gives_the_registry_its_host() -> None:
+    points = ({"hostname": "Abc-1.elb.example.com"},)
+    recorder = Recorder(placeholder=points, published=points)
+    outputs = run_program(recorder)
+    assert outputs["registryUrl"] == "abc-1.elb.example.com"
+    assert recorder.of(":CertRequest")["dnsNames"] == ["abc-1.elb.example.com"]
+    assert recorder.of(":Ingress", "ingress-ingress")["spec"]["rules"][0]["host"] == "abc-1.elb.example.com"
+
+
+def test_a_load_balancer_called_localhost_is_refused_with_the_setting_that_helps() -> None:
+    with pytest.raises(pulumi.RunError, match=r"'localhost'.*pulumi config set address"):
+        run_program(Recorder(placeholder=({"hostname": "localhost"},)))
+
+
+def test_an_address_that_is_set_goes_before_the_clusters_and_needs_no_placeholder() -> None:
+    recorder = Recorder(published=({"hostname": "localhost"},))
+    outputs = run_program(recorder, address="192.0.2.10")
+    assert outputs["registryUrl"] == "registry-pr-42-r.192-0-2-10.nip.io"
+    assert outputs["address"] == "192.0.2.10"
+    assert not [name for _, name in recorder.resources if "placeholder" in name]
+
+
+def test_a_host_that_is_set_needs_no_placeholder_and_its_port_is_in_no_certificate() -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, host="registry.example.com:8443")
+    assert outputs["registryUrl"] == "registry.example.com:8443"
+    assert outputs["address"] == ADDRESS, "read from the Ingress that serves it"
+    assert recorder.of(":CertRequest")["dnsNames"] == ["registry.example.com"]
+    assert recorder.of(":Ingress", "ingress-ingress")["spec"]["tls"][0]["hosts"] == ["registry.example.com"]
+    assert not [name for _, name in recorder.resources if "placeholder" in name]
+
+
+def types(recorder: Recorder) -> dict[str, int]:
+    """How many objects of each kind are made in the cluster."""
+    return dict(collections.Counter(
+        re.sub(r"^.*:", "", typ) for typ, _ in recorder.resources if typ.startswith("kubernetes:")
+    ))
+
+
+def test_behind_a_load_balancer_the_registry_terminates_tls_itself() -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, exposure="loadBalancer")
+    assert outputs["registryUrl"] == "registry-pr-42-r.10-99-0-200.nip.io"
+    assert recorder.of(":Service")["spec"]["ports"] == [{"name": "registry", "port": 443, "targetPort": 5000}]
+    assert types(recorder) == {
+        "Namespace": 1, "PersistentVolumeClaim": 1, "ConfigMap": 3, "Secret": 2, "Deployment": 1, "Service": 1,
+        "DaemonSet": 1,
+    }
+    config = json.loads(recorder.of(":ConfigMap", "registry")["data"]["config.yml"])
+    assert config["http"]["tls"]["minimumtls"] == "tls1.2"
+    pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
+    assert [c["livenessProbe"]["httpGet"]["scheme"] for c in pod["containers"] if "livenessProbe" in c] == ["HTTPS"]
+    tls = next(volume for volume in pod["volumes"] if volume["name"] == "tls")
+    assert tls["secret"]["secretName"] == "certificate-tls"
+
+
+def test_at_a_port_of_the_nodes_the_port_is_in_every_name_and_in_no_certificate() -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, exposure="nodePort")
+    host = "registry-pr-42-r.10-99-0-11.nip.io:30123"
+    assert outputs["registryUrl"] == host
+    assert outputs["address"] == "10.99.0.11"
+    assert recorder.of(":ConfigMap", "lookup")["data"]["host"] == host
+    assert recorder.of(":CertRequest")["dnsNames"] == ["registry-pr-42-r.10-99-0-11.nip.io"]
+    pod = recorder.of(":DaemonSet")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"].startswith(f"{host}/private-registry/proof@sha256:")
+
+
+@pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort"])
+def test_an_address_that_is_set_names_the_registry_in_every_exposure(exposure: str) -> None:
+    outputs = run_program(Recorder(), exposure=exposure, address="192.0.2.10")
+    assert outputs["registryUrl"].startswith("registry-pr-42-r.192-0-2-10.nip.io")
+
+
+def test_every_container_of_a_registry_with_tls_keeps_the_restricted_standard() -> None:
+    recorder = Recorder()
+    run_program(recorder, exposure="loadBalancer")
+    pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert set(container["resources"]) == {"limits", "requests"}
+
+
+def test_in_memory_there_is_no_volume_and_the_memory_of_the_images_comes_on_top() -> None:
+    recorder = Recorder()
+    run_program(recorder, storage="memory", storageSize="2Gi")
+    assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
+    pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
+    data = next(volume for volume in pod["volumes"] if volume["name"] == "data")
+    assert data["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
+    assert int(pod["containers"][0]["resources"]["limits"]["memory"]) == 2 * 2**30 + 512 * 2**20
 
 
 def test_default_classes_are_left_to_the_cluster(made: Recorder) -> None:

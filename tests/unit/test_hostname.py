@@ -1,12 +1,13 @@
 """The host name keeps DNS's limits and is never misread by a wildcard-DNS service."""
 
+import ipaddress
 import re
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry.hostname import MAX_LABEL, is_dns_name, registry_host, registry_label
+from registry.hostname import MAX_LABEL, is_dns_name, registry_host, registry_label, split_port, with_port
 
 STACKS = st.from_regex(r"[A-Za-z0-9_.-]{1,100}", fullmatch=True)
 ADDRESS_LIKE_STACKS = st.lists(
@@ -81,7 +82,43 @@ def test_the_address_is_dashed() -> None:
     assert registry_host("dev", "192.168.1.40", "nip.io") == "registry-dev.192-168-1-40.nip.io"
 
 
-@pytest.mark.parametrize("address", ["", "0.0.0.0", "localhost", "lb.example.com", "2001:db8::1", "1.2.3", "1.2.3.4.5"])
-def test_what_is_not_an_ipv4_address_is_refused_by_name(address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "label"),
+    [
+        ("2001:db8::1", "2001-0db8-0000-0000-0000-0000-0000-0001"),
+        ("::1", "0000-0000-0000-0000-0000-0000-0000-0001"),
+        ("fd00:1:2:3:4::", "fd00-0001-0002-0003-0004-0000-0000-0000"),
+    ],
+)
+def test_an_ipv6_address_is_written_in_full(address: str, label: str) -> None:
+    assert registry_host("dev", address, "sslip.io") == f"registry-dev.{label}.sslip.io"
+
+
+@given(STACKS | ADDRESS_LIKE_STACKS, st.ip_addresses(v=6).filter(lambda ip: not ip.is_unspecified))
+@example("pr-1", ipaddress.IPv6Address("1:2:3:4:5:6:7:8"))
+@example("1-2-3-4", ipaddress.IPv6Address("::ffff:10.0.0.1"))
+def test_a_wildcard_dns_service_sees_the_ipv6_address_and_no_ipv4_one(stack: str, ip: ipaddress.IPv6Address) -> None:
+    host = registry_host(stack, str(ip), "nip.io")
+    assert is_dns_name(host)
+    (seen,) = addresses_seen(host, "nip.io")
+    assert ipaddress.IPv6Address(seen.replace("-", ":")) == ip
+    assert not any(label.startswith("-") or label.endswith("-") or label[2:4] == "--" for label in host.split("."))
+
+
+@pytest.mark.parametrize("address", ["lb.example.com", "LB.Example.com", "lb.example.com."])
+def test_a_load_balancers_host_name_is_the_registrys(address: str) -> None:
+    assert registry_host("dev", address, "nip.io") == "lb.example.com"
+
+
+@pytest.mark.parametrize("host", ["a.example.com", "a.example.com:8443"])
+def test_port_and_name_come_apart_and_together(host: str) -> None:
+    assert with_port(*split_port(host)) == host
+    assert with_port("a.example.com", 443) == "a.example.com"
+
+
+@pytest.mark.parametrize(
+    "address", ["", "0.0.0.0", "::", "localhost", "kind.localhost", "fe80::1%eth0", "1.2.3", "1.2.3.4.5", "lb"]
+)
+def test_what_is_no_address_is_refused_by_name(address: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(address))):
         registry_host("dev", address, "nip.io")

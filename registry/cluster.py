@@ -1,0 +1,145 @@
+"""The cluster as the program sees it before it makes anything: a thin reader of the Kubernetes API.
+
+It connects as the Kubernetes provider does. What this deliberately does not do: change anything, or judge what it
+reads; `preflight` does.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+import pulumi
+import urllib3
+import yaml
+from kubernetes.client.exceptions import ApiException
+
+_TIMEOUT = (5.0, 15.0)
+"""Seconds to connect, and to wait for an answer."""
+
+Object = dict[str, Any]
+"""An object of the Kubernetes API, as JSON."""
+
+
+class Cluster:
+    """A client of the few calls that the program needs."""
+
+    server: str
+    """URL of the API server."""
+
+    def __init__(self) -> None:
+        """Connect with what the Kubernetes provider uses: its configuration, KUBECONFIG, ~/.kube/config, or the pod's.
+
+        Raises:
+            pulumi.RunError: the kubeconfig is missing or broken.
+        """
+        config: Any = kubernetes.config
+        provider = pulumi.Config("kubernetes")
+        given, context = provider.get("kubeconfig") or "", provider.get("context")
+        configuration: Any = kubernetes.client.Configuration()
+        configuration.retries = False
+        names = (os.environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)
+        files = [Path(name).expanduser() for name in names]
+        try:
+            content = yaml.safe_load(given)
+            if isinstance(content, dict):  # the provider takes a path or the content
+                config.load_kube_config_from_dict(content, context, configuration, persist_config=False)
+            elif given:
+                config.load_kube_config(str(Path(given).expanduser()), context, configuration, persist_config=False)
+            elif "KUBERNETES_SERVICE_HOST" in os.environ and not any(file.exists() for file in files):
+                config.load_incluster_config(configuration)
+            else:
+                paths = os.pathsep.join(map(str, files))
+                config.load_kube_config(paths, context, configuration, persist_config=False)
+        except (config.ConfigException, OSError, yaml.YAMLError) as error:
+            source = "the setting kubernetes:kubeconfig" if given else os.pathsep.join(map(str, files))
+            msg = f"There is no usable kubeconfig in {source} ({error}). First make `kubectl get nodes` work."
+            raise pulumi.RunError(msg) from None
+        self._client: Any = kubernetes.client.ApiClient(configuration)
+        self.server = str(configuration.host)
+
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of the API server.
+
+        Raises:
+            pulumi.RunError: it cannot be reached, or does not accept the user.
+        """
+        try:
+            found: Any = kubernetes.client.VersionApi(self._client).get_code(_request_timeout=_TIMEOUT)
+        except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            msg = f"The cluster at {self.server} cannot be reached ({reason}). First make `kubectl get nodes` work."
+            raise pulumi.RunError(msg) from None
+        except ApiException as error:
+            msg = f"The cluster at {self.server} refuses the user of the kubeconfig ({_message(error)}). Log in again."
+            raise pulumi.RunError(msg) from None
+        # Some vendors' minor version ends in a plus sign.
+        return int(found.major), int(str(found.minor).rstrip("+"))
+
+    def ingress_classes(self) -> list[Object] | None:
+        """Every IngressClass; None where the user may not list them."""
+        return self._list(kubernetes.client.NetworkingV1Api(self._client).list_ingress_class)
+
+    def storage_classes(self) -> list[Object] | None:
+        """Every StorageClass; None where the user may not list them."""
+        return self._list(kubernetes.client.StorageV1Api(self._client).list_storage_class)
+
+    @cached_property
+    def nodes(self) -> list[Object] | None:
+        """Every node; None where the user may not list them."""
+        return self._list(kubernetes.client.CoreV1Api(self._client).list_node)
+
+    def pending_load_balancers(self) -> list[str]:
+        """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""
+        services = self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []
+        return [
+            f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+            for service in services
+            if service["spec"].get("type") == "LoadBalancer"
+            and not service.get("status", {}).get("loadBalancer", {}).get("ingress")
+        ]
+
+    def refusal(self, kind: str, body: Object, namespace: str = "") -> str:
+        """Why the cluster would not take a new object; empty: it would, or the user may not ask.
+
+        A server-side dry run: every admission plugin and webhook has its say, and nothing is made.
+
+        Args:
+            kind: `namespace` or `pod`.
+            body: The object.
+            namespace: Namespace of a pod.
+        """
+        core: Any = kubernetes.client.CoreV1Api(self._client)
+        create = core.create_namespace if kind == "namespace" else core.create_namespaced_pod
+        place = [namespace] if namespace else []
+        try:
+            create(*place, body, dry_run="All", _request_timeout=_TIMEOUT)
+        except ApiException as error:
+            # The object is there already, or the user may not make it: the provider meets that again, and says so.
+            message = _message(error)
+            return "" if '" already exists' in message or "cannot create resource" in message else message
+        except urllib3.exceptions.HTTPError:
+            return ""
+        return ""
+
+    def _list(self, call: Callable[..., Any]) -> list[Object] | None:
+        try:
+            answer = call(_request_timeout=_TIMEOUT)
+        except ApiException as error:
+            pulumi.log.warn(f"Not checked before the start: the cluster answers {_message(error)}")
+            return None
+        except urllib3.exceptions.HTTPError:
+            return None
+        return self._client.sanitize_for_serialization(answer)["items"]
+
+
+def _message(error: ApiException) -> str:
+    """The sentence in the API server's answer."""
+    answer: Any = error
+    try:
+        return str(json.loads(answer.body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.status} {answer.reason}"
