@@ -1,4 +1,4 @@
-"""A machine of its own for each client: a fresh Debian in the cluster's network, gone when the test ends.
+"""A registry for clients, and a machine of its own for each: a fresh Debian in the cluster's network, gone in the end.
 
 Clients write to /etc, to the home folder and to the system's store of CAs, and some are daemons. None of that reaches
 the machine that runs the tests: the file system is an overlay in memory over a Debian of its own, and whatever was
@@ -7,11 +7,12 @@ started ends with it.
 
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from .harness import run, wait_until
+from .harness import Cluster, Deployed, Stack, run, wait_until
 from .local import network, programs, rootfs
 from .local.paths import BIN
 
@@ -46,6 +47,27 @@ umount -l old
 echo ready
 exec tini -- sleep infinity
 """
+
+
+@contextmanager
+def registry_for_clients(
+    cluster: Cluster, folder: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Deployed]:
+    """A stack that is up, for tests that leave the nodes alone; destroyed in the end.
+
+    Args:
+        cluster: Where it runs.
+        folder: Where its CA goes.
+        settings: Settings that differ from the defaults.
+    """
+    with Stack(environment=cluster.environment, settings=settings or {}) as stack:
+        stack.up()
+        outputs = stack.outputs()
+        ca_file = folder / "ca.crt"
+        ca_file.write_text(outputs["caCertificate"])
+        yield Deployed(
+            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before={}, restarts_before={}
+        )
 
 
 class Machine:

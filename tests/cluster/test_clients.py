@@ -1,19 +1,24 @@
 """Every client pushes to the registry and pulls from it with nothing but its own snippet, and is refused without."""
 
+import base64
 import json
+import random
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from registry.client_setup import client_setup
 
-from .clients import SHARED, Machine
-from .harness import Cluster, Deployed, Stack
+from .clients import SHARED, Machine, registry_for_clients
+from .harness import Cluster, Deployed, wait_until
+from .local import rootfs
 
 pytestmark = pytest.mark.cluster
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority|SSL certificate problem")
@@ -231,20 +236,16 @@ CLIENTS = (
         ours=True,
     ),
 )  # fmt: skip
+TRIED = Path(__file__).with_name("clients_tried.md")
+"""What the README says was tried."""
 QUICK = ("crane", "skopeo", "curl")
 """Those of `make test`."""
 
 
 @pytest.fixture(scope="module")
 def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with Stack(environment=cluster.environment) as stack:
-        stack.up()
-        outputs = stack.outputs()
-        ca_file = tmp_path_factory.mktemp("deployed") / "ca.crt"
-        ca_file.write_text(outputs["caCertificate"])
-        yield Deployed(
-            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before={}, restarts_before={}
-        )
+    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed")) as deployed:
+        yield deployed
 
 
 @pytest.fixture(scope="module")
@@ -253,16 +254,6 @@ def source(deployed: Deployed, app_image: Path) -> str:
     reference = f"{deployed.host}/clients/source:1"
     deployed.crane("push", app_image, reference)
     return f"{deployed.host}/clients/source@{deployed.crane('digest', reference).strip()}"
-
-
-@pytest.fixture(scope="module")
-def tried() -> Iterator[dict[str, str]]:
-    """The version of each client that passed; printed as the rows of a table in the end."""
-    versions: dict[str, str] = {}
-    yield versions
-    print("\n| client | version | push | pull |\n|---|---|---|---|")
-    for name, version in versions.items():
-        print(f"| {name} | {version} | yes | yes |")
 
 
 def snippets_of_another_ca(deployed: Deployed, folder: Path) -> dict[str, str]:
@@ -279,10 +270,10 @@ def snippets_of_another_ca(deployed: Deployed, folder: Path) -> dict[str, str]:
     "client", [pytest.param(c, id=c.name, marks=[] if c.name in QUICK else pytest.mark.slow) for c in CLIENTS]
 )
 def test_a_client_pushes_and_pulls_with_nothing_but_its_snippet(
-    client: Client, deployed: Deployed, source: str, app_image: Path, tried: dict[str, str], tmp_path: Path
+    client: Client, deployed: Deployed, source: str, app_image: Path, tmp_path: Path
 ) -> None:
     shutil.copy(app_image, tmp_path)
-    setup = client_setup(deployed.host, deployed.ca)
+    setup = deployed.outputs["clientSetup"]
     (tmp_path / "right.json").write_text(json.dumps(setup))
     (tmp_path / "wrong.json").write_text(json.dumps(snippets_of_another_ca(deployed, tmp_path)))
     target = client.target.replace("$REGISTRY", deployed.host).replace("$NAME", client.name).replace("$SOURCE", source)
@@ -314,7 +305,7 @@ def test_a_client_pushes_and_pulls_with_nothing_but_its_snippet(
             done = do(script, check=False)
             return done.returncode != 0 and UNKNOWN_CA.search(done.stdout + done.stderr) is not None
 
-        version = re.search(r"\d+\.\d+[\w.+~-]*", do(client.version).stdout)
+        version = re.search(r"\d+\.\d+", do(client.version).stdout)
         assert version
         do(client.daemon)
         do(client.prepare)
@@ -337,4 +328,177 @@ def test_a_client_pushes_and_pulls_with_nothing_but_its_snippet(
             do(client.forget, check=False)
             undone = before + undo[1].replace("sudo ", "") + "\n"
             assert refused(undone + client.pull)
-    tried[client.name] = version[0]
+    row = f"| {client.name} | {version[0]} | `{key}` | yes | yes |"
+    assert row in TRIED.read_text().splitlines(), f"{TRIED.name} has to say what was tried"
+
+
+def test_the_table_of_clients_has_no_row_of_its_own() -> None:
+    rows = [line.split("|")[1].strip() for line in TRIED.read_text().splitlines() if line.startswith("| ")]
+    assert rows == ["client", *(client.name for client in CLIENTS)]
+
+
+def test_the_snippets_work_as_the_readme_prints_them(
+    cluster: Cluster, deployed: Deployed, app_image: Path, tmp_path: Path
+) -> None:
+    rootfs.install("jq")
+    setup = f"pulumi stack output --stack {deployed.stack.name} --json clientSetup"
+    target = f"{deployed.host}/test/printed"
+    script = f"""
+        {setup} | jq -r .skopeo | sh
+        skopeo --insecure-policy copy docker-archive:{app_image} docker://{target}:skopeo
+        eval "$({setup} | jq -r .crane | sh)"
+        crane ls {target}
+    """
+    done = cluster.run("env", f"HOME={tmp_path}", "sh", "-euc", script)
+    assert done.stdout.splitlines()[0] == f"skopeo trusts {deployed.host}"
+    assert done.stdout.splitlines()[-1] == "skopeo"
+
+
+@pytest.mark.parametrize(
+    ("key", "command"), [("crane", "crane manifest $PUBLIC/team/app:1"), ("curl", "curl -sS https://$PUBLIC/")]
+)
+def test_what_the_system_trusts_is_trusted_as_before(
+    key: str, command: str, deployed: Deployed, tmp_path: Path
+) -> None:
+    (tmp_path / "setup.json").write_text(json.dumps(deployed.outputs["clientSetup"]))
+    public = f"public.example.com:{random.randrange(20000, 30000)}"
+    with Machine(tmp_path) as machine:
+        machine.sh(
+            """
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key -out cert \
+                -subj /CN=public -addext subjectAltName=DNS:${PUBLIC%:*}
+            echo "127.0.0.1 ${PUBLIC%:*}" >>/etc/hosts
+            openssl s_server -accept "127.0.0.1:${PUBLIC#*:}" -key key -cert cert -www >/dev/null 2>&1 &
+            timeout 20 sh -c 'until curl -sk "https://$PUBLIC" >/dev/null; do sleep 0.1; done'
+            """,
+            {"PUBLIC": public},
+        )
+        ask = f'eval "$(jq -r .{key} {SHARED}/setup.json | sh)"\n{command}'
+        unknown = machine.sh(ask, {"PUBLIC": public}, check=False)
+        assert UNKNOWN_CA.search(unknown.stderr)
+        machine.sh("cp cert /usr/local/share/ca-certificates/public.crt; update-ca-certificates")
+        known = machine.sh(ask, {"PUBLIC": public}, check=False)
+        assert not UNKNOWN_CA.search(known.stderr)
+        assert "certificate" not in known.stderr
+
+
+@pytest.mark.slow
+def test_the_ca_of_one_stack_is_none_of_another(
+    cluster: Cluster, deployed: Deployed, app_image: Path, tmp_path: Path
+) -> None:
+    shutil.copy(app_image, tmp_path)
+    with registry_for_clients(cluster, tmp_path) as other, Machine(tmp_path) as machine:
+        for name, stack in ("one", deployed), ("other", other):
+            stack.crane("push", app_image, f"{stack.host}/test/app:1")
+            (tmp_path / f"{name}.json").write_text(json.dumps(stack.outputs["clientSetup"]))
+        asks = {
+            "crane": "crane digest $REGISTRY/test/app:1",
+            "skopeo": "skopeo inspect docker://$REGISTRY/test/app:1",
+            "curl": "curl -fsS https://$REGISTRY/v2/test/app/tags/list",
+        }
+        for key, ask in asks.items():
+            evaluated = key != "skopeo"
+            one, both = (
+                "".join(
+                    f'eval "$({snippet})"\n' if evaluated else f"{snippet}\n"
+                    for snippet in (f"jq -r .{key} {SHARED}/{name}.json | sh" for name in names)
+                )
+                for names in (("one",), ("one", "other"))
+            )
+            machine.sh(one + ask, {"REGISTRY": deployed.host})
+            refused = machine.sh(one + ask, {"REGISTRY": other.host}, check=False)
+            assert refused.returncode != 0, key
+            assert UNKNOWN_CA.search(refused.stderr), key
+            for stack in deployed, other:
+                machine.sh(both + ask, {"REGISTRY": stack.host})
+
+
+@pytest.mark.slow
+def test_buildx_gets_a_builder_that_holds_the_ca(deployed: Deployed, tmp_path: Path) -> None:
+    setup = deployed.outputs["clientSetup"]
+    (tmp_path / "setup.json").write_text(json.dumps(setup))
+    docker = next(client for client in CLIENTS if client.name == "docker")
+    with Machine(tmp_path) as machine:
+        machine.sh(docker.daemon)
+        for _ in range(2):
+            said = machine.sh(f"{_DOCKER}; jq -r .buildx {SHARED}/setup.json | sh")
+            assert said.stdout.startswith(f"docker buildx trusts {deployed.host}")
+        builder = machine.sh(f"{_DOCKER}; docker buildx inspect {deployed.host}").stdout
+        assert re.search(r"^Driver:\s+docker-container$", builder, re.MULTILINE)
+        # What buildx copies into the builder's container when it boots it.
+        (node,) = json.loads(machine.sh(f"cat .docker/buildx/instances/{deployed.host}").stdout)["Nodes"]
+        files = {name: base64.b64decode(content).decode() for name, content in node["Files"].items()}
+        (ca_file,) = tomllib.loads(files["buildkitd.toml"])["registry"][deployed.host]["ca"]
+        assert files[ca_file.removeprefix("/etc/buildkit/")] == deployed.ca
+        undo = re.search(r"Undo: (.*)", setup["buildx"])
+        assert undo
+        machine.sh(f"{_DOCKER}; {undo[1]}")
+        assert machine.sh(f"{_DOCKER}; docker buildx inspect {deployed.host}", check=False).returncode != 0
+
+
+@pytest.mark.slow
+def test_the_github_step_sets_up_docker_and_the_system(deployed: Deployed, tmp_path: Path) -> None:
+    (step,) = yaml.safe_load(deployed.outputs["clientSetup"]["githubActions"])
+    (tmp_path / "step.sh").write_text(step["run"])
+    with Machine(tmp_path) as machine:
+        machine.sh(f"sh -e {SHARED}/step.sh")
+        machine.sh(f"curl -fsS https://{deployed.host}/v2/")
+        assert machine.sh(f"cat /etc/docker/certs.d/{deployed.host}/ca.crt").stdout == deployed.ca
+
+
+def test_kanikos_config_map_is_one_that_the_cluster_takes(
+    cluster: Cluster, deployed: Deployed, namespace: str
+) -> None:
+    cluster.kubectl("apply", "-n", namespace, "-f", "-", text=deployed.outputs["clientSetup"]["kaniko"])
+    assert cluster.get("configmap", "-n", namespace, deployed.host)["data"] == {"ca.crt": deployed.ca}
+
+
+PUSH_FROM_A_POD = """
+import hashlib, json, pathlib, ssl, urllib.request
+ca = pathlib.Path("/private-registry")
+registry = "https://" + (ca / "host").read_text() + "/v2/test/from-a-pod"
+context = ssl.create_default_context(cafile=ca / "ca.crt")
+
+def send(method, url, data=b"", kind="application/octet-stream"):
+    request = urllib.request.Request(url, data, {"Content-Type": kind}, method=method)
+    return urllib.request.urlopen(request, context=context, timeout=20).headers
+
+blob = b"built in the cluster"
+digest = "sha256:" + hashlib.sha256(blob).hexdigest()
+upload = send("POST", registry + "/blobs/uploads/")["Location"]
+send("PUT", urllib.parse.urljoin(registry, upload) + "&digest=" + digest, blob)
+kind = "application/vnd.oci.image.manifest.v1+json"
+config = {"mediaType": "text/plain", "size": len(blob), "digest": digest}
+manifest = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": []}
+send("PUT", registry + "/manifests/1", json.dumps(manifest).encode(), kind)
+"""
+
+
+def test_a_builder_in_the_cluster_pushes_with_the_mounted_config_map(
+    cluster: Cluster, deployed: Deployed, namespace: str
+) -> None:
+    name = deployed.outputs["configMap"]
+    data = cluster.get("configmap", "-n", deployed.namespace, name)["data"]
+    metadata = {"namespace": namespace}
+    container = {
+        "name": "builder",
+        "image": "docker.io/library/python:3.13-alpine",
+        "command": ["python3", "-c", PUSH_FROM_A_POD],
+        "volumeMounts": [{"name": "registry", "mountPath": "/private-registry"}],
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "containers": [container],
+        "volumes": [{"name": "registry", "configMap": {"name": name}}],
+    }
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {**metadata, "name": name}, "data": data},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "name": "builder"}, "spec": spec},
+    )
+
+    def phase() -> str:
+        return cluster.get("pod", "-n", namespace, "builder")["status"].get("phase", "")
+
+    wait_until(lambda: phase() in ("Succeeded", "Failed"), "the builder has ended", timeout=60)
+    assert phase() == "Succeeded", cluster.kubectl("logs", "-n", namespace, "builder")
+    assert deployed.crane("ls", f"{deployed.host}/test/from-a-pod").split() == ["1"]

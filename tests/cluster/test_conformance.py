@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .clients import SHARED, Machine
-from .harness import Cluster, Stack
+from .clients import SHARED, Machine, registry_for_clients
+from .harness import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 GAPS = Path(__file__).with_name("conformance_gaps.txt")
@@ -33,12 +33,9 @@ def gaps(report: Path) -> Iterator[str]:
 
 
 def test_the_registry_conforms_but_for_the_known_gaps(cluster: Cluster, tmp_path: Path) -> None:
-    with Stack(environment=cluster.environment) as stack, Machine(tmp_path, "clients") as machine:
-        stack.up()
-        outputs = stack.outputs()
-        (tmp_path / "ca.crt").write_text(outputs["caCertificate"])
+    with registry_for_clients(cluster, tmp_path) as deployed, Machine(tmp_path, "clients") as machine:
         variables = {
-            "OCI_REGISTRY": outputs["registryUrl"],
+            "OCI_REGISTRY": deployed.host,
             "OCI_RESULTS_DIR": str(SHARED / "results"),
             "SSL_CERT_DIR": str(SHARED),
         }
