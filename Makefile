@@ -5,9 +5,10 @@ STACK ?= dev
 NODES ?= node-a,node-b,node-c
 PYTHON := .venv/bin/python
 LOCAL := $(PYTHON) -m tests.cluster.local
+DOCTOR := $(LOCAL) run -- $(PYTHON) -m trust.doctor --stack $(STACK)
 INSTALLED := .venv/.installed
 
-.PHONY: help up down test test-all check bench clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down doctor test test-all check bench clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s $$'\t'
@@ -21,7 +22,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 up: $(INSTALLED) ## Set up what is missing, start a cluster unless KUBECONFIG has one, and bring up the stack STACK
 	@environment="$$($(LOCAL) env --start)" && eval "$$environment" && \
 	  pulumi stack select --create $(STACK) >/dev/null && \
-	  pulumi up --yes --skip-preview --stack $(STACK) && \
+	  { pulumi up --yes --skip-preview --stack $(STACK) || { $(DOCTOR) --if-deployed; exit 1; }; } && \
 	  $(LOCAL) hint $(STACK)
 
 down: $(INSTALLED) ## Destroy the stack STACK
@@ -29,6 +30,9 @@ down: $(INSTALLED) ## Destroy the stack STACK
 	  pulumi destroy --yes --skip-preview --stack $(STACK) && \
 	  pulumi stack rm --yes --preserve-config $(STACK)
 	@sed -i '/^encryptionsalt:/d' Pulumi.$(STACK).yaml
+
+doctor: $(INSTALLED) ## Say of every node whether it trusts the registry, and if not, what is broken and how to mend it
+	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(DOCTOR)
 
 test: $(INSTALLED) ## Run the unit tests, and the tests on the real cluster
 	@$(PYTHON) -m pytest tests/unit -q

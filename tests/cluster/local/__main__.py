@@ -105,10 +105,12 @@ def _env(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    cluster.require()
     words = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not words:
         raise ClusterError("there is no program to run: `run -- PROGRAM ARGUMENTS...`")
+    if cluster.is_elsewhere():
+        return subprocess.run(words, check=False).returncode
+    cluster.require()
     return subprocess.run(network.client(*words), env=os.environ | shell.environment(), check=False).returncode
 
 

@@ -1,0 +1,47 @@
+"""One line per node: runtime and version, the folder that it reads, the verdict, and the broken link with its fix."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+from .judge import PROVED, NodeReport, Verdict, all_proved, judge
+from .read import DoctorError, facts
+
+
+def lines(reports: Iterable[NodeReport], shared: Verdict | None, stack: str, here: str) -> list[str]:
+    """What is printed; `here` is what only this machine lacks."""
+    rows = [("all nodes", "", "", _words(shared))] if shared else []
+    rows += [(r.node, r.runtime, r.root, _words(r.verdict) + ("" if r.counted else "  (not counted)")) for r in reports]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    printed = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [f"Stack {stack}", *printed, *([f"From this machine: {here}"] if here else [])]
+
+
+def _words(verdict: Verdict) -> str:
+    if verdict.code == PROVED:
+        return "proved"
+    return f"{verdict.code}  {verdict.link}: {verdict.sentence or 'see all nodes'}"
+
+
+def main() -> int:
+    """Print the diagnosis; 0 if every schedulable Linux node is proved, else 1."""
+    parser = argparse.ArgumentParser(prog="python3 -m trust.doctor", description=__doc__)
+    parser.add_argument("--stack", default="", help="the stack's name (the selected one)")
+    parser.add_argument("--if-deployed", action="store_true", help="print nothing if the stack has no namespace yet")
+    options = parser.parse_args()
+    try:
+        found = facts(options.stack)
+    except DoctorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.if_deployed and found.namespace is None:
+        return 1
+    shared, reports = judge(found)
+    proved = all_proved(shared, reports)
+    # What is broken for the nodes is broken here, too, and said already.
+    print(*lines(reports, shared, found.declared.stack, found.here if proved else ""), sep="\n")
+    return 0 if proved else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What the doctor knows: plain data, objects as the Kubernetes API's JSON has them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+
+LOOKUP = "private-registry"
+"""The ConfigMap that tells host, address and CA."""
+TRUST = "trust"
+REGISTRY = "registry"
+"""Values of the label app.kubernetes.io/name on what belongs to the DaemonSet and to the registry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What the stack's state says; empty where `pulumi up` did not get so far."""
+
+    stack: str
+    namespace: str = ""
+    host: str = ""
+    ca: str = ""
+    """PEM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What an agent's pod found out about its node at this moment; see probe.py."""
+
+    process: str
+    """State letter of the agent's process, see proc(5); empty if it has none."""
+    status: Json
+    """The agent's status.json: reason, sentence, runtime, version, roots, ca."""
+    files: dict[str, bool]
+    """Every file that the agent put on the node, and whether it is still as it was written."""
+    ca: list[str]
+    """SHA-256 of each certificate of the CA that the pod has."""
+    connection: list[str]
+    """Reason and sentence of what keeps the node from the registry; empty if nothing does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One look at a stack and its cluster."""
+
+    declared: Declared
+    nodes: list[Json]
+    namespace: Json | None = None
+    deployment: Json | None = None
+    """The registry's."""
+    daemon_set: Json | None = None
+    config_map: Json | None = None
+    entrances: list[Json] = field(default_factory=list[Json])
+    """Ingresses, and Services of type LoadBalancer."""
+    pods: list[Json] = field(default_factory=list[Json])
+    """All of the namespace."""
+    events: list[Json] = field(default_factory=list[Json])
+    """All of the namespace, of type Warning."""
+    probes: dict[str, Probe] = field(default_factory=dict[str, Probe])
+    """By name of the agent's pod; without those that could not be asked."""
+    logs: dict[str, str] = field(default_factory=dict[str, str])
+    """End of the agent's log, by name of the pod, for those that could not be asked."""
+    served: str = ""
+    """SHA-256 of the certificate that the host serves to this machine; empty if it serves none."""
+    stored: str = ""
+    """SHA-256 of the certificate in the Ingress's Secret; empty if there is none."""
+    here: str = ""
+    """What keeps this machine from the registry, one sentence; empty if nothing does."""

@@ -1,0 +1,232 @@
+"""Gathers the facts: the stack's state by `pulumi`, objects and logs by the Kubernetes API, nodes by their agents."""
+
+# The Kubernetes client does not say what it returns; here that is plain JSON.
+# pyright: basic
+
+import contextlib
+import hashlib
+import json
+import ssl
+import subprocess
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
+from kubernetes.stream import stream
+from urllib3.exceptions import HTTPError
+
+from trust.agent import connect
+from trust.agent.faults import Fault
+
+from .facts import LOOKUP, REGISTRY, TRUST, Declared, Facts, Json, Probe
+
+_PROGRAM = Path(__file__).parents[2]
+_SECONDS = 20
+"""How long one request may take; an agent's own look at the registry takes 10 s at most."""
+_AT_ONCE = 16
+"""Agents that are asked at the same time."""
+
+
+class DoctorError(Exception):
+    """The doctor cannot look: one sentence that names the part and the fix."""
+
+
+def facts(stack: str) -> Facts:
+    """Look at the stack named `stack`, empty for the selected one, and at its cluster.
+
+    Raises:
+        DoctorError: there is no such stack, or its cluster does not answer.
+    """
+    state: Json = json.loads(_pulumi("stack", "export", *_option(stack)))
+    declared = declaration(stack, state)
+    try:
+        api = _api(stack)
+        return _look(api, declared)
+    except (ApiException, HTTPError, ConfigException) as error:
+        reason = getattr(error, "reason", None) or error
+        msg = (
+            f"The cluster of stack {declared.stack} cannot be asked ({reason}); check KUBECONFIG and the setting "
+            "kubernetes:context."
+        )
+        raise DoctorError(msg) from error
+
+
+def declaration(stack: str, state: Json) -> Declared:
+    """What a stack's exported state says, also when `pulumi up` stopped half-way."""
+    resources: list[Json] = (state.get("deployment") or {}).get("resources") or []
+
+    def first(kind: str, name: str = "") -> Json:
+        found = (r for r in resources if r["type"] == kind and not r.get("delete"))
+        outputs = (r.get("outputs") or {} for r in found)
+        return next((o for o in outputs if name in ("", o.get("metadata", {}).get("name"))), {})
+
+    outputs, lookup = first("pulumi:pulumi:Stack"), first("kubernetes:core/v1:ConfigMap", LOOKUP).get("data", {})
+    urn: str = next((r["urn"] for r in resources), f"urn:pulumi:{stack}::")
+    return Declared(
+        stack=stack or urn.split("::")[0].rpartition(":")[2],
+        namespace=first("kubernetes:core/v1:Namespace").get("metadata", {}).get("name", ""),
+        host=outputs.get("registryUrl") or lookup.get("host", ""),
+        ca=outputs.get("caCertificate") or lookup.get("ca.crt", ""),
+    )
+
+
+def _option(stack: str) -> list[str]:
+    return ["--stack", stack] if stack else []
+
+
+def _pulumi(*arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["pulumi", "--non-interactive", *arguments],  # noqa: S607
+            cwd=_PROGRAM, capture_output=True, text=True, timeout=120, check=False,
+        )
+    except FileNotFoundError as error:
+        msg = "There is no program pulumi on PATH, which has the stack's state; install it."
+        raise DoctorError(msg) from error
+    if done.returncode:
+        msg = f"pulumi {' '.join(arguments)} failed: {done.stderr.strip()}"
+        raise DoctorError(msg)
+    return done.stdout
+
+
+def _api(stack: str) -> client.ApiClient:
+    """A client of the cluster that the stack's Kubernetes provider uses."""
+    settings: Json = json.loads(_pulumi("config", "--json", "--show-secrets", *_option(stack)))
+
+    def setting(key: str) -> str:
+        return settings.get(f"kubernetes:{key}", {}).get("value") or ""
+
+    context, kubeconfig = setting("context") or None, setting("kubeconfig")
+    if not kubeconfig:
+        return config.new_client_from_config(context=context)
+    if "\n" not in kubeconfig and Path(kubeconfig).expanduser().is_file():
+        return config.new_client_from_config(str(Path(kubeconfig).expanduser()), context=context)
+    return config.new_client_from_config_dict(yaml.safe_load(kubeconfig), context=context)
+
+
+def _look(api: client.ApiClient, declared: Declared) -> Facts:
+    core, apps, networking = client.CoreV1Api(api), client.AppsV1Api(api), client.NetworkingV1Api(api)
+    namespace = declared.namespace
+    nodes = _items(core.list_node)
+    if not namespace or _one(core.read_namespace, namespace) is None:
+        return Facts(declared=declared, nodes=nodes)
+    pods = _items(core.list_namespaced_pod, namespace)
+    services = [s for s in _items(core.list_namespaced_service, namespace) if s["spec"].get("type") == "LoadBalancer"]
+    ingresses = _items(networking.list_namespaced_ingress, namespace)
+    agents = [pod for pod in pods if _labels(pod).get("app.kubernetes.io/name") == TRUST]
+    running = [pod["metadata"]["name"] for pod in agents if _agent_runs(pod)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        probes = dict(zip(running, pool.map(lambda pod: _probe(api, namespace, pod), running), strict=True))
+        logs = pool.map(lambda pod: _log(core, namespace, pod), (pod for pod in running if probes[pod] is None))
+        unasked = dict(zip((pod for pod in running if probes[pod] is None), logs, strict=True))
+    return Facts(
+        declared=declared,
+        nodes=nodes,
+        namespace={},
+        deployment=_first(_items(apps.list_namespaced_deployment, namespace), REGISTRY),
+        daemon_set=_first(_items(apps.list_namespaced_daemon_set, namespace), TRUST),
+        config_map=_one(core.read_namespaced_config_map, LOOKUP, namespace),
+        entrances=[*ingresses, *services],
+        pods=pods,
+        events=_items(core.list_namespaced_event, namespace, field_selector="type=Warning"),
+        probes={pod: probe for pod, probe in probes.items() if probe},
+        logs=unasked,
+        served=_served(declared.host),
+        stored=_stored(core, namespace, ingresses),
+        here=_here(declared),
+    )
+
+
+def _json(call: Callable[..., Any], *arguments: str, **options: str) -> Json:
+    """One object or list as the API sends it, not as the client's classes."""
+    return json.loads(call(*arguments, _preload_content=False, _request_timeout=_SECONDS, **options).data)
+
+
+def _items(call: Callable[..., Any], *arguments: str, **options: str) -> list[Json]:
+    return _json(call, *arguments, **options)["items"]
+
+
+def _one(call: Callable[..., Any], *arguments: str) -> Json | None:
+    try:
+        return _json(call, *arguments)
+    except ApiException as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _labels(thing: Json) -> dict[str, str]:
+    return thing["metadata"].get("labels", {})
+
+
+def _first(things: Iterable[Json], name: str) -> Json | None:
+    return next((thing for thing in things if _labels(thing).get("app.kubernetes.io/name") == name), None)
+
+
+def _agent_runs(pod: Json) -> bool:
+    statuses: list[Json] = pod.get("status", {}).get("initContainerStatuses", [])
+    return any(s["name"] == "agent" and "running" in s.get("state", {}) for s in statuses)
+
+
+def _probe(api: client.ApiClient, namespace: str, pod: str) -> Probe | None:
+    """What the agent's pod finds on its node; None if it cannot be asked, such as when exec is not permitted."""
+    source = (Path(__file__).parent / "probe.py").read_text()
+    # `stream` changes the client that it is used with, hence one for each thread.
+    core = client.CoreV1Api(client.ApiClient(api.configuration))
+    with contextlib.suppress(ApiException, ValueError, TypeError, OSError):
+        answer = stream(
+            core.connect_get_namespaced_pod_exec, pod, namespace, container="agent",
+            command=["python3", "-c", source], stdin=False, stdout=True, stderr=False, tty=False,
+            _request_timeout=_SECONDS, _preload_content=False,
+        )
+        answer.run_forever(timeout=_SECONDS)
+        return Probe(**json.loads(answer.read_stdout(timeout=0) or ""))
+    return None
+
+
+def _log(core: client.CoreV1Api, namespace: str, pod: str) -> str:
+    with contextlib.suppress(ApiException):
+        return core.read_namespaced_pod_log(
+            pod, namespace, container="agent", tail_lines=200, _request_timeout=_SECONDS
+        )
+    return ""
+
+
+# What this machine sees
+
+
+def _here(declared: Declared) -> str:
+    if not declared.host or not declared.ca:
+        return ""
+    try:
+        connect.check(declared.host, declared.ca, "this machine")
+    except Fault as fault:
+        return fault.sentence.replace("node this machine", "this machine")
+    return ""
+
+
+def _served(host: str) -> str:
+    name, _, port = host.partition(":")
+    with contextlib.suppress(OSError, ValueError):
+        return _sha256(ssl.get_server_certificate((name, int(port or 443)), timeout=5)) if name else ""
+    return ""
+
+
+def _stored(core: client.CoreV1Api, namespace: str, ingresses: Iterable[Json]) -> str:
+    names = [tls.get("secretName", "") for ingress in ingresses for tls in ingress["spec"].get("tls", [])]
+    with contextlib.suppress(ApiException, ValueError):
+        secret = _one(core.read_namespaced_secret, names[0], namespace) if names else None
+        return _sha256(b64decode((secret or {}).get("data", {}).get("tls.crt", "")).decode())
+    return ""
+
+
+def _sha256(pem: str) -> str:
+    """SHA-256 of the first certificate of a PEM text, in hexadecimal digits."""
+    end = "-----END CERTIFICATE-----"
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(f"{pem.partition(end)[0].strip()}\n{end}")).hexdigest()
