@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--start", action="store_true", help="start the cluster if it does not run")
     command.set_defaults(run=_env)
 
-    command = commands.add_parser("run", help="run a program as a client in the cluster's network")
+    command = commands.add_parser("run", help="run a program as a client of the cluster")
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...")
     command.set_defaults(run=_run)
 
