@@ -1,0 +1,78 @@
+"""The parts of the README that are made from what the program reads and from what the tests have run.
+
+`python3 -m tests.readme` writes them; a unit test checks that they are current.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+CLIENTS = ROOT / "tests" / "cluster" / "clients_tried.md"
+MATRIX = ROOT / "tests" / "cluster" / "matrix" / "expected.md"
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a Markdown table's rows, without its head."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)
+
+
+def settings() -> str:
+    """Every setting with its default and its description, from Pulumi.yaml."""
+    schema = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    entries = [(key, entry) for key, entry in schema.items() if ":" not in key]
+
+    def default(entry: dict[str, object]) -> str:
+        value = entry["default"]
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return f"`{text}`" if value not in ("", []) else "(empty)"
+
+    body = [(f"`{key}`", default(entry), " ".join(str(entry["description"]).split())) for key, entry in entries]
+    return _table(("key", "default", "meaning"), body)
+
+
+def clients() -> str:
+    """Every client that was tried, with its version."""
+    tried = [(f"{client} {version}", snippet) for client, version, snippet, *_ in rows(CLIENTS.read_text())]
+    return _table(("client", "snippet"), tried)
+
+
+def runtimes() -> str:
+    """Every version of a container runtime that was run, with how many configurations were pulled with."""
+    lines: list[tuple[str, str]] = []
+    for (runtime, version), group in groupby(rows(MATRIX.read_text()), key=lambda row: (row[0], row[1])):
+        cells = list(group)
+        pulled = [row for row in cells if row[6] == "pulled"]
+        restarted = sum(row[5] != "0" for row in pulled)
+        state = f"{len(pulled)} configurations pulled with"
+        state += f", {restarted} of them after one restart" if restarted else ""
+        refused = [f"{row[2]}: {row[6]}" for row in cells if row[6] != "pulled"]
+        lines.append((f"{runtime} {version}".replace("|", "/"), "; ".join([state, *refused])))
+    return _table(("runtime", "without a kubelet, each on its real configuration"), lines)
+
+
+BLOCKS = {"settings": settings, "clients": clients, "runtimes": runtimes}
+"""The generated parts by the name in their markers."""
+
+
+def current(text: str) -> str:
+    """The README's text with every generated part made anew."""
+    for name, make in BLOCKS.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}{make()}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(current(README.read_text()))
