@@ -159,11 +159,11 @@ def check(settings: Settings) -> Cluster:
 
 
 async def allow_node_agent(cluster: Cluster, namespace: str, image: str) -> str:
-    """The namespace, once it is sure that the cluster takes privileged pods in it.
+    """The namespace, once it is sure that the cluster takes privileged pods in it; unchecked before it exists.
 
     Args:
         cluster: The cluster.
-        namespace: The namespace, which exists.
+        namespace: The namespace. At the first preview it has its name already and does not exist yet.
         image: The node agent's image.
 
     Raises:
@@ -178,10 +178,13 @@ async def allow_node_agent(cluster: Cluster, namespace: str, image: str) -> str:
     while True:
         refusal = await asyncio.to_thread(cluster.refusal, "pod", pod, namespace)
         # A new namespace has its default ServiceAccount a moment later, and takes no pod before.
-        if _NO_ACCOUNT not in refusal or time.monotonic() > deadline:
+        if _NO_ACCOUNT not in refusal:
             break
+        if time.monotonic() > deadline:
+            return namespace  # that is no policy: the wait for the pods tells the reason
         await asyncio.sleep(0.1)
-    error = privileged_pod_error(namespace, refusal)
+    missing = f'namespaces "{namespace}" not found'
+    error = privileged_pod_error(namespace, refusal if missing not in refusal else "")
     if error:
         raise error
     return namespace
