@@ -63,6 +63,6 @@ class Facts:
     served: str = ""
     """SHA-256 of the certificate that the host serves to this machine; empty if it serves none."""
     stored: str = ""
-    """SHA-256 of the certificate in the Ingress's Secret; empty if there is none."""
+    """SHA-256 of the certificate in the registry's TLS Secret; empty if there is none."""
     here: str = ""
     """What keeps this machine from the registry, one sentence; empty if nothing does."""

@@ -301,10 +301,10 @@ def _certificate(sentence: str, probe: Probe, facts: Facts) -> Verdict:
     """The certificate that is served against the CA that is installed, and whose fault the difference is."""
     if facts.served:
         fix = (
-            f"the Secret of the Ingress holds it, and the stack made another one: run pulumi up --refresh --stack "
+            f"the registry's TLS Secret holds it, and the stack made another one: run pulumi up --refresh --stack "
             f"{facts.declared.stack}"
             if facts.served == facts.stored
-            else "the Secret of the Ingress holds another one: look in the Ingress controller's log for why it does "
+            else "the registry's TLS Secret holds another one: look in the Ingress controller's log for why it does "
             "not use that, and for a proxy that intercepts TLS"
         )
         sentence = (

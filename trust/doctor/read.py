@@ -138,7 +138,7 @@ def _look(api: client.ApiClient, declared: Declared) -> Facts:
         probes={pod: probe for pod, probe in probes.items() if probe},
         logs=unasked,
         served=_served(declared.host),
-        stored=_stored(core, namespace, ingresses),
+        stored=_stored(core, namespace),
         here=_here(declared),
     )
 
@@ -218,11 +218,10 @@ def _served(host: str) -> str:
     return ""
 
 
-def _stored(core: client.CoreV1Api, namespace: str, ingresses: Iterable[Json]) -> str:
-    names = [tls.get("secretName", "") for ingress in ingresses for tls in ingress["spec"].get("tls", [])]
-    with contextlib.suppress(ApiException, ValueError):
-        secret = _one(core.read_namespaced_secret, names[0], namespace) if names else None
-        return _sha256(b64decode((secret or {}).get("data", {}).get("tls.crt", "")).decode())
+def _stored(core: client.CoreV1Api, namespace: str) -> str:
+    with contextlib.suppress(ApiException, ValueError, IndexError, KeyError):
+        ours = {"field_selector": "type=kubernetes.io/tls", "label_selector": "app.kubernetes.io/part-of"}
+        return _sha256(b64decode(_items(core.list_namespaced_secret, namespace, **ours)[0]["data"]["tls.crt"]).decode())
     return ""
 
 

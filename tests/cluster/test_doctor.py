@@ -1,0 +1,225 @@
+"""Break each link of the chain in turn: the doctor names that link and no other, and its fix mends it."""
+
+import json
+import re
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .conftest import deployed_stack
+from .harness import ROOT, Cluster, Deployed, Stack, run, wait_until
+from .local import nodes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+_FAULT = re.compile(r"  ([A-Z][A-Z_]+)  ([A-Za-z]+): ")
+_SIGNAL_AGENT = """
+import os, signal, sys
+from agent.discover import Node
+node = Node()
+here = node.link(os.getpid(), "ns/mnt")
+agents = [pid for pid in node.pids() if node.arguments(pid)[:3] == ["python3", "-m", "agent"]
+          and node.link(pid, "ns/mnt") == here]
+[pid] = agents
+os.kill(pid, int(sys.argv[1]))
+"""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor printed and how it ended."""
+
+    text: str
+    proved: bool
+
+    @property
+    def faults(self) -> set[tuple[str, str]]:
+        """Every code with the link that is named beside it."""
+        return set(_FAULT.findall(self.text))
+
+
+def diagnose(cluster: Cluster, stack: Stack) -> Diagnosis:
+    done = cluster.run(sys.executable, "-m", "trust.doctor", "--stack", stack.name, check=False)
+    assert done.stdout, done.stderr
+    return Diagnosis(done.stdout, proved=done.returncode == 0)
+
+
+def wait_diagnosis(cluster: Cluster, stack: Stack, *faults: tuple[str, str], timeout: float = 60) -> Diagnosis:
+    """The doctor's diagnosis, once it names exactly these faults; none: once all is proved."""
+    last = Diagnosis("", proved=False)
+
+    def named() -> bool:
+        nonlocal last
+        last = diagnose(cluster, stack)
+        return last.faults == set(faults) and last.proved == (not faults)
+
+    try:
+        wait_until(named, f"the doctor says {faults or 'that all is proved'}", timeout=timeout, interval=1)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; its last words:\n{last.text}") from None
+    return last
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with deployed_stack(cluster, tmp_path_factory.mktemp("doctor")) as deployed:
+        yield deployed
+
+
+@contextmanager
+def mended(deployed: Deployed) -> Iterator[None]:
+    """Afterwards do what the doctor advises for objects that somebody changed, and see that it helps."""
+    try:
+        yield
+    finally:
+        deployed.stack.pulumi("up", "--yes", "--skip-preview", "--refresh")
+    wait_diagnosis(deployed.cluster, deployed.stack, timeout=150)
+
+
+def other_certificate(folder: Path, host: str) -> tuple[str, str]:
+    """A certificate for the host that no CA of ours issued, and its key; both PEM."""
+    run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=somebody else", "-addext", f"subjectAltName=DNS:{host}", "-keyout", folder / "other.key",
+         "-out", folder / "other.crt"],
+        {"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    return (folder / "other.crt").read_text(), (folder / "other.key").read_text()
+
+
+def agent_on(deployed: Deployed, node: str) -> str:
+    return next(pod["metadata"]["name"] for pod in deployed.agents() if pod["spec"]["nodeName"] == node)
+
+
+def test_every_node_of_a_healthy_stack_is_proved(cluster: Cluster, deployed: Deployed) -> None:
+    diagnosis = wait_diagnosis(cluster, deployed.stack)
+    lines = {line.split()[0]: line for line in diagnosis.text.splitlines()[1:]}
+    assert set(lines) == set(cluster.nodes)
+    for node in cluster.nodes:
+        version = cluster.get("node", node)["status"]["nodeInfo"]["containerRuntimeVersion"].partition("://")[2]
+        root = str(deployed.hosts_directory(node).relative_to(nodes.node_root(node)).parent)
+        assert re.fullmatch(rf"{node} +containerd {re.escape(version)}\S* +/{re.escape(root)} +proved", lines[node])
+
+
+def test_another_ca_in_the_config_map_is_named(cluster: Cluster, deployed: Deployed, tmp_path: Path) -> None:
+    with mended(deployed):
+        certificate, _ = other_certificate(tmp_path, deployed.host)
+        patch = json.dumps({"data": {"ca.crt": certificate}})
+        cluster.kubectl("patch", "configmap", "private-registry", "-n", deployed.namespace, "-p", patch)
+        wait_diagnosis(cluster, deployed.stack, ("CA_REPLACED", "ConfigMap"))
+
+
+def test_another_certificate_that_is_served_is_named_with_both_fingerprints(
+    cluster: Cluster, deployed: Deployed, tmp_path: Path
+) -> None:
+    with mended(deployed):
+        certificate, key = other_certificate(tmp_path, deployed.host)
+        data = {"tls.crt": b64encode(certificate.encode()).decode(), "tls.key": b64encode(key.encode()).decode()}
+        [ingress] = (i for i in cluster.get("ingress", "-n", deployed.namespace)["items"] if i["spec"].get("tls"))
+        secret = ingress["spec"]["tls"][0]["secretName"]
+        patch = ("patch", "secret", secret, "-n", deployed.namespace, "--patch-file=/dev/stdin")
+        cluster.kubectl(*patch, text=json.dumps({"data": data}))
+        diagnosis = wait_diagnosis(cluster, deployed.stack, ("CERTIFICATE_MISMATCH", "certificate"))
+        for file in (tmp_path / "other.crt", deployed.ca_file):
+            shown = run(["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", file], cluster.environment)
+            assert shown.stdout.partition("=")[2].strip().replace(":", "").lower() in diagnosis.text
+
+
+def test_a_registry_without_pods_is_named(cluster: Cluster, deployed: Deployed) -> None:
+    scale = ("scale", "deployment/registry", "-n", deployed.namespace)
+    cluster.kubectl(*scale, "--replicas=0")
+    try:
+        wait_diagnosis(cluster, deployed.stack, ("REGISTRY_DOWN", "registry"))
+    finally:
+        cluster.kubectl(*scale, "--replicas=1")
+    wait_diagnosis(cluster, deployed.stack)
+
+
+def test_a_stopped_agent_is_named_and_not_the_files_that_are_gone(cluster: Cluster, deployed: Deployed) -> None:
+    node = cluster.nodes[-1]
+    pod = agent_on(deployed, node)
+    signal = ("exec", "-n", deployed.namespace, pod, "-c", "agent", "--", "python3", "-c", _SIGNAL_AGENT)
+    cluster.kubectl(*signal, "19")
+    try:
+        folder = deployed.hosts_directory(node)
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        diagnosis = wait_diagnosis(cluster, deployed.stack, ("AGENT_STOPPED", "agent"))
+        assert [line.split()[0] for line in diagnosis.text.splitlines() if "AGENT_STOPPED" in line] == [node]
+    finally:
+        cluster.kubectl(*signal, "18")
+    wait_diagnosis(cluster, deployed.stack)
+    assert deployed.trusted(node)
+
+
+def test_an_image_of_the_agent_that_no_node_can_pull_is_named(cluster: Cluster, deployed: Deployed) -> None:
+    with mended(deployed):
+        broken = "agent=docker.io/library/python:no-such-tag"
+        cluster.kubectl("set", "image", "daemonset/trust", broken, "-n", deployed.namespace)
+        diagnosis = wait_diagnosis(cluster, deployed.stack, ("AGENT_NOT_RUNNING", "agent"))
+        assert "set pythonImage" in diagnosis.text
+
+
+def test_a_policy_that_forbids_the_agent_is_named(cluster: Cluster, deployed: Deployed) -> None:
+    label = ("label", "--overwrite", "namespace", deployed.namespace)
+    cluster.kubectl(*label, "pod-security.kubernetes.io/enforce=baseline")
+    try:
+        cluster.kubectl("delete", "pod", "-n", deployed.namespace, "-l", "app.kubernetes.io/name=trust", timeout=120)
+        diagnosis = wait_diagnosis(cluster, deployed.stack, ("POD_REFUSED", "policy"))
+        assert "violates PodSecurity" in diagnosis.text
+    finally:
+        cluster.kubectl(*label, "pod-security.kubernetes.io/enforce=privileged")
+        # The controller would try again by itself, but only after minutes.
+        cluster.kubectl("annotate", "daemonset/trust", "-n", deployed.namespace, "test/again=1")
+    wait_diagnosis(cluster, deployed.stack)
+
+
+def test_a_daemon_set_that_matches_no_node_is_named(cluster: Cluster, deployed: Deployed) -> None:
+    with mended(deployed):
+        patch = {"spec": {"template": {"spec": {"nodeSelector": {"example.com/pool": "none"}}}}}
+        cluster.kubectl("patch", "daemonset/trust", "-n", deployed.namespace, "-p", json.dumps(patch))
+        wait_diagnosis(cluster, deployed.stack, ("NO_MATCHING_NODE", "agent"))
+
+
+def test_a_daemon_set_that_is_gone_is_named(cluster: Cluster, deployed: Deployed) -> None:
+    with mended(deployed):
+        cluster.kubectl("delete", "daemonset/trust", "-n", deployed.namespace, timeout=120)
+        wait_diagnosis(cluster, deployed.stack, ("DAEMON_SET_MISSING", "agent"))
+
+
+def test_a_node_that_cannot_reach_the_address_is_named(cluster: Cluster, deployed: Deployed) -> None:
+    node = cluster.nodes[-1]
+    route = ["route", "{}", "blackhole", f"{deployed.outputs['address']}/32"]
+    nodes.exec_in_node(node, ["ip", *(word.format("add") for word in route)])
+    try:
+        diagnosis = wait_diagnosis(cluster, deployed.stack, ("UNREACHABLE", "network"))
+        assert [line.split()[0] for line in diagnosis.text.splitlines() if "UNREACHABLE" in line] == [node]
+    finally:
+        nodes.exec_in_node(node, ["ip", *(word.format("del") for word in route)])
+    wait_diagnosis(cluster, deployed.stack)
+
+
+def test_a_name_that_dns_does_not_answer_is_named_after_an_up_that_failed(cluster: Cluster) -> None:
+    settings = {"dnsSuffix": "unanswered.example.com", "readyTimeout": "30s"}
+    with Stack(environment=cluster.environment, settings=settings) as stack:
+        failed = stack.up(check=False)
+        assert failed.returncode != 0
+        diagnosis = wait_diagnosis(cluster, stack, ("UNREACHABLE", "DNS"))
+        assert "rebind protection" in diagnosis.text
+
+
+def test_a_stack_that_is_not_deployed_is_told_so(cluster: Cluster) -> None:
+    with Stack(environment=cluster.environment) as stack:
+        assert diagnose(cluster, stack).faults == {("NOT_DEPLOYED", "stack")}
+        quiet = run(
+            [sys.executable, "-m", "trust.doctor", "--stack", stack.name, "--if-deployed"],
+            cluster.environment, check=False, cwd=ROOT,
+        )  # fmt: skip
+        assert quiet.returncode == 1
+        assert not quiet.stdout
