@@ -21,12 +21,12 @@ adds a CA to the public ones by itself, the snippet leaves it to the client. Whe
 import hashlib
 import re
 import ssl
+from collections.abc import Sequence
 
 from .hostname import is_dns_name
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----\n")
 _FOLDER = "${XDG_CONFIG_HOME:-$HOME/.config}/private-registry"
-_SUDO = 'sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo'
 _KEYCHAIN = '"$HOME/Library/Keychains/login.keychain-db"'
 
 
@@ -77,104 +77,124 @@ def client_setup(host: str, ca_certificate: str) -> dict[str, str]:
     }
 
 
-def _script(client: str, host: str, undo: str, *body: str) -> str:
-    """A shell script. As one subshell: it is read whole before it runs, and its options stay its own."""
-    return "\n".join([f"# {client} trusts {host}. Undo: {undo}", "(", "set -eu", *body, ")", ""])
+def _script(
+    client: str,
+    host: str,
+    folder: str,
+    ca: str,
+    undo: str,
+    *body: str,
+    file: str = "ca.crt",
+    before: Sequence[str] = (),
+    sudo: bool = False,
+) -> str:
+    """A shell script that does what `before` says, writes the CA to `folder`/`file` and does what `body` says.
+
+    As one subshell: it is read whole before it runs, and its options and variables stay its own.
+    """
+    as_root = "$sudo " if sudo else ""
+    return "\n".join(
+        [
+            f"# {client} trusts {host}. Undo: {undo}",
+            "(",
+            "set -eu; umask 022",
+            *(['sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo'] if sudo else []),
+            *before,
+            f'folder="{folder}"',
+            f'{as_root}mkdir -p "$folder"',
+            f"{as_root}tee \"$folder/{file}\" >/dev/null <<'END-OF-FILE'\n{ca}END-OF-FILE",
+            *body,
+            ")",
+            "",
+        ]
+    )
 
 
 def _done(client: str, host: str, more: str = "") -> str:
     return f"echo '{client} trusts {host}{more}'"
 
 
-def _write(path: str, text: str, *, sudo: str = "") -> str:
-    """Lines that write `text` to a file. `path` goes between double quotes, so it may hold variables."""
-    tee = f"{sudo} tee".strip()
-    return f"{tee} \"{path}\" >/dev/null <<'END-OF-FILE'\n{text}END-OF-FILE"
-
-
-def _write_ca(folder: str, ca: str, *, sudo: str = "") -> str:
-    mkdir = f"{sudo} mkdir".strip()
-    return f'{mkdir} -p "{folder}"\n{_write(f"{folder}/ca.crt", ca, sudo=sudo)}'
-
-
 def _system_folder(client: str, root: str, host: str, ca: str) -> str:
     folder = f"{root}/{host}"
-    return _script(
-        client, host, f"sudo rm -r {folder}", _SUDO, _write_ca(folder, ca, sudo="$sudo"), _done(client, host)
-    )
+    return _script(client, host, folder, ca, f"sudo rm -r {folder}", _done(client, host), sudo=True)
 
 
 def _home_folder(client: str, host: str, ca: str) -> str:
     # The first of the folders that github.com/containers/image reads (docker/docker_client.go), for root too.
     folder = f"$HOME/.config/containers/certs.d/{host}"
-    return _script(client, host, f'rm -r "{folder}"', _write_ca(folder, ca), _done(client, host))
+    return _script(client, host, folder, ca, f'rm -r "{folder}"', _done(client, host))
+
+
+def _own_folder(root: str, user: str) -> str:
+    """The folder of a program that reads root's where root runs it, and the user's else."""
+    return f'$([ "$(id -u)" -eq 0 ] && echo {root} || echo "${{XDG_CONFIG_HOME:-$HOME/.config}}/{user}")'
 
 
 def _nerdctl(host: str, ca: str) -> str:
-    return _script(
-        "nerdctl",
-        host,
-        f"rm -rf ~/.config/containerd/certs.d/{host} /etc/containerd/certs.d/{host}",
-        "# As nerdctl does: the user's folder unless run by root (`sudo sh` for `sudo nerdctl`).",
-        'root="${XDG_CONFIG_HOME:-$HOME/.config}"; [ "$(id -u)" -ne 0 ] || root=/etc',
-        _write_ca(f"$root/containerd/certs.d/{host}", ca),
-        _done("nerdctl", host),
-    )
+    folder = f"{_own_folder('/etc/containerd', 'containerd')}/certs.d/{host}"
+    return _script("nerdctl of this user", host, folder, ca, f'rm -r "{folder}"', _done("nerdctl", host))
 
 
 def _go(client: str, host: str, plain: str, ca: str) -> str:
     folder = f"{_FOLDER}/{plain}"
-    variable = f'SSL_CERT_DIR="{folder}:${{SSL_CERT_DIR:-/etc/ssl/certs:/etc/pki/tls/certs}}"'
     return _script(
-        f"{client} on Linux", host, f'unset SSL_CERT_DIR; rm "{folder}/ca.crt"',
-        '[ "$(uname)" = Linux ] || { echo "outside of Linux use macosKeychain or windowsCertutil" >&2; exit 1; }',
-        _write_ca(folder, ca),
-        f"echo 'export {variable}'",
+        client,
+        host,
+        folder,
+        ca,
+        f'rm "{folder}/ca.crt"',
+        f"echo 'export SSL_CERT_DIR=\"{folder}:${{SSL_CERT_DIR:-/etc/ssl/certs:/etc/pki/tls/certs}}\"'",
+        before=['[ "$(uname)" = Linux ] || { echo "not on Linux: use macosKeychain or windowsCertutil" >&2; exit 1; }'],
     )
 
 
 def _curl(host: str, plain: str, ca: str) -> str:
-    folder = f"{_FOLDER}/{plain}"
-    bundle = f"{folder}/curl/bundle.crt"
+    folder = f"{_FOLDER}/{plain}/curl"
     return _script(
-        "curl", host, f'unset CURL_CA_BUNDLE; rm -r "{folder}/curl"',
-        _write_ca(f"{folder}/curl", ca),
-        "# The public roots of Debian, Fedora, SUSE, and macOS and Alpine, or those that are set already.",
-        f'[ "${{CURL_CA_BUNDLE:-}}" != "{bundle}" ] || CURL_CA_BUNDLE=',
-        'for roots in "${CURL_CA_BUNDLE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \\',
+        "curl",
+        host,
+        folder,
+        ca,
+        f'unset CURL_CA_BUNDLE; rm -r "{folder}"',
+        'bundle="$folder/bundle.crt"',
+        "# Behind the public roots of Debian, Fedora, SUSE, or macOS and Alpine; or behind those that are set already.",
+        'roots="${CURL_CA_BUNDLE:-}"; [ "$roots" != "$bundle" ] || roots=',
+        'for roots in "$roots" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \\',
         '  /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem /dev/null; do [ ! -r "$roots" ] || break; done',
-        f'cat "$roots" "{folder}/curl/ca.crt" >"{bundle}"',
-        f"echo 'export CURL_CA_BUNDLE=\"{bundle}\"'",
+        'cat "$roots" "$folder/ca.crt" >"$bundle"',
+        f"echo 'export CURL_CA_BUNDLE=\"{folder}/bundle.crt\"'",
     )
 
 
-def _buildkit_toml(host: str, ca_file: str) -> str:
-    return f'[registry."{host}"]\n  ca = ["{ca_file}"]\n'
-
-
 def _buildkit(host: str, plain: str, ca: str) -> str:
+    root = _own_folder("/etc/buildkit", "buildkit")
     return _script(
-        "buildkitd", host, f'remove [registry."{host}"] from buildkitd.toml, and the folder {plain} beside it',
-        "# As buildkitd does: the user's folder unless run by root.",
-        'root="${XDG_CONFIG_HOME:-$HOME/.config}/buildkit"; [ "$(id -u)" -ne 0 ] || root=/etc/buildkit',
-        _write_ca(f"$root/{plain}", ca),
-        f"""grep -qsF '[registry."{host}"]' "$root/buildkitd.toml" || cat >>"$root/buildkitd.toml" <<END-OF-FILE""",
-        f"\n{_buildkit_toml(host, f'$root/{plain}/ca.crt')}END-OF-FILE",
+        "buildkitd of this user",
+        host,
+        f"{root}/{plain}",
+        ca,
+        f'rm -r "{root}/{plain}", and remove [registry."{host}"] from buildkitd.toml beside it',
+        f"""grep -qsF '[registry."{host}"]' "$folder/../buildkitd.toml" \\""",
+        '  || cat >>"$folder/../buildkitd.toml" <<END-OF-FILE',
+        f'\n[registry."{host}"]\n  ca = ["$folder/ca.crt"]\nEND-OF-FILE',
         _done("buildkitd", host, ", once it is restarted"),
     )
 
 
 def _buildx(host: str, plain: str, ca: str) -> str:
     folder = f"{_FOLDER}/{plain}/buildx"
-    toml = _buildkit_toml(host, f"{folder}/ca.crt")
     return _script(
-        "docker buildx", host, f'docker buildx rm {plain}; rm -r "{folder}"',
-        _write_ca(folder, ca),
-        f'cat >"{folder}/buildkitd.toml" <<END-OF-FILE\n{toml}END-OF-FILE',
+        "docker buildx",
+        host,
+        folder,
+        ca,
+        f'docker buildx rm {plain}; rm -r "{folder}"',
+        'cat >"$folder/buildkitd.toml" <<END-OF-FILE',
+        f'[registry."{host}"]\n  ca = ["$folder/ca.crt"]\nEND-OF-FILE',
         "# A builder of its own: buildx copies the CA into it when it is made, so it is made anew, cache kept.",
         f"! docker buildx inspect {plain} >/dev/null 2>&1 || docker buildx rm --keep-state {plain} >/dev/null",
         f"docker buildx create --name {plain} --driver docker-container \\",
-        f'  --buildkitd-config "{folder}/buildkitd.toml" >/dev/null',
+        '  --buildkitd-config "$folder/buildkitd.toml" >/dev/null',
         _done("docker buildx", host, f": docker buildx build --builder {plain}"),
     )
 
@@ -183,21 +203,25 @@ def _linux_trust_store(host: str, plain: str, ca: str) -> str:
     name = f"private-registry-{plain}.crt"
     fedora, debian = "/etc/pki/ca-trust/source/anchors", "/usr/local/share/ca-certificates"
     suse = "/etc/pki/trust/anchors"
-    files = " ".join(f"{folder}/{name}" for folder in (fedora, debian, suse))
+    undo = f"sudo rm -f {fedora}/{name} {debian}/{name} {suse}/{name}"
     return _script(
         "Linux",
         host,
-        f"sudo rm -f {files}; sudo update-ca-certificates || sudo update-ca-trust",
-        _SUDO,
-        "PATH=$PATH:/usr/sbin",
-        "# Fedora and its family; Debian, Ubuntu and Alpine; SUSE.",
-        f"if [ -d {fedora} ]; then folder={fedora} update=update-ca-trust",
-        f"elif [ -d {debian} ]; then folder={debian} update=update-ca-certificates",
-        f"elif [ -d {suse} ]; then folder={suse} update=update-ca-certificates",
-        'else echo "no trust store is known here: install the package ca-certificates" >&2; exit 1; fi',
-        _write(f"$folder/{name}", ca, sudo="$sudo"),
+        "$store",
+        ca,
+        f"{undo}; sudo update-ca-certificates || sudo update-ca-trust",
         "$sudo $update >/dev/null",
-        f"echo \"Linux trusts {host}: $folder/{name}\"",
+        _done("Linux", host),
+        file=name,
+        before=[
+            "PATH=$PATH:/usr/sbin",
+            "# Fedora and its family; Debian, Ubuntu and Alpine; SUSE.",
+            f"if [ -d {fedora} ]; then store={fedora} update=update-ca-trust",
+            f"elif [ -d {debian} ]; then store={debian} update=update-ca-certificates",
+            f"elif [ -d {suse} ]; then store={suse} update=update-ca-certificates",
+            'else echo "no trust store is known here: install the package ca-certificates" >&2; exit 1; fi',
+        ],
+        sudo=True,
     )
 
 
@@ -206,19 +230,16 @@ def _mac(client: str, host: str, plain: str, ca: str, *, restart: bool) -> str:
     undo = f'security remove-trusted-cert "{folder}/ca.crt"'
     for fingerprint in _fingerprints(ca):
         undo += f"; security delete-certificate -Z {fingerprint} {_KEYCHAIN}"
-    lines = [
-        _write_ca(folder, ca),
-        f'security add-trusted-cert -r trustRoot -k {_KEYCHAIN} "{folder}/ca.crt"',
-    ]
+    lines = [f'security add-trusted-cert -r trustRoot -k {_KEYCHAIN} "$folder/ca.crt"']
     if restart:
         lines.append("docker desktop restart >/dev/null  # it reads the keychain when it starts")
-    return _script(client, host, undo, *lines, _done(client, host))
+    return _script(client, host, folder, ca, undo, *lines, _done(client, host))
 
 
 def _windows(client: str, host: str, ca: str, *, restart: bool) -> str:
     undo = "; ".join(f"certutil -user -delstore Root {fingerprint}" for fingerprint in _fingerprints(ca))
     lines = [
-        f"# {client} trusts {host}. Run by PowerShell's Invoke-Expression. Undo: {undo}",
+        f"# {client} trusts {host}. For PowerShell's Invoke-Expression; Windows asks before it trusts. Undo: {undo}",
         "$file = New-TemporaryFile",
         f"Set-Content -Encoding ascii -Path $file -Value @'\n{ca}'@",
         "certutil -user -addstore -f Root $file | Out-Null",

@@ -189,7 +189,7 @@ def test_nerdctl_without_root_reads_the_users_folder(home: Path, ca: str) -> Non
 @pytest.mark.parametrize("client", ["docker", "containerd"])
 def test_root_puts_the_ca_into_the_folder_of_the_host_with_its_port(client: str, ca: str) -> None:
     snippet = client_setup(f"{HOST}:8443", ca)[client]
-    assert f'tee "/etc/{client}/certs.d/{HOST}:8443/ca.crt"' in snippet
+    assert f'folder="/etc/{client}/certs.d/{HOST}:8443"\n$sudo mkdir' in snippet
     assert undo(snippet) == f"sudo rm -r /etc/{client}/certs.d/{HOST}:8443"
 
 
