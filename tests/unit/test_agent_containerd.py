@@ -137,6 +137,27 @@ def test_older_table_in_a_version_3_file_counts_only_for_2_3_and_newer() -> None
     assert decide((2, 3), text) == Plan(("/old",))
 
 
+def test_first_format_is_passed_over_by_2_0_to_2_2_and_migrated_since() -> None:
+    text = f'[plugins.{V1}.registry]\nconfig_path = "/a"\n'
+    assert decide((1, 7), text) == Plan(("/a",))
+    assert decide((2, 0), text) == Plan((CERTS_D,), edit(V3))
+    assert decide((2, 1), text) == Plan((CERTS_D,), edit(V3))
+    assert decide((2, 2), text) == Plan(ALL_THREE)
+    assert decide((2, 3), text) == Plan(("/a",))
+    assert decide((2, 0), (LAYOUTS / "mirrors-v1.toml").read_text()) == Plan((CERTS_D,), edit(V3))
+
+
+def test_last_file_gives_the_version_of_all_in_2_0_to_2_2() -> None:
+    older = f'version = 2\n[plugins."{V2}".registry]\nconfig_path = "/a"\n'
+    newer, without = 'version = 3\n[debug]\nlevel = "info"\n', '[debug]\nlevel = "info"\n'
+    assert decide((2, 1), older, newer) == Plan((CERTS_D,), edit(V3))
+    assert decide((2, 2), older, newer) == Plan(ALL_THREE)
+    assert decide((2, 3), older, newer) == Plan(("/a",))
+    for release in ((2, 1), (2, 4)):
+        assert decide(release, newer, older) == Plan(("/a",))
+        assert decide(release, older, without) == Plan(("/a",))
+
+
 def test_discard_unpacked_layers_of_an_older_file_counts_only_beside_runtimes() -> None:
     text = f'version = 2\n[plugins."{V2}"]\nregistry.config_path = "/a:/b"\ncontainerd.discard_unpacked_layers = true\n'
     assert decide((2, 2), text) == Plan(("/a:/b", "/a", "/b"))
@@ -232,7 +253,7 @@ def test_an_edit_reaches_what_was_planned_and_is_not_wanted_twice(texts: list[st
     texts[place] = set_key(texts[place], first.edit.key, first.edit.value)
     assert get(tomllib.loads(texts[place]), first.edit.key) == first.edit.value
     if first.ca_file:
-        images = containerd._images(release, [Source(name, text) for name, text in zip(names, texts, strict=True)])  # pyright: ignore
+        images = containerd._images(release, [tomllib.loads(text) for text in texts])  # pyright: ignore
         assert images["registry"]["configs"][HOST]["tls"]["ca_file"] == CA_FILE
     else:
         assert decide(release, *texts) == Plan((CERTS_D,))

@@ -89,7 +89,7 @@ def plan(release: Release, config: str, sources: Sequence[Source], host: str, ca
     `config` is the path of its main file (there or not), `ca_file` one for the CA where no hosts directory can be used.
     Raises Fault: INLINE_MIRRORS or CONFIG_INVALID.
     """
-    images = _images(release, sources)
+    images = _images(release, [_parse(source) for source in sources])
     registry: Table = images.get("registry") or {}
     configured: str = registry.get("config_path") or ""
     mirrors: Table = registry.get("mirrors") or {}
@@ -143,56 +143,79 @@ def hides_certificates(hosts_toml: bytes, own_file: str) -> bool:
 
 
 def _edit(release: Release, config: str, sources: Sequence[Source], key: tuple[str, ...], value: str) -> Edit:
-    """The file that decides: the last one with the table, since later files win, else the main one."""
+    """The one change that has this effect; files and tables are tried in turn, the natural ones first.
+
+    Raises Fault CONFIG_INVALID if there is none.
+    """
     if not sources:
         number, plugin = (2, _CRI) if release < (2, 0) else (3, _IMAGES)
         return Edit(config, ("plugins", plugin, "registry", *key), value, f"version = {number}\n")
-    deciding, table = sources[0], _registry_table(release, sources, sources[0])
-    for source in sources:
-        own = _registry_table(release, sources, source)
-        depth = 2 if release < (2, 0) else 3  # 1.x replaces a plugin's whole table, 2.x merges key by key
-        if tomledit.get(_parse(source), own[:depth]) is not None:
-            deciding, table = source, own
-    return Edit(deciding.path, (*table, *key), value)
+    documents = [_parse(source) for source in sources]
+    places = [(place, plugin) for place in range(len(sources)) for plugin in _plugins(release, documents, place)]
+    present = [(place, plugin) for place, plugin in places if plugin in documents[place].get("plugins", {})]
+    if release >= (2, 0):  # which merges key by key; 1.x replaces a plugin's whole table
+        present = [(place, plugin) for place, plugin in present if "registry" in documents[place]["plugins"][plugin]]
+    present.sort(key=lambda found: -found[0])  # later files win
+    for place, plugin in [*present, *places]:
+        changed = copy.deepcopy(documents)
+        table: Any = changed[place]
+        for name in ("plugins", plugin, "registry", *key[:-1]):
+            table = table.setdefault(name, {})
+        table[key[-1]] = value
+        if tomledit.get(_images(release, changed), ("registry", *key)) == value:
+            return Edit(sources[place].path, ("plugins", plugin, "registry", *key), value)
+    raise Fault(
+        Reason.CONFIG_INVALID,
+        f"{config} and its imports leave no place where containerd {release[0]}.{release[1]} would read "
+        f'{".".join(key)}; set it to "{value}" there.',
+    )
 
 
-def _registry_table(release: Release, sources: Sequence[Source], source: Source) -> tuple[str, ...]:
-    version = _version(sources) if release < (2, 0) else _parse(source).get("version", 1)
-    return "plugins", "cri" if version < 2 else _CRI if version == 2 else _IMAGES, "registry"
+def _plugins(release: Release, documents: Sequence[Table], place: int) -> tuple[str, ...]:
+    """Names of the plugin that pulls images, the one that fits the file's version first."""
+    if release < (2, 0):
+        return ("cri",) if _version(documents) < 2 else (_CRI,)
+    version = documents[place].get("version", 1)
+    return ("cri", _CRI, _IMAGES) if version < 2 else (_CRI, _IMAGES) if version == 2 else (_IMAGES, _CRI)
 
 
-def _version(sources: Sequence[Source]) -> int:
-    numbers = [_parse(source).get("version", 0) for source in sources]
+def _version(documents: Sequence[Table]) -> int:
+    numbers = [document.get("version", 0) for document in documents]
     return next((number for number in reversed(numbers) if number), 1)
 
 
-def _images(release: Release, sources: Sequence[Source]) -> Table:
+def _images(release: Release, documents: Sequence[Table]) -> Table:
     """The options of the plugin that pulls images, as containerd has them after merging all files."""
     merged: Table = {}
-    for source in sources:
-        plugins: Table = _parse(source).get("plugins", {})
-        if release < (2, 0):
-            merged.update(plugins)
-        else:
-            merged = _merge(merged, _migrated(release, _parse(source).get("version", 1), plugins))
     if release < (2, 0):
-        return merged.get("cri" if _version(sources) < 2 else _CRI, {})
-    return merged.get(_IMAGES, {})
+        for document in documents:
+            merged.update(document.get("plugins", {}))
+        return merged.get("cri" if _version(documents) < 2 else _CRI, {})
+    newest = version = 3 if release < (2, 3) else 4
+    for document in documents:
+        plugins: Table = document.get("plugins", {})
+        own = document.get("version", 0)
+        if own < 2 and "cri" in plugins:  # 2.x takes a first format's plugins for those of the version so far
+            plugins = {_CRI if name == "cri" else name: table for name, table in plugins.items()}
+        if release >= (2, 3):  # which migrates each file by itself
+            plugins = _migrated(plugins) if own < newest else plugins
+        elif own >= 2:
+            version = own
+        merged = _merge(merged, plugins)
+    # Before 2.3 the last file's version is that of all: with version 3, the older table is passed over.
+    return (_migrated(merged) if version < newest else merged).get(_IMAGES, {})
 
 
-def _migrated(release: Release, version: int, plugins: Table) -> Table:
-    """What 2.x makes of the plugin tables of an older file; the old table's values win."""
-    newest = 3 if release < (2, 3) else 4
-    old: Table = plugins.get("cri" if version < 2 and "cri" in plugins else _CRI, {})
-    if version >= newest or not old:
-        return plugins
+def _migrated(plugins: Table) -> Table:
+    """What 2.x makes of the plugin tables of an older version; the old table's values win."""
+    old: Table = plugins.get(_CRI, {})
     images: Table = dict(plugins.get(_IMAGES, {}))
     images |= {
         key: old[key] for key in ("registry", "max_concurrent_downloads", "image_pull_with_sync_fs") if key in old
     }
     nested: Table = old.get("containerd", {}) if "runtimes" in old.get("containerd", {}) else {}  # as containerd has it
     images |= {key: nested[key] for key in ("disable_snapshot_annotations", "discard_unpacked_layers") if key in nested}
-    return plugins | {_IMAGES: images}
+    return plugins | {_IMAGES: images} if old else plugins
 
 
 def _pulls_locally(images: Table) -> bool:
