@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import ROOT, Cluster, Deployed, Stack, config_trees, restarts
+from .harness import ROOT, Cluster, Deployed, Stack, config_trees, needs_restart, restarts
 from .local import cluster as local_cluster
 from .local import image_archive, machine, nodes, rootfs, shell
 from .local.paths import CLUSTER
@@ -118,10 +118,12 @@ def deployed_stack(cluster: Cluster, folder: Path) -> Iterator[Deployed]:
     ca_file = folder / "ca.crt"
     trees = {node: config_trees(node) for node in cluster.nodes}
     before = {node: restarts(node) for node in cluster.nodes}
+    needed = {node: int(needs_restart(node)) for node in cluster.nodes}
     with stack:
         stack.up()
         outputs = stack.outputs()
         ca_file.write_text(outputs["caCertificate"])
         yield Deployed(
-            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before=trees, restarts_before=before
+            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before=trees, restarts_before=before,
+            restarts_needed=needed,
         )

@@ -6,6 +6,7 @@ import secrets
 import stat
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +193,17 @@ def restarts(node: str) -> int:
     return len(entries.stdout.splitlines())
 
 
+def needs_restart(node: str) -> bool:
+    """Whether the node's containerd, as its file says now, reads no folder of certificates until it is restarted.
+
+    False on a node where another stack is up that needed the same restart before.
+    """
+    if nodes.TABLE[node].config != "generated":
+        return False
+    config = tomllib.loads((nodes.node_root(node) / "etc/containerd/config.toml").read_text())
+    return not config["plugins"]["io.containerd.grpc.v1.cri"]["registry"]["config_path"]
+
+
 @dataclass(kw_only=True)
 class Deployed:
     """A stack that is up, and what the nodes were before."""
@@ -205,6 +217,8 @@ class Deployed:
     """The container runtimes' configuration on each node before `up`; see `config_trees`."""
     restarts_before: Mapping[str, int]
     """How often each node's containerd had been started before `up`."""
+    restarts_needed: Mapping[str, int]
+    """How often each node's containerd has to be restarted by `up`."""
 
     @property
     def host(self) -> str:
@@ -261,9 +275,10 @@ class Deployed:
         for event in self.cluster.get("events", "-n", namespace)["items"]:
             assert event["reason"] not in ("Failed", "BackOff", "ErrImagePull"), event["message"]
 
-    def restarts_since_before(self, node: str) -> int:
-        """How often the node's containerd was started since before `up`."""
-        return restarts(node) - self.restarts_before[node]
+    def assert_restarts(self) -> None:
+        """Check that each node's containerd was restarted as often as `up` had to, and not once more."""
+        since = {node: restarts(node) - before for node, before in self.restarts_before.items()}
+        assert since == self.restarts_needed
 
     def agents(self) -> list[dict[str, Any]]:
         """The DaemonSet's pods."""
