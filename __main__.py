@@ -21,7 +21,9 @@ exposure = registry.EXPOSURES[settings.exposure]("exposure", registry.ExposureAr
     ingress_class=settings.ingress_class, timeout=settings.address_timeout,
 ))
 host = pulumi.Output.all(exposure.address, exposure.port).apply(lambda at: registry.host_of(settings, stack, *at))
-certificate = registry.Certificate("certificate", registry.CertificateArgs(namespace=namespace, host=host))
+certificate = registry.ISSUERS[settings.certificate_issuer]("certificate", registry.CertificateArgs(
+    namespace=namespace, host=host, timeout=timeout,
+))
 behind_ingress = isinstance(exposure, registry.IngressAddress)
 store = registry.Registry("registry", registry.RegistryArgs(
     namespace=namespace, image=settings.registry_image, python_image=settings.python_image,

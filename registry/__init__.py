@@ -1,5 +1,6 @@
 """The registry and the ways in: volume, pod, address, certificate, Ingress, Service."""
 
+from .cert_manager import CertManagerCertificate
 from .certificate import Certificate, CertificateArgs
 from .client_setup import client_setup
 from .dns import check_here
@@ -14,10 +15,14 @@ from .settings import Settings, load
 
 EXPOSURES = {"ingress": IngressAddress, "loadBalancer": LoadBalancer, "nodePort": NodePort}
 """The component behind each value of the setting `exposure`."""
+ISSUERS = {"tls": Certificate, "cert-manager": CertManagerCertificate}
+"""The component behind each value of the setting `certificateIssuer`."""
 
 __all__ = [
     "EXPOSURES",
+    "ISSUERS",
     "NAMESPACE_LABELS",
+    "CertManagerCertificate",
     "Certificate",
     "CertificateArgs",
     "ExposureArgs",

@@ -8,7 +8,8 @@ import pulumi_tls as tls
 
 from .hostname import split_port
 
-_LABELS = {"app.kubernetes.io/name": "certificate", "app.kubernetes.io/part-of": "private-registry"}
+LABELS = {"app.kubernetes.io/name": "certificate", "app.kubernetes.io/part-of": "private-registry"}
+"""Labels of everything that certificates are made of."""
 _HOUR = 1
 _DAY = 24 * _HOUR
 CA_VALIDITY = 3650 * _DAY
@@ -30,6 +31,13 @@ class CertificateArgs:
     """Namespace of the Secret."""
     host: pulumi.Input[str]
     """Host that the server certificate is for; a port in it does not count."""
+    timeout: str
+    """How long to wait for each object, such as `2m`."""
+
+
+def organizational_unit() -> str:
+    """What tells this stack's CA from others', in its subject: at most 64 characters (RFC 5280, appendix A.1)."""
+    return f"{pulumi.get_project()}/{pulumi.get_stack()}"[:64]
 
 
 class Certificate(pulumi.ComponentResource):
@@ -59,7 +67,7 @@ class Certificate(pulumi.ComponentResource):
             subject=tls.SelfSignedCertSubjectArgs(
                 common_name="Private registry CA",
                 # Two CAs of one subject confuse clients that look for an issuer by name alone.
-                organizational_unit=f"{pulumi.get_project()}/{pulumi.get_stack()}"[:64],
+                organizational_unit=organizational_unit(),
             ),
             is_ca_certificate=True,
             set_subject_key_id=True,
@@ -91,7 +99,7 @@ class Certificate(pulumi.ComponentResource):
         )
         secret = k8s.core.v1.Secret(
             f"{name}-secret",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-tls", namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-tls", namespace=args.namespace, labels=LABELS),
             type="kubernetes.io/tls",
             string_data={
                 # The order in which TLS sends them (RFC 8446, 4.4.2).

@@ -92,6 +92,18 @@ class Cluster:
         """Every node; None where the user may not list them."""
         return self._list(kubernetes.client.CoreV1Api(self._client).list_node)
 
+    def has_api(self, group_version: str) -> bool:
+        """Whether the cluster serves a version of a group, such as `cert-manager.io/v1`."""
+        group, version = group_version.split("/")
+        api: Any = kubernetes.client.CustomObjectsApi(self._client)
+        try:
+            api.get_api_resources(group, version, _request_timeout=_TIMEOUT)
+        except ApiException:
+            return False
+        except urllib3.exceptions.HTTPError:
+            return True  # not known: the provider meets it
+        return True
+
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""
         services = self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []

@@ -11,6 +11,7 @@ from .cluster import Cluster
 from .hostname import HTTPS, registry_host, split_port, with_port
 from .registry import LABELS, PORT
 from .settings import Settings
+from .waiting import wait
 
 PUBLISHED = {"pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress[0]}"}
 """Annotation of what is ready once it has an address. A Service would by itself also wait for pods, which wait for a
@@ -138,13 +139,9 @@ def wait_for_address(name: str, exposure: str, parent: pulumi.Resource, args: Ex
         parent: Component of the object.
         args: What the exposure is made from.
     """
-
-    def tell(_: pulumi.ErrorHookArgs) -> bool:
-        pulumi.log.error(no_address(exposure, args.timeout, args.cluster.pending_load_balancers()))
-        return False  # it has waited enough
-
-    return pulumi.ResourceOptions(
-        parent=parent,
-        custom_timeouts=pulumi.CustomTimeouts(create=args.timeout, update=args.timeout, delete=args.timeout),
-        hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(f"{name}-no-address", tell)]),
+    return wait(
+        f"{name}-no-address",
+        parent,
+        args.timeout,
+        lambda: no_address(exposure, args.timeout, args.cluster.pending_load_balancers()),
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pulumi
 
+from .cert_manager import API
 from .cluster import Cluster, Object
 from .node_port import node_address
 from .settings import SettingError, Settings
@@ -110,6 +111,14 @@ def node_address_error(settings: Settings, nodes: Sequence[Object] | None) -> pu
     return SettingError("address", "", rule, "192.0.2.10")
 
 
+def issuer_error(settings: Settings, *, has_cert_manager: bool) -> pulumi.RunError | None:
+    """The certificates are to be made by a cert-manager that the cluster has not."""
+    if settings.certificate_issuer != "cert-manager" or has_cert_manager:
+        return None
+    rule = f"the cluster has no cert-manager (it does not serve {API}): install it, or let this program make the CA"
+    return SettingError("certificateIssuer", settings.certificate_issuer, rule, "tls")
+
+
 def namespace_error(settings: Settings, refusal: str) -> pulumi.RunError | None:
     """The cluster refuses the namespace."""
     if not refusal:
@@ -150,6 +159,7 @@ def check(settings: Settings) -> Cluster:
         ingress_class_error(settings, cluster.ingress_classes() if settings.exposure == "ingress" else None),
         storage_class_error(settings, cluster.storage_classes() if settings.storage == "volume" else None),
         node_address_error(settings, cluster.nodes if settings.exposure == "nodePort" else None),
+        issuer_error(settings, has_cert_manager=settings.certificate_issuer == "tls" or cluster.has_api(API)),
         namespace_error(settings, refusal),
     ]
     found = [str(error) for error in errors if error]

@@ -1,8 +1,9 @@
 """Each bad cluster gives an error that names setting, value, rule and fix; a good one gives none."""
 
+import asyncio
 import dataclasses
 import re
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 import pytest
@@ -153,6 +154,36 @@ def test_a_policy_is_quoted_with_what_it_forbids() -> None:
     says(preflight.privileged_pod_error("ns", "denied by y."), "privileged pods", "ns", "denied by y.", "exempt")
     assert preflight.namespace_error(DEFAULTS, "") is None
     assert preflight.privileged_pod_error("ns", "") is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([""], ""),
+        (['namespaces "ns" not found'], ""),
+        (['pods is forbidden: serviceaccount "default" not found', "denied by y."], "denied by y."),
+    ],
+)
+def test_the_node_agent_is_asked_for_in_its_namespace(answers: list[str], error: str) -> None:
+    class Asked:
+        def refusal(self, *_: object) -> str:
+            return answers.pop(0)
+
+    question = preflight.allow_node_agent(cast(cluster.Cluster, Asked()), "ns", "python:3")
+    if error:
+        with pytest.raises(pulumi.RunError, match=error):
+            asyncio.run(question)
+    else:
+        assert asyncio.run(question) == "ns"
+    assert not answers
+
+
+def test_a_missing_cert_manager_is_told() -> None:
+    by_cert_manager = having(certificate_issuer="cert-manager")
+    error = preflight.issuer_error(by_cert_manager, has_cert_manager=False)
+    says(error, ":certificateIssuer is 'cert-manager'", "cert-manager.io/v1", "set certificateIssuer tls")
+    assert preflight.issuer_error(by_cert_manager, has_cert_manager=True) is None
+    assert preflight.issuer_error(DEFAULTS, has_cert_manager=False) is None
 
 
 @pytest.mark.parametrize(

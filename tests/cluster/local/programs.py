@@ -194,6 +194,18 @@ GROUPS = {
             Program(name="conformance", package="github.com/opencontainers/distribution-spec/conformance"),
         ),
     ),
+    # Its controllers; a test of certificates runs them.
+    "cert-manager": Group(
+        module="cert-manager",
+        programs=(
+            Program(
+                name="cert-manager-controller",
+                package="./controller",
+                module="github.com/cert-manager/cert-manager",
+                variables={"github.com/cert-manager/cert-manager/pkg/util.AppVersion": "v{version}"},
+            ),
+        ),
+    ),
     # The release lines between Debian's containerd and the newest, each in a folder of its name.
     **{
         name: Group(module=name, programs=_containerd(f"{name}/"))
@@ -312,7 +324,7 @@ def _build(group: Group, programs: Sequence[Program], target: Path, titles: Iter
     go = _go()
     environment = _environment()
     overlay = work / ".overlay"
-    options = [*FLAGS, f"-overlay={_provider_schema(go, module, overlay)}"] if group.module == "providers" else FLAGS
+    options = [*FLAGS, f"-overlay={_provider_schema(module, overlay)}"] if group.module == "providers" else FLAGS
     versions = dict(re.findall(r"^\s+(\S+) v(\S+)", (module / "go.mod").read_text(), re.MULTILINE))
     for program in programs:
         binary = work / program.name
@@ -345,15 +357,20 @@ def _linker_flags(program: Program, versions: Mapping[str, str]) -> str:
     return " ".join(["-s -w", *(f"-X {name}={value}" for name, value in values.items())])
 
 
-def _provider_schema(go: str, module: Path, folder: Path) -> Path:
+def source(group: str, module: str) -> Path:
+    """Return the folder with the source of a Go module, in the version that a group is built with."""
+    command = [_go(), "mod", "download", "-json", module]
+    found = building.run(f"{group}: the source of {module}", command, cwd=MODULES / group, env=_environment())
+    return Path(json.loads(found)["Dir"])
+
+
+def _provider_schema(module: Path, folder: Path) -> Path:
     """Return an overlay that puts the files which the Kubernetes provider embeds beside its main.
 
     They are in the provider's module, 8 MB, but for the version.
     """
-    source = "github.com/pulumi/pulumi-kubernetes/provider/v4"
-    command = [go, "mod", "download", "-json", source]
-    found = building.run("providers: the schema of the Kubernetes provider", command, cwd=module, env=_environment())
-    generated = Path(json.loads(found)["Dir"]) / "cmd" / "pulumi-resource-kubernetes"
+    provider = source(module.name, "github.com/pulumi/pulumi-kubernetes/provider/v4")
+    generated = provider / "cmd" / "pulumi-resource-kubernetes"
     schema = json.loads((generated / "schema.json").read_text()) | {"version": PROVIDERS["kubernetes"]}
     folder.mkdir(exist_ok=True)
     (folder / "schema.json").write_text(json.dumps(schema))
