@@ -2,67 +2,21 @@
 
 import json
 import re
+import secrets
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from .conftest import deployed_stack
+from .diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
 from .harness import ROOT, Cluster, Deployed, Stack, run, wait_until
 from .local import nodes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-
-_FAULT = re.compile(r"  ([A-Z][A-Z_]+)  ([A-Za-z]+): ")
-_SIGNAL_AGENT = """
-import os, signal, sys
-from agent.discover import Node
-node = Node()
-here = node.link(os.getpid(), "ns/mnt")
-agents = [pid for pid in node.pids() if node.arguments(pid)[:3] == ["python3", "-m", "agent"]
-          and node.link(pid, "ns/mnt") == here]
-[pid] = agents
-os.kill(pid, int(sys.argv[1]))
-"""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What the doctor printed and how it ended."""
-
-    text: str
-    proved: bool
-
-    @property
-    def faults(self) -> set[tuple[str, str]]:
-        """Every code with the link that is named beside it."""
-        return set(_FAULT.findall(self.text))
-
-
-def diagnose(cluster: Cluster, stack: Stack) -> Diagnosis:
-    done = cluster.run(sys.executable, "-m", "trust.doctor", "--stack", stack.name, check=False)
-    assert done.stdout, done.stderr
-    return Diagnosis(done.stdout, proved=done.returncode == 0)
-
-
-def wait_diagnosis(cluster: Cluster, stack: Stack, *faults: tuple[str, str], timeout: float = 60) -> Diagnosis:
-    """The doctor's diagnosis, once it names exactly these faults; none: once all is proved."""
-    last = Diagnosis("", proved=False)
-
-    def named() -> bool:
-        nonlocal last
-        last = diagnose(cluster, stack)
-        return last.faults == set(faults) and last.proved == (not faults)
-
-    try:
-        wait_until(named, f"the doctor says {faults or 'that all is proved'}", timeout=timeout, interval=1)
-    except AssertionError as error:
-        raise AssertionError(f"{error}; its last words:\n{last.text}") from None
-    return last
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +46,11 @@ def other_certificate(folder: Path, host: str) -> tuple[str, str]:
     return (folder / "other.crt").read_text(), (folder / "other.key").read_text()
 
 
-def agent_on(deployed: Deployed, node: str) -> str:
-    return next(pod["metadata"]["name"] for pod in deployed.agents() if pod["spec"]["nodeName"] == node)
+def try_again(deployed: Deployed) -> bool:
+    """Have the controller look at the DaemonSet now and not minutes later, and tell whether it has all its pods."""
+    again = f"test/again={secrets.token_hex(4)}"
+    deployed.cluster.kubectl("annotate", "--overwrite", "daemonset/trust", "-n", deployed.namespace, again)
+    return len(deployed.agents()) == len(deployed.cluster.nodes)
 
 
 def test_every_node_of_a_healthy_stack_is_proved(cluster: Cluster, deployed: Deployed) -> None:
@@ -143,7 +100,7 @@ def test_a_registry_without_pods_is_named(cluster: Cluster, deployed: Deployed) 
 def test_a_stopped_agent_is_named_and_not_the_files_that_are_gone(cluster: Cluster, deployed: Deployed) -> None:
     node = cluster.nodes[-1]
     pod = agent_on(deployed, node)
-    signal = ("exec", "-n", deployed.namespace, pod, "-c", "agent", "--", "python3", "-c", _SIGNAL_AGENT)
+    signal = ("exec", "-n", deployed.namespace, pod, "-c", "agent", "--", "python3", "-c", SIGNAL_AGENT)
     cluster.kubectl(*signal, "19")
     try:
         folder = deployed.hosts_directory(node)
@@ -175,16 +132,22 @@ def test_a_policy_that_forbids_the_agent_is_named(cluster: Cluster, deployed: De
         assert "violates PodSecurity" in diagnosis.text
     finally:
         cluster.kubectl(*label, "pod-security.kubernetes.io/enforce=privileged")
-        # The controller would try again by itself, but only after minutes.
-        cluster.kubectl("annotate", "daemonset/trust", "-n", deployed.namespace, "test/again=1")
+        wait_until(lambda: try_again(deployed), "the DaemonSet has its pods again", timeout=60, interval=2)
     wait_diagnosis(cluster, deployed.stack)
 
 
 def test_a_daemon_set_that_matches_no_node_is_named(cluster: Cluster, deployed: Deployed) -> None:
-    with mended(deployed):
-        patch = {"spec": {"template": {"spec": {"nodeSelector": {"example.com/pool": "none"}}}}}
+    def select(pool: str | None) -> None:
+        patch = {"spec": {"template": {"spec": {"nodeSelector": {"example.com/pool": pool}}}}}
         cluster.kubectl("patch", "daemonset/trust", "-n", deployed.namespace, "-p", json.dumps(patch))
-        wait_diagnosis(cluster, deployed.stack, ("NO_MATCHING_NODE", "agent"))
+
+    select("none")
+    try:
+        diagnosis = wait_diagnosis(cluster, deployed.stack, ("NO_MATCHING_NODE", "agent"))
+        assert "example.com/pool=none" in diagnosis.text
+    finally:
+        select(None)
+    wait_diagnosis(cluster, deployed.stack)
 
 
 def test_a_daemon_set_that_is_gone_is_named(cluster: Cluster, deployed: Deployed) -> None:

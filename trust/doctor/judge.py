@@ -225,7 +225,7 @@ def _no_pod(node: Json, facts: Facts) -> Verdict:
         pairs = ", ".join(f"{key}={value}" for key, value in unmet.items())
         sentence = (
             f"The DaemonSet {TRUST} wants nodes with the label {pairs}, and node {_name(node)} has none; label the "
-            f"node, or run pulumi up --refresh --stack {facts.declared.stack}."
+            f"node, or take the label out of the DaemonSet's nodeSelector."
         )
         return Verdict("NO_MATCHING_NODE", Link.AGENT, sentence)
     refusal = _refusal(facts, ("DaemonSet",))
