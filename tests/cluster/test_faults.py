@@ -1,0 +1,384 @@
+"""What real clusters do to nodes: each fault ends in a stated state, and `destroy` leaves the nodes as they were.
+
+What disturbs a node happens on one that joins for these tests. The doctor says when a node is proved again.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import deployed_stack
+from .diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
+from .harness import Cluster, Deployed, Stack, config_trees, restarts, wait_until
+from .local import cluster as local_cluster
+from .local import nodes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+
+NODE = "node-d"
+SECOND_CONTAINERD = """\
+version = 3
+root = "/run/second/root"
+state = "/run/second/state"
+disabled_plugins = ["io.containerd.cri.v1.images"]
+
+[grpc]
+  address = "/run/second/containerd.sock"
+"""
+OWNERS = "var/lib/private-registry-trust"
+
+
+@pytest.fixture(scope="module")
+def joined(cluster: Cluster) -> Iterator[str]:
+    """A node that only these tests use."""
+    local_cluster.add(NODE)
+    yield NODE
+    local_cluster.remove(NODE)
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: Cluster, joined: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """A stack with its agent on all nodes. When it is destroyed, every node is as it was."""
+    before = config_trees(joined)
+    with deployed_stack(cluster, tmp_path_factory.mktemp("faults")) as deployed:
+        wait_diagnosis(cluster, deployed.stack)
+        yield deployed
+    for node in (*cluster.nodes, joined):
+        expected = before if node == joined else deployed.trees_before[node]
+        assert config_trees(node) == expected, node
+        assert not (nodes.node_root(node) / OWNERS).exists(), node
+
+
+@pytest.fixture
+def node(cluster: Cluster, deployed: Deployed, joined: str) -> Iterator[str]:
+    """The node to disturb. Afterwards all is proved again, and its containerd was never restarted by an agent."""
+    yield joined
+    wait_diagnosis(cluster, deployed.stack, timeout=120)
+    assert deployed.trusted(joined)
+    assert set(cluster.nodes) <= set(cluster.ready_nodes())
+
+
+def path_on(node: str, path: str) -> Path:
+    return nodes.node_root(node) / path.lstrip("/")
+
+
+def on(node: str, *command: str) -> str:
+    """What a command that succeeds on a node prints."""
+    done = nodes.exec_in_node(node, command)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def our_file(deployed: Deployed, node: str) -> Path:
+    [file] = deployed.hosts_directory(node).glob("*.crt")
+    return file
+
+
+def replace_agent(deployed: Deployed, node: str) -> str:
+    """Delete the agent's pod of a node, wait for the next one's container, and return its name."""
+    old = agent_on(deployed, node)
+    deployed.cluster.kubectl("delete", "pod", "-n", deployed.namespace, old, timeout=120)
+    found = ""
+
+    def runs() -> bool:
+        nonlocal found
+        for pod in deployed.agents():
+            statuses = pod["status"].get("initContainerStatuses", [])
+            if pod["spec"].get("nodeName") == node and any("running" in status["state"] for status in statuses):
+                found = pod["metadata"]["name"]
+        return found not in ("", old)
+
+    wait_until(runs, f"the next agent runs on {node}", timeout=60)
+    return found
+
+
+def told(deployed: Deployed, node: str, reason: str, *, timeout: float = 60) -> None:
+    """Wait until the doctor gives this reason for the node, and no fault of any other one."""
+    text = ""
+
+    def named() -> bool:
+        nonlocal text
+        text = diagnose(deployed.cluster, deployed.stack).text
+        lines = {line.split()[0]: line for line in text.splitlines()[1:] if line}
+        return f"  {reason}  " in lines.get(node, "") and all(
+            line.endswith("proved") for name, line in lines.items() if name != node
+        )
+
+    try:
+        wait_until(named, f"{node} is told to be {reason}", timeout=timeout, interval=1)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the doctor's last words:\n{text}") from None
+
+
+# The agent and its files
+
+
+def test_a_killed_agent_comes_back_and_the_node_stays_trusted(deployed: Deployed, node: str) -> None:
+    pod = agent_on(deployed, node)
+    file = our_file(deployed, node)
+    before = file.stat().st_mtime_ns
+    deployed.cluster.kubectl(
+        "exec", "-n", deployed.namespace, pod, "-c", "agent", "--", "python3", "-c", SIGNAL_AGENT, "9"
+    )
+
+    def restarted() -> bool:
+        [status] = deployed.cluster.get("pod", "-n", deployed.namespace, pod)["status"]["initContainerStatuses"]
+        return status["restartCount"] == 1 and status.get("started", False)
+
+    wait_until(restarted, "the agent was started again", timeout=30)
+    assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\nMIIB", "nonsense"])
+def test_our_file_with_another_content_is_repaired(deployed: Deployed, node: str, content: str) -> None:
+    our_file(deployed, node).write_text(content)
+    wait_until(lambda: deployed.trusted(node), "our file is repaired", timeout=15)
+
+
+def test_a_wiped_hosts_directory_is_filled_again(deployed: Deployed, node: str) -> None:
+    on(node, "rm", "-rf", "/etc/containerd/certs.d", "/etc/containerd/certs.d:", "/etc/docker/certs.d")
+    wait_until(lambda: deployed.trusted(node), "our file is back", timeout=15)
+
+
+def test_a_foreign_hosts_toml_for_our_host_is_named_and_left_alone(deployed: Deployed, node: str) -> None:
+    toml = deployed.hosts_directory(node) / "hosts.toml"
+    toml.write_text(f'server = "https://{deployed.host}"\n')
+    try:
+        told(deployed, node, "FOREIGN_HOSTS_TOML")
+        assert toml.read_text() == f'server = "https://{deployed.host}"\n'
+    finally:
+        toml.unlink()
+
+
+def test_a_host_folder_that_links_out_of_the_tree_is_named_and_not_followed(deployed: Deployed, node: str) -> None:
+    folder = deployed.hosts_directory(node)
+    elsewhere = path_on(node, "/srv/elsewhere")
+    elsewhere.mkdir()
+    on(node, "rm", "-rf", f"/{folder.relative_to(nodes.node_root(node))}")
+    on(node, "ln", "-sT", "/srv/elsewhere", f"/{folder.relative_to(nodes.node_root(node))}")
+    try:
+        told(deployed, node, "SYMLINK_LEAVES_TREE")
+        assert not list(elsewhere.iterdir())
+    finally:
+        folder.unlink()
+        elsewhere.rmdir()
+
+
+def test_a_read_only_etc_is_named(deployed: Deployed, node: str) -> None:
+    on(node, "rm", "-rf", "/etc/containerd/certs.d", "/etc/containerd/certs.d:")
+    on(node, "mount", "--bind", "/etc", "/etc")
+    on(node, "mount", "-o", "remount,bind,ro", "/etc")
+    try:
+        if deployed.trusted(node):  # the agent was faster
+            on(node, "mount", "-o", "remount,bind,rw", "/etc")
+            on(node, "rm", "-rf", "/etc/containerd/certs.d", "/etc/containerd/certs.d:")
+            on(node, "mount", "-o", "remount,bind,ro", "/etc")
+        told(deployed, node, "READ_ONLY")
+    finally:
+        on(node, "umount", "/etc")
+
+
+def test_a_second_containerd_is_not_taken_for_the_kubelets(deployed: Deployed, node: str) -> None:
+    path_on(node, "/run/second").mkdir()
+    path_on(node, "/run/second/config.toml").write_text(SECOND_CONTAINERD)
+    unit = "second-containerd"
+    on(node, "systemd-run", f"--unit={unit}", "containerd", "--config", "/run/second/config.toml")
+    try:
+        wait_until(path_on(node, "/run/second/containerd.sock").exists, "a second containerd runs", timeout=30)
+        replace_agent(deployed, node)
+        wait_diagnosis(deployed.cluster, deployed.stack)
+        assert deployed.trusted(node)
+    finally:
+        on(node, "systemctl", "stop", unit)
+        on(node, "rm", "-rf", "/run/second")
+
+
+# The registry
+
+
+def test_a_registry_that_is_down_at_the_start_is_named_and_nothing_but_the_ca_is_written(
+    deployed: Deployed, node: str
+) -> None:
+    cluster = deployed.cluster
+    scale = ("scale", "deployment/registry", "-n", deployed.namespace)
+    # On the first node the runtime's configuration would have to be changed, too, and the runtime restarted.
+    changed = cluster.nodes[0]
+    counts = {name: restarts(name) for name in (changed, node)}
+    cluster.kubectl(*scale, "--replicas=0")
+    try:
+        for name in (changed, node):
+            replace_agent(deployed, name)
+        for name in (changed, node):
+            wait_until(
+                lambda name=name: "UNREACHABLE" in cluster.kubectl(
+                    "logs", "-n", deployed.namespace, agent_on(deployed, name), "-c", "agent"
+                ),
+                f"the agent on {name} says UNREACHABLE",
+                timeout=60,
+            )  # fmt: skip
+            ours = {path for path in config_trees(name) if path not in deployed.trees_before.get(name, {})}
+            assert {path for path in ours if path.endswith(".crt") and deployed.host in path}
+            assert not {path for path in ours if path.endswith("toml")}
+        before = deployed.trees_before[changed]["etc/containerd/config.toml"]
+        assert config_trees(changed)["etc/containerd/config.toml"] == before
+        assert {name: restarts(name) for name in counts} == counts
+    finally:
+        cluster.kubectl(*scale, "--replicas=1")
+
+
+# Nodes
+
+
+def test_a_taint_keeps_no_agent_away(deployed: Deployed, node: str) -> None:
+    cluster = deployed.cluster
+    for effect in ("NoSchedule", "NoExecute"):
+        cluster.kubectl("taint", "node", node, f"example.com/test=1:{effect}")
+        try:
+            replace_agent(deployed, node)
+            wait_diagnosis(cluster, deployed.stack)
+        finally:
+            cluster.kubectl("taint", "node", node, "example.com/test-")
+
+
+def test_containerd_that_restarts_during_a_pull_pulls_again(
+    deployed: Deployed, node: str, namespace: str, tmp_path: Path
+) -> None:
+    layer = tmp_path / "layer.tar"
+    layer.write_bytes(os.urandom(300_000_000))
+    image = f"{deployed.host}/test/interrupted:1"
+    deployed.crane("append", "--new_layer", layer, "--new_tag", image, timeout=300)
+    deployed.start_pods(namespace, image, [node])
+
+    def pulls() -> bool:
+        events = deployed.cluster.get("events", "-n", namespace)["items"]
+        return any(event["reason"] == "Pulling" for event in events)
+
+    wait_until(pulls, "the pull began", timeout=30, interval=0.1)
+    on(node, "systemctl", "restart", "containerd")
+
+    def pulled() -> bool:
+        # There is no program in the image: what counts is that it came.
+        shown = nodes.exec_in_node(node, ["crictl", "inspecti", image])
+        return shown.returncode == 0
+
+    wait_until(pulled, "the image came", timeout=120)
+    wait_diagnosis(deployed.cluster, deployed.stack)
+
+
+def test_a_kubelet_that_is_down_is_named_and_the_files_stay(deployed: Deployed, node: str) -> None:
+    on(node, "systemctl", "stop", "kubelet")
+    try:
+        told(deployed, node, "NODE_NOT_READY", timeout=120)
+        assert deployed.trusted(node)
+    finally:
+        on(node, "systemctl", "start", "kubelet")
+
+
+def test_a_node_is_proved_again_after_a_reboot(deployed: Deployed, node: str) -> None:
+    nodes.restart_node(node)
+    wait_diagnosis(deployed.cluster, deployed.stack, timeout=120)
+    assert restarts(node) == 1
+
+
+def test_a_node_whose_etc_containerd_is_empty_at_each_boot_is_proved_again(deployed: Deployed, node: str) -> None:
+    on(node, "cp", "/etc/containerd/config.toml", "/opt/config.toml")
+    fstab = path_on(node, "/etc/fstab")
+    old = fstab.read_text() if fstab.exists() else None
+    fstab.write_text(f"{old or ''}tmpfs /etc/containerd tmpfs defaults 0 0\n")
+    rule = path_on(node, "/etc/tmpfiles.d/containerd-config.conf")
+    rule.write_text("C /etc/containerd/config.toml 0644 root root - /opt/config.toml\n")
+    try:
+        nodes.restart_node(node)
+        assert "tmpfs" in on(node, "findmnt", "--noheadings", "--output=FSTYPE", "/etc/containerd")
+        wait_diagnosis(deployed.cluster, deployed.stack, timeout=120)
+        assert deployed.trusted(node)
+        assert restarts(node) == 1
+    finally:
+        fstab, rule = path_on(node, "/etc/fstab"), path_on(node, "/etc/tmpfiles.d/containerd-config.conf")
+        if old is None:
+            fstab.unlink()
+        else:
+            fstab.write_text(old)
+        rule.unlink()
+        nodes.restart_node(node)
+        on(node, "rm", "/opt/config.toml")
+
+
+# Before and after
+
+
+def refused(cluster: Cluster, namespace: str) -> bool:
+    """Whether a privileged pod may not be made in a namespace, which is made for the question."""
+    cluster.run("kubectl", "create", "namespace", namespace, check=False)
+    try:
+        container = {"name": "app", "image": "busybox:1", "securityContext": {"privileged": True}}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "app", "namespace": namespace},
+            "spec": {"containers": [container]},
+        }
+        create = ("kubectl", "create", "--dry-run=server", "-f", "-")
+        return "no privileged pods here" in cluster.run(*create, text=json.dumps(pod), check=False).stderr
+    finally:
+        cluster.kubectl("delete", "namespace", namespace, timeout=60)
+
+
+def test_a_policy_against_privileged_pods_is_an_error_at_once(cluster: Cluster) -> None:
+    with Stack(environment=cluster.environment) as stack:
+        name = f"no-privileged-{stack.name}"
+        rule = "!has(object.spec.initContainers) && object.spec.containers.all(c, !has(c.securityContext) || " \
+            "!has(c.securityContext.privileged) || !c.securityContext.privileged)"
+        here = f"request.namespace.startsWith('registry-{stack.name}')"
+        api = "admissionregistration.k8s.io/v1"
+        rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+        policy = {
+            "apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {"resourceRules": rules},
+                "matchConditions": [{"name": "here", "expression": here}],
+                "validations": [{"expression": rule, "message": "no privileged pods here"}],
+            },
+        }  # fmt: skip
+        binding = {
+            "apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"]},
+        }  # fmt: skip
+        cluster.apply(policy, binding)
+        try:
+            wait_until(lambda: refused(cluster, f"registry-{stack.name}-other"), "the policy is in force", timeout=60)
+            began = time.monotonic()
+            failed = stack.up(check=False)
+            took = time.monotonic() - began
+            assert failed.returncode != 0
+            assert "no privileged pods here" in failed.stdout + failed.stderr
+            assert took < 10
+        finally:
+            cluster.kubectl("delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", name)
+
+
+def test_another_owners_host_port_folder_is_used_and_left_behind(
+    cluster: Cluster, deployed: Deployed, node: str
+) -> None:
+    with Stack(environment=cluster.environment, settings={"exposure": "nodePort", "storage": "memory"}) as stack:
+        stack.up()
+        host = stack.outputs()["registryUrl"]
+        name, _, port = host.partition(":")
+        assert port
+        root = deployed.hosts_directory(node).parent
+        theirs = root / f"{name}_{port}_"
+        theirs.mkdir()
+        (theirs / "stranger.crt").write_text("")
+        before = (theirs / "stranger.crt").stat().st_mtime_ns
+        wait_until(lambda: len(list(theirs.glob("private-registry*.crt"))) == 1, "our file moved there", timeout=15)
+        wait_diagnosis(cluster, stack)
+        stack.destroy()
+        assert [path.name for path in theirs.iterdir()] == ["stranger.crt"]
+        assert (theirs / "stranger.crt").stat().st_mtime_ns == before
+        (theirs / "stranger.crt").unlink()
+        theirs.rmdir()
