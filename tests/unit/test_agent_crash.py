@@ -65,9 +65,9 @@ def case(request: pytest.FixtureRequest) -> tuple[str, str | None, int]:
 def with_kill(node: FixtureNode, stop: Stop, pod: str = "pod-1") -> Agent:
     """An agent for which a restart of the runtime is a change, too: it can be killed right before and right after."""
 
-    def systemctl(*arguments: str) -> tuple[int, str]:
-        if arguments[0] != "restart":
-            return node.systemctl(*arguments)
+    def systemctl(*arguments: str, program: str = "systemctl") -> tuple[int, str]:
+        if arguments[0] not in ("restart", "stop"):
+            return node.systemctl(*arguments, program=program)
         stop("restart", arguments[1])
         result = node.systemctl(*arguments)
         stop("restarted", arguments[1])
@@ -98,6 +98,7 @@ def test_killed_while_it_sets_up(case: tuple[str, str | None, int], next_is: str
             assert node.trusts()
             assert _stable(node) == applied
             assert len(node.restarts) == restarts
+            assert not node.armed
         successor.remove()
         assert node.tree() == original
         assert len(node.restarts) <= restarts

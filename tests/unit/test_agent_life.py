@@ -1,6 +1,8 @@
 """Agents on a node, from the first look to the last: what they write, when they restart, and that nothing is left."""
 
 import os
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -316,6 +318,33 @@ def test_runtime_that_refuses_the_change_gets_its_file_back_and_is_left_alone(ma
     node.write(CONFIG, DEFAULT_1_6 + "# somebody repaired it\n")
     assert node.agent(pod="pod-3").tick(CA), "another content is another try"
     assert node.trusts()
+
+
+@pytest.mark.parametrize("config", [DEFAULT_1_6, None])
+def test_systemd_takes_a_refused_change_back_when_the_agent_is_killed(make_node: MakeNode, config: str | None) -> None:
+    """Without containerd nobody starts another agent."""
+    node = make_node("1.6.20", config)
+    node.accepts = lambda node: "certs.d" not in (node.read(CONFIG) or "")
+
+    def killed(*arguments: str, program: str = "systemctl") -> tuple[int, str]:
+        if arguments[0] == "restart":
+            raise Stopped
+        return node.systemctl(*arguments, program=program)
+
+    with pytest.raises(Stopped):
+        node.agent(systemctl=killed).tick(CA)
+    assert "certs.d" in (node.read(CONFIG) or "")
+    for _ in range(2):  # the second time there is nothing to take back
+        script = re.sub(r"(?<=[ '])/(etc|var)/", rf"{node.root}/\1/", node.armed)
+        script = f"systemctl() {{ echo $*; }}\n{script.replace('exec ', '')}"
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        assert node.read(CONFIG) == config
+    assert done.stdout == "start containerd.service\n"
+    node.start_runtime()
+    fault = fault_of(node.agent())
+    assert fault is not None
+    assert fault.reason == Reason.CONFIG_REVERTED
+    assert node.read(CONFIG) == config
 
 
 def test_runtime_that_starts_but_does_not_serve_cri_counts_as_refusing(make_node: MakeNode) -> None:

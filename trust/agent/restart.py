@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -16,10 +17,14 @@ ANSWERS_WITHIN = 60.0
 STABLE_FOR = 3.0
 """Seconds that it must go on doing so: a runtime that dislikes its configuration often dies a moment later."""
 
+UNDO_AFTER = 300
+"""Seconds until the node's systemd takes a change back by itself: longer than an agent needs to do that."""
+
 _SYSTEMCTL_TIMEOUT = 10.0
+_UNDO = "private-registry-trust-undo"
 
 Systemctl = Callable[..., tuple[int, str]]
-"""Runs systemctl with the given arguments on the node; returns its exit code and output."""
+"""Runs systemctl, or another `program`, with the given arguments on the node; returns its exit code and output."""
 
 
 def systemctl_in(root: Path) -> Systemctl:
@@ -30,10 +35,10 @@ def systemctl_in(root: Path) -> Systemctl:
         os.chroot(root)
         os.chdir("/")
 
-    def run(*arguments: str) -> tuple[int, str]:
+    def run(*arguments: str, program: str = "systemctl") -> tuple[int, str]:
         try:
             done = subprocess.run(
-                ["systemctl", *arguments],
+                [program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -99,3 +104,30 @@ def restart(
             raise
         waited += 0.25
     return f"{name} did not serve CRI for {STABLE_FOR:g} s within {ANSWERS_WITHIN:g} s of its restart: {problem}"
+
+
+def arm(systemctl: Systemctl, name: str, file: str, written: str, backup: str | None) -> str:
+    """Have systemd put a file back and restart unit `name` in a while, whatever becomes of this agent.
+
+    If it is killed while the runtime is down, nobody could start another one. `written` is the SHA-256 of the changed
+    file: it is put back only as long as it is that one. `backup` is a copy of the original, None if there was none.
+    Returns what went wrong, if anything did.
+    """
+    unit, path = shlex.quote(name), shlex.quote(file)
+    script = (
+        f"if echo {written}'  '{path} | sha256sum --check --status; "
+        f"then {f'cat {shlex.quote(backup)} >' if backup else 'rm'} {path}; "
+        f"systemctl reset-failed {unit}; exec systemctl restart {unit}; else exec systemctl start {unit}; fi"
+    )
+    disarm(systemctl)
+    options = (f"--on-active={UNDO_AFTER}", f"--unit={_UNDO}", "--collect")
+    try:
+        code, output = systemctl(*options, "/bin/sh", "-c", script, program="systemd-run")
+    except OSError as error:
+        return str(error)
+    return (output or str(code)) if code else ""
+
+
+def disarm(systemctl: Systemctl) -> None:
+    """Take back what `arm` did; nothing happens if it did nothing."""
+    systemctl("stop", f"{_UNDO}.timer")

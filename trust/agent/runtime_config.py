@@ -13,8 +13,11 @@ from . import restart, tomledit
 from .containerd import Edit
 from .discover import Node, Runtime
 from .faults import Fault, Reason
-from .files import Tree
-from .state import ConfigChange, Note, State
+from .files import TEMPORARY, Tree
+from .state import OWNERS, ConfigChange, Note, State
+
+_BACKUP = f"{OWNERS}/.undo{TEMPORARY}"
+"""The file as it was, while a restart is under way; named so that the last owner takes it along."""
 
 
 @dataclass
@@ -55,6 +58,7 @@ class RuntimeConfig:
         loaded = note.process == process and mine in note.loaded
         if not loaded and known and _sha(current) == change.written and change.process != process:
             loaded = True  # this process started when the changed file was there already
+            self._disarm()
             note.process, note.loaded = process, list(change.keys.values())
             self.state.save_note(note)
         unit = "" if loaded else self._may_restart(runtime, edit, note.restarted.get(digest, process) == process)
@@ -64,6 +68,8 @@ class RuntimeConfig:
         folders(edit.file)
         self.state.save_change(change)
         tree.make_folders(edit.file.rpartition("/")[0])
+        if not loaded:
+            self._arm(unit, edit.file, digest, current if current != wanted else _without(change, current))
         tree.write(edit.file, wanted.encode())
         if loaded:
             return runtime
@@ -112,12 +118,24 @@ class RuntimeConfig:
             )
         return restart.unit(self.node, runtime, self.systemctl)
 
+    def _arm(self, unit: str, file: str, written: str, text: str | None) -> None:
+        if text is not None:
+            self.node.tree.write(_BACKUP, text.encode())
+        problem = restart.arm(self.systemctl, unit, file, written, _BACKUP if text is not None else None)
+        if problem:
+            self.log(f"systemd will not put {file} back should this agent be killed in the next seconds: {problem}")
+
+    def _disarm(self) -> None:
+        restart.disarm(self.systemctl)
+        self.node.tree.remove(_BACKUP)
+
     def _restart(
         self, tree: Tree, runtime: Runtime, owner: str, unit: str, change: ConfigChange, note: Note
     ) -> Runtime:
         self.log(f"restarting {unit}: {change.file} was changed")
         result = restart.restart(self.node, runtime.process, unit, self.systemctl, self.pause)
         if isinstance(result, Runtime):
+            self._disarm()  # first: what is noted counts as done
             note.process, note.loaded = list(result.process), list(change.keys.values())
             self.state.save_note(note)
             self.log(f"{unit} restarted, CRI answers")
@@ -131,6 +149,7 @@ class RuntimeConfig:
         self.state.save_note(note)
         self.restore(tree, owner)
         restart.restart(self.node, runtime.process, unit, self.systemctl, self.pause)
+        self._disarm()
         raise Fault(Reason.RESTART_FAILED, sentence)
 
 
