@@ -1,0 +1,122 @@
+"""Every containerd on every configuration: what the agent does there, and whether images are pulled then.
+
+The runtime, the registry, the systemd that restarts the runtime and the agent are real, on a machine of their own (see
+`matrix/machine.py`). There is no kubelet: the pull is the CRI call that a kubelet makes, and the agent finds the
+runtime by a process that has the kubelet's name and argument. Nodes with a kubelet are in `test_main_job.py`.
+
+The run is written to test-results/matrix.md and compared with the reviewed table, `matrix/expected.md`.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from .conftest import RESULTS
+from .harness import wait_until
+from .local import programs
+from .matrix import others, steps, table
+from .matrix.layouts import CELLS, CORE, Cell
+from .matrix.machine import Machine
+from .matrix.others import OTHERS, Other
+from .matrix.table import Row
+
+pytestmark = pytest.mark.cluster
+
+OTHER_CONTAINERDS = tuple(name for name in programs.GROUPS if name.startswith("containerd-"))
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with Machine(tmp_path_factory.mktemp("machine")) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def full_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """With the programs that only the whole matrix needs."""
+    folder = tmp_path_factory.mktemp("full-machine")
+    with Machine(folder, trees=("clients", "trixie"), groups=OTHER_CONTAINERDS) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def rows(pytestconfig: pytest.Config) -> Iterator[list[Row]]:
+    """What was run; written and printed in the end."""
+    rows: list[Row] = []
+    yield rows
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "matrix.md").write_text(table.text(rows))
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{table.text(rows)}")
+
+
+def compare(row: Row, rows: list[Row]) -> None:
+    rows.append(row)
+    assert row == table.read().get(row.key), f"not in {table.EXPECTED}"
+
+
+def run(machine: Machine, cell: Cell, rows: list[Row]) -> None:
+    runtime = steps.containerd(machine, cell)
+    if not cell.layout.broken:
+        assert steps.UNTRUSTED in runtime.pull()
+    compare(steps.walk(runtime, lambda *found: Row("containerd", cell.version, cell.configuration, *found)), rows)
+
+
+def name(cell: Cell) -> str:
+    return f"{cell.version} {cell.configuration}"
+
+
+@pytest.mark.parametrize("cell", CORE, ids=name)
+def test_core(machine: Machine, cell: Cell, rows: list[Row]) -> None:
+    run(machine, cell, rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS, ids=name)
+def test_containerd(full_machine: Machine, cell: Cell, rows: list[Row]) -> None:
+    run(full_machine, cell, rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: f"{other.runtime} {other.configuration}")
+def test_docker_and_the_library_of_crio(full_machine: Machine, other: Other, rows: list[Row]) -> None:
+    runtime = others.start(full_machine, other)
+    assert steps.UNTRUSTED in runtime.pull()
+    compare(steps.walk(runtime, lambda *found: Row(other.runtime, other.version, other.configuration, *found)), rows)
+
+
+REFUSED = Cell(version="1.7.24", configuration='version 2, config_path = ""')
+CONFIG = "etc/containerd/config.toml"
+
+
+def test_containerd_that_refuses_the_change_gets_its_file_back_once(machine: Machine) -> None:
+    """The unit has a check of its own in front of containerd, and that one knows no config_path."""
+    runtime = steps.containerd(machine, REFUSED, check="! grep -q certs.d /etc/containerd/config.toml")
+    status = runtime.start_agent()
+    assert status["reason"] == "RESTART_FAILED"
+    assert "is not tried again" in str(status["sentence"])
+    assert runtime.restarts == 2, "once with the change, once without"
+    assert steps.UNTRUSTED in runtime.pull(), "it serves again"
+    steps.kill_agent(machine)
+    assert runtime.start_agent()["reason"] == "RESTART_FAILED"
+    steps.stop_agent(runtime)
+    assert runtime.restarts == 2
+
+
+def test_agent_killed_while_containerd_is_down_leaves_it_to_systemd(machine: Machine) -> None:
+    """Nobody could start another agent then; so systemd puts the file back (after 300 s, here after 6)."""
+    check = "grep -q certs.d /etc/containerd/config.toml || exit 0; touch /run/refusing; sleep 3; exit 1"
+    (machine.root / "run/refusing").unlink(missing_ok=True)
+    runtime = steps.containerd(machine, REFUSED, check=check)
+    before = (machine.root / CONFIG).read_bytes()
+    machine.start_agent(before="from agent import restart; restart.UNDO_AFTER = 6")
+    wait_until((machine.root / "run/refusing").exists, "containerd is being restarted", timeout=20, interval=0.05)
+    steps.kill_agent(machine)
+    assert (machine.root / CONFIG).read_bytes() != before
+    assert runtime.pull() != ""
+    wait_until(lambda: steps.UNTRUSTED in runtime.pull(), "containerd serves again", timeout=40)
+    assert (machine.root / CONFIG).read_bytes() == before
+    restarts = runtime.restarts
+    assert runtime.start_agent()["reason"] == "CONFIG_REVERTED"
+    steps.stop_agent(runtime)
+    assert runtime.restarts == restarts
