@@ -12,9 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 from .harness import Cluster, Deployed, Stack, run, wait_until
 from .local import network, programs, rootfs
 from .local.paths import BIN
+
+EXPOSURES = (
+    "ingress",
+    pytest.param("loadBalancer", marks=pytest.mark.slow),
+    pytest.param("nodePort", marks=pytest.mark.slow),
+)
+"""Values of the setting `exposure`; the two behind the first are TLS by the registry itself, the last with a port."""
 
 SHARED = Path("/work")
 """Where the machine sees the folder that it shares with the test."""
@@ -50,23 +59,22 @@ exec tini -- sleep infinity
 
 
 @contextmanager
-def registry_for_clients(
-    cluster: Cluster, folder: Path, settings: Mapping[str, str] | None = None
-) -> Iterator[Deployed]:
+def registry_for_clients(cluster: Cluster, folder: Path, exposure: str) -> Iterator[Deployed]:
     """A stack that is up, for tests that leave the nodes alone; destroyed in the end.
 
     Args:
         cluster: Where it runs.
         folder: Where its CA goes.
-        settings: Settings that differ from the defaults.
+        exposure: The setting of this name.
     """
-    with Stack(environment=cluster.environment, settings=settings or {}) as stack:
+    with Stack(environment=cluster.environment, settings={"exposure": exposure}) as stack:
         stack.up()
         outputs = stack.outputs()
         ca_file = folder / "ca.crt"
         ca_file.write_text(outputs["caCertificate"])
         yield Deployed(
-            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before={}, restarts_before={}
+            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before={}, restarts_before={},
+            restarts_needed={},
         )
 
 

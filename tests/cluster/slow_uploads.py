@@ -14,7 +14,8 @@ import sys
 async def upload(host: str, context: ssl.SSLContext, turn: asyncio.Semaphore, opened: asyncio.Queue[bool]) -> None:
     """Send the head of a manifest of a megabyte, then a byte a second until it is cancelled or cut off."""
     async with turn:  # a TLS handshake costs time; all of them at once would only measure this machine
-        _, writer = await asyncio.open_connection(host, 443, ssl=context)
+        name, _, port = host.partition(":")
+        _, writer = await asyncio.open_connection(name, int(port or 443), ssl=context)
         head = f"PUT /v2/slow/upload/manifests/1 HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000\r\n\r\n"
         writer.write(head.encode())
         await writer.drain()

@@ -16,7 +16,7 @@ import yaml
 
 from registry.client_setup import client_setup
 
-from .clients import SHARED, Machine, registry_for_clients
+from .clients import EXPOSURES, SHARED, Machine, registry_for_clients
 from .harness import Cluster, Deployed, wait_until
 from .local import rootfs
 
@@ -242,9 +242,11 @@ QUICK = ("crane", "skopeo", "curl")
 """Those of `make test`."""
 
 
-@pytest.fixture(scope="module")
-def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed")) as deployed:
+@pytest.fixture(scope="module", params=EXPOSURES)
+def deployed(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
+    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed"), request.param) as deployed:
         yield deployed
 
 
@@ -387,7 +389,7 @@ def test_the_ca_of_one_stack_is_none_of_another(
     cluster: Cluster, deployed: Deployed, app_image: Path, tmp_path: Path
 ) -> None:
     shutil.copy(app_image, tmp_path)
-    with registry_for_clients(cluster, tmp_path) as other, Machine(tmp_path) as machine:
+    with registry_for_clients(cluster, tmp_path, "ingress") as other, Machine(tmp_path) as machine:
         for name, stack in ("one", deployed), ("other", other):
             stack.crane("push", app_image, f"{stack.host}/test/app:1")
             (tmp_path / f"{name}.json").write_text(json.dumps(stack.outputs["clientSetup"]))
@@ -423,17 +425,18 @@ def test_buildx_gets_a_builder_that_holds_the_ca(deployed: Deployed, tmp_path: P
         for _ in range(2):
             said = machine.sh(f"{_DOCKER}; jq -r .buildx {SHARED}/setup.json | sh")
             assert said.stdout.startswith(f"docker buildx trusts {deployed.host}")
-        builder = machine.sh(f"{_DOCKER}; docker buildx inspect {deployed.host}").stdout
+        name = deployed.host.replace(":", "-")
+        builder = machine.sh(f"{_DOCKER}; docker buildx inspect {name}").stdout
         assert re.search(r"^Driver:\s+docker-container$", builder, re.MULTILINE)
         # What buildx copies into the builder's container when it boots it.
-        (node,) = json.loads(machine.sh(f"cat .docker/buildx/instances/{deployed.host}").stdout)["Nodes"]
+        (node,) = json.loads(machine.sh(f"cat .docker/buildx/instances/{name}").stdout)["Nodes"]
         files = {name: base64.b64decode(content).decode() for name, content in node["Files"].items()}
         (ca_file,) = tomllib.loads(files["buildkitd.toml"])["registry"][deployed.host]["ca"]
         assert files[ca_file.removeprefix("/etc/buildkit/")] == deployed.ca
         undo = re.search(r"Undo: (.*)", setup["buildx"])
         assert undo
         machine.sh(f"{_DOCKER}; {undo[1]}")
-        assert machine.sh(f"{_DOCKER}; docker buildx inspect {deployed.host}", check=False).returncode != 0
+        assert machine.sh(f"{_DOCKER}; docker buildx inspect {name}", check=False).returncode != 0
 
 
 @pytest.mark.slow
@@ -450,7 +453,7 @@ def test_kanikos_config_map_is_one_that_the_cluster_takes(
     cluster: Cluster, deployed: Deployed, namespace: str
 ) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", text=deployed.outputs["clientSetup"]["kaniko"])
-    assert cluster.get("configmap", "-n", namespace, deployed.host)["data"] == {"ca.crt": deployed.ca}
+    assert cluster.get("configmap", "-n", namespace, deployed.host.replace(":", "-"))["data"] == {"ca.crt": deployed.ca}
 
 
 PUSH_FROM_A_POD = """

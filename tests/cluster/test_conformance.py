@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .clients import SHARED, Machine, registry_for_clients
+from .clients import EXPOSURES, SHARED, Machine, registry_for_clients
 from .harness import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -32,8 +32,9 @@ def gaps(report: Path) -> Iterator[str]:
     return (f"{status} {count} {name}" for (status, name), count in found.items() if status != "passed")
 
 
-def test_the_registry_conforms_but_for_the_known_gaps(cluster: Cluster, tmp_path: Path) -> None:
-    with registry_for_clients(cluster, tmp_path) as deployed, Machine(tmp_path, "clients") as machine:
+@pytest.mark.parametrize("exposure", EXPOSURES)
+def test_the_registry_conforms_but_for_the_known_gaps(cluster: Cluster, tmp_path: Path, exposure: str) -> None:
+    with registry_for_clients(cluster, tmp_path, exposure) as deployed, Machine(tmp_path, "clients") as machine:
         variables = {
             "OCI_REGISTRY": deployed.host,
             "OCI_RESULTS_DIR": str(SHARED / "results"),

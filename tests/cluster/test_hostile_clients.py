@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .clients import registry_for_clients
+from .clients import EXPOSURES, registry_for_clients
 from .harness import ROOT, Cluster, Deployed
 from .local import network
 
@@ -46,9 +46,11 @@ SLOW_CONNECTIONS = 1000
 SLOW_SECONDS = 15
 
 
-@pytest.fixture(scope="module")
-def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed")) as deployed:
+@pytest.fixture(scope="module", params=EXPOSURES)
+def deployed(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
+    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed"), request.param) as deployed:
         yield deployed
 
 
@@ -74,7 +76,9 @@ def registry_containers(deployed: Deployed) -> list[tuple[str, str, int, bool]]:
 def test_a_path_trick_is_the_clients_error(method: str, cluster: Cluster, deployed: Deployed, tmp_path: Path) -> None:
     (tmp_path / "body").write_text("{}")
     urls = [f"https://{deployed.host}{path}" for path in PATHS]
-    curl = ["curl", "--silent", "--globoff", "--path-as-is", "--cacert", deployed.ca_file, "--request", method]
+    # HTTP/2 may end the stream of a body that nobody reads before curl has seen the answer.
+    curl = ["curl", "--http1.1", "--silent", "--globoff", "--path-as-is", "--cacert", deployed.ca_file]
+    curl += ["--request", method]
     curl += ["--location", "--max-redirs", "3"]  # to the path without the dots, which has to be refused just so
     if method == "PUT":
         curl += ["--data-binary", f"@{tmp_path / 'body'}"]
@@ -88,10 +92,11 @@ def test_a_path_trick_is_the_clients_error(method: str, cluster: Cluster, deploy
 def test_a_manifest_of_ten_gigabytes_is_refused_early(deployed: Deployed) -> None:
     send = (
         "import socket, ssl, sys\n"
-        "host, ca, claim, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])\n"
+        "at, ca, claim, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])\n"
+        "host, _, port = at.partition(':')\n"
         "context = ssl.create_default_context(cafile=ca)\n"
-        "with context.wrap_socket(socket.create_connection((host, 443), 30), server_hostname=host) as s:\n"
-        "    s.sendall(f'PUT /v2/big/manifest/manifests/1 HTTP/1.1\\r\\nHost: {host}\\r\\n'\n"
+        "with context.wrap_socket(socket.create_connection((host, port or 443), 30), server_hostname=host) as s:\n"
+        "    s.sendall(f'PUT /v2/big/manifest/manifests/1 HTTP/1.1\\r\\nHost: {at}\\r\\n'\n"
         "              f'Content-Type: application/vnd.oci.image.manifest.v1+json\\r\\n'\n"
         "              f'Content-Length: {claim}\\r\\n\\r\\n'.encode())\n"
         "    sent = 0\n"
