@@ -1,10 +1,13 @@
 """Run the registry with TLS, and let a fresh one take over its port whenever the certificate changes.
 
 The registry reads its certificate once, at its start (distribution v3.1.2, registry/registry.go: LoadX509KeyPair), but
-it takes a listening socket that it is handed (the same, registry/listener: socket activation, sd_listen_fds(3)). So
-this program opens the port and hands it to a registry. When the certificate on disk changes it hands the same port to a
-second one, and only when that one answers it asks the first to end, which completes what it is serving. The kernel
-queues connections on the socket all the while, so no client is refused.
+it takes a listening socket that it is handed (registry/listener: socket activation, sd_listen_fds(3)). So this program
+opens the sockets. When the certificate on disk changes, it starts a second registry on a second socket of the same
+port, tells the kernel to give every new connection to that one, and asks the first to end once it is left with none
+that is new: it completes what it is serving, and no client is refused or cut off.
+
+The detour over a second socket is for clients without HTTP/2: Go's server, told to end, closes a connection whose first
+request it has not read (net/http, conn.serve: shuttingDown), and so must not have any by then.
 
 It runs in the registry's pod and must therefore import only the standard library.
 What this deliberately does not do: touch a byte of the traffic, or run more than the one registry between changes.
@@ -12,12 +15,14 @@ What this deliberately does not do: touch a byte of the traffic, or run more tha
 Usage: serve.py PROGRAM CONFIG CERTIFICATE KEY PORT
 """
 
+import ctypes
 import fcntl
 import hashlib
 import os
 import signal
 import socket
 import ssl
+import struct
 import sys
 import time
 from dataclasses import dataclass
@@ -27,67 +32,40 @@ INTERVAL = 2.0
 """Seconds between two looks at the certificate."""
 START = 20.0
 """Seconds that a registry may take until it answers with its certificate."""
+SETTLE = 10.0
+"""Seconds in which a connection's first request is read: then the one before has no new connection any more."""
 
 _FIRST_SOCKET = 3  # SD_LISTEN_FDS_START
+_SO_ATTACH_REUSEPORT_CBPF = 51  # socket(7); Python has no name for it
+_BPF_RETURN = 0x06  # BPF_RET | BPF_K
 _END = "-----END CERTIFICATE-----\n"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Registry:
-    """How to start a registry."""
-
-    program: str
-    config: str
-    certificate: Path
-    """The certificate and what signed it, PEM."""
-    key: Path
-    """Its private key, PEM."""
-    listener: socket.socket
-
-    def fingerprint(self) -> str:
-        """What changes when certificate or key do; empty while one of them is not there."""
-        try:
-            return hashlib.sha256(self.certificate.read_bytes() + self.key.read_bytes()).hexdigest()
-        except OSError:
-            return ""
-
-    def start(self) -> int:
-        """Start a registry on the port; its process id."""
-        # The environment has to name the process that it is for, which is known only in it.
-        script = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve "$1"'
-        return os.posix_spawnp(
-            "sh",
-            ["sh", "-c", script, self.program, self.config],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, self.listener.fileno(), _FIRST_SOCKET)],
-            setsigmask=[],
-        )
-
-    def answers(self) -> bool:
-        """Whether a new connection is served with the certificate that is on disk now."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # compared below, bit by bit
-        first, end, _ = self.certificate.read_text().partition(_END)
-        expected = ssl.PEM_cert_to_DER_cert(first + end)
-        try:
-            with (
-                socket.create_connection(("127.0.0.1", self.listener.getsockname()[1]), timeout=2) as plain,
-                context.wrap_socket(plain) as connection,
-            ):
-                return connection.getpeercert(binary_form=True) == expected
-        except OSError:
-            return False
-
-
 def open_port(port: int) -> socket.socket:
-    """A listening socket on every address of the pod."""
+    """One more listening socket for this port, on every address of the pod."""
     both = socket.has_dualstack_ipv6()
-    listener = socket.create_server(
-        ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both, backlog=1024
-    )
-    # One that is number 3 already would be closed at exec instead of being handed on.
-    return socket.socket(fileno=fcntl.fcntl(listener.detach(), fcntl.F_DUPFD_CLOEXEC, 2 * _FIRST_SOCKET))
+    listener = socket.socket(socket.AF_INET6 if both else socket.AF_INET)
+    if both:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("", port))
+    # A descriptor that is number 3 already would be closed at exec instead of being handed on.
+    with listener:
+        return socket.socket(fileno=fcntl.fcntl(listener, fcntl.F_DUPFD_CLOEXEC, 2 * _FIRST_SOCKET))
+
+
+def direct(listener: socket.socket, index: int) -> None:
+    """Have the kernel give every new connection to one of the port's listening sockets: the `index`-th one, from 0.
+
+    Args:
+        listener: Any of them.
+        index: The oldest is 0. While there is no socket of that number the kernel takes any.
+    """
+    instruction = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RETURN, 0, 0, index))
+    program = struct.pack("@HP", 1, ctypes.addressof(instruction))
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
 
 
 def ended() -> set[int]:
@@ -101,63 +79,120 @@ def ended() -> set[int]:
     return found
 
 
-def run(registry: Registry) -> int:
-    """Serve until told to end, or until the registry ends by itself; the exit code."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    served = registry.fingerprint()
-    current = registry.start()
-    draining: set[int] = set()
-    while True:
-        received = signal.sigtimedwait(_SIGNALS, INTERVAL)
-        gone = ended()
-        draining -= gone
-        if current in gone:
-            print("the registry ended by itself", flush=True)
-            return 1
-        if received is not None and received.si_signo != signal.SIGCHLD:
-            for pid in {current, *draining}:
-                os.kill(pid, signal.SIGTERM)
-            while {current, *draining} - gone:
-                signal.sigtimedwait(_SIGNALS, INTERVAL)
-                gone |= ended()
-            return 0
-        found = registry.fingerprint()
-        if found and found != served:
+@dataclass(kw_only=True)
+class Server:
+    """The registries on one port: one that is served by, and those before it that still complete something."""
+
+    program: str
+    config: str
+    certificate: Path
+    """The certificate and what signed it, PEM."""
+    key: Path
+    """Its private key, PEM."""
+    port: int
+
+    def fingerprint(self) -> str:
+        """What changes when certificate or key do; empty while they are missing or not of one pair."""
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+            return hashlib.sha256(self.certificate.read_bytes() + self.key.read_bytes()).hexdigest()
+        except OSError:  # ssl.SSLError is one
+            return ""
+
+    def start(self, listener: socket.socket) -> int:
+        """Start a registry on a socket; its process id."""
+        # The environment has to name the process that it is for, which is known only in it.
+        script = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve "$1"'
+        return os.posix_spawnp(
+            "sh",
+            ["sh", "-c", script, self.program, self.config],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, listener.fileno(), _FIRST_SOCKET)],
+            setsigmask=[],
+        )
+
+    def answers(self) -> bool:
+        """Whether a new connection is served with the certificate that is on disk now."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # compared below, bit by bit
+        first, end, _ = self.certificate.read_text().partition(_END)
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", self.port), timeout=2) as plain,
+                context.wrap_socket(plain) as connection,
+            ):
+                return connection.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(first + end)
+        except OSError:
+            return False
+
+    def took_over(self, pid: int) -> bool:
+        """Wait until the registry with this process id answers; False, and it is gone, when it does not."""
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return False
+            if self.answers():
+                return True
+            signal.sigtimedwait({signal.SIGCHLD}, 0.05)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return False
+
+    def run(self) -> int:
+        """Serve until told to end, or until the registry ends by itself; the exit code."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        served = self.fingerprint()
+        listener = open_port(self.port)
+        listener.listen(1024)
+        current = self.start(listener)
+        settling: tuple[float, int, socket.socket] | None = None  # from when on, which process to end, its socket
+        draining: set[int] = set()
+        while True:
+            received = signal.sigtimedwait(_SIGNALS, INTERVAL)
+            gone = ended()
+            draining -= gone
+            if current in gone:
+                print("the registry ended by itself", flush=True)
+                return 1
+            if received is not None and received.si_signo != signal.SIGCHLD:
+                return stop({current, *draining} - gone)
+            if settling is not None:
+                if time.monotonic() > settling[0]:
+                    os.kill(settling[1], signal.SIGTERM)
+                    settling[2].close()
+                    settling = None
+                continue
+            found = self.fingerprint()
+            if not found or found == served:
+                continue
             served = found
-            successor = registry.start()
-            if took_over(registry, successor):
+            direct(listener, 0)
+            successor = open_port(self.port)
+            successor.listen(1024)
+            pid = self.start(successor)
+            direct(listener, 1)
+            if self.took_over(pid):
                 print("the certificate changed: a fresh registry took over", flush=True)
-                os.kill(current, signal.SIGTERM)
+                settling = time.monotonic() + SETTLE, current, listener
                 draining.add(current)
-                current = successor
+                listener, current = successor, pid
             else:
+                direct(listener, 0)
+                successor.close()
                 print("the certificate changed, but no registry starts with it: the old one stays", flush=True)
 
 
-def took_over(registry: Registry, pid: int) -> bool:
-    """Wait until the registry with this process id answers; False, and it is gone, when it does not."""
-    deadline = time.monotonic() + START
-    while time.monotonic() < deadline:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return False
-        if registry.answers():
-            return True
-        signal.sigtimedwait({signal.SIGCHLD}, 0.05)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return False
+def stop(registries: set[int]) -> int:
+    """Ask registries to end and wait until they have; the exit code."""
+    for pid in registries:
+        os.kill(pid, signal.SIGTERM)
+    while registries:
+        signal.sigtimedwait(_SIGNALS, INTERVAL)
+        registries -= ended()
+    return 0
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    sys.exit(
-        run(
-            Registry(
-                program=arguments[0],
-                config=arguments[1],
-                certificate=Path(arguments[2]),
-                key=Path(arguments[3]),
-                listener=open_port(int(arguments[4])),
-            )
-        )
-    )
+    program, config, certificate, key, port = sys.argv[1:]
+    server = Server(program=program, config=config, certificate=Path(certificate), key=Path(key), port=int(port))
+    sys.exit(server.run())

@@ -4,7 +4,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,8 +104,10 @@ def big_layer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
 
 
 @contextmanager
-def deployed_stack(cluster: Cluster, folder: Path) -> Iterator[Deployed]:
-    """A stack that is up; destroyed in the end.
+def deployed_stack(
+    cluster: Cluster, folder: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Deployed]:
+    """A stack that is up, with these settings besides the defaults; destroyed in the end.
 
     containerd is restarted by hand on the nodes whose configuration has no `config_path`, so that each of them runs
     with what its file says, whatever an earlier stack made of it.
@@ -113,7 +115,7 @@ def deployed_stack(cluster: Cluster, folder: Path) -> Iterator[Deployed]:
     for node in cluster.nodes:
         if nodes.TABLE[node].config == "generated":
             nodes.exec_in_node(node, ["systemctl", "restart", "containerd"])
-    stack = Stack(environment=cluster.environment)
+    stack = Stack(environment=cluster.environment, settings=settings or {})
     folder.mkdir(parents=True, exist_ok=True)
     ca_file = folder / "ca.crt"
     trees = {node: config_trees(node) for node in cluster.nodes}
