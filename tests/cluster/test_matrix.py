@@ -16,7 +16,7 @@ from .harness import wait_until
 from .local import programs
 from .matrix import others, steps, table
 from .matrix.layouts import CELLS, CORE, Cell
-from .matrix.machine import Machine
+from .matrix.machine import HOST, Machine
 from .matrix.others import OTHERS, Other
 from .matrix.table import Row
 
@@ -101,6 +101,19 @@ def test_containerd_that_refuses_the_change_gets_its_file_back_once(machine: Mac
     assert runtime.start_agent()["reason"] == "RESTART_FAILED"
     steps.stop_agent(runtime)
     assert runtime.restarts == 2
+
+
+@pytest.mark.parametrize("version", ["1.6.20", "2.4.2"])
+def test_broken_certificate_of_a_stranger_is_named(machine: Machine, version: str) -> None:
+    runtime = steps.containerd(machine, Cell(version=version, configuration="version 2, one folder"))
+    path = f"/etc/containerd/certs.d/{HOST}/ca.crt"
+    machine.write(path, "broken")
+    status = runtime.start_agent()
+    assert status["reason"] == "CONFIG_INVALID"
+    assert path in str(status["sentence"])
+    assert f'unable to load CA cert \\"{path}' in runtime.pull(), "why the agent minds"
+    (machine.root / path[1:]).unlink()
+    wait_until(lambda: runtime.pull() == "", "the agent is content", timeout=10)
 
 
 def test_agent_killed_while_containerd_is_down_leaves_it_to_systemd(machine: Machine) -> None:

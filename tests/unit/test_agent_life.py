@@ -163,6 +163,26 @@ def test_hosts_toml_of_a_stranger_is_named_and_left(make_node: MakeNode) -> None
     assert fault_of(agent) is None
 
 
+@pytest.mark.parametrize("text", ["broken", "", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_broken_certificate_of_a_stranger_is_named_and_left(make_node: MakeNode, text: str) -> None:
+    """With it there, containerd 1.6 to 2.4 fails every pull from this host: unable to load CA cert."""
+    node = make_node()
+    path = f"{CERTS_D}/{HOST}/ca.crt"
+    node.write(path, text)
+    (node.root / f"{CERTS_D}/{HOST}/folder.crt"[1:]).mkdir()
+    agent = node.agent()
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == Reason.CONFIG_INVALID
+    assert path in fault.sentence
+    assert node.read(path) == text
+    node.write(path, text + OTHER_CA)
+    assert fault_of(agent) is None
+    node.write(path, text)
+    node.write(f"{CERTS_D}/{HOST}/hosts.toml", f'ca = "{CERTIFICATE}"\n')
+    assert fault_of(agent) is None, "containerd does not look at it beside a hosts.toml"
+
+
 def test_folder_with_an_escaped_port_wins(make_node: MakeNode) -> None:
     node = make_node()
     agent = node.agent(host="registry.example:5000")

@@ -131,7 +131,7 @@ class Agent:
             if not plan.edit:
                 self._config.restore(tree, self.settings.owner)
         if runtime.name == "containerd" and not plan.ca_file:
-            self._check_hosts_toml(tree, files[0])
+            self._check_neighbours(tree, files[0])
         if not self.connected:
             self.check(self.settings.host, ca, self.settings.node)
             self.connected = True
@@ -224,14 +224,24 @@ class Agent:
                 )
         return files
 
-    def _check_hosts_toml(self, tree: Tree, file: str) -> None:
-        path = f"{file.rpartition('/')[0]}/hosts.toml"
-        if containerd.hides_certificates(tree.read(path) or b"", file):
+    def _check_neighbours(self, tree: Tree, file: str) -> None:
+        """Raises Fault FOREIGN_HOSTS_TOML or CONFIG_INVALID if a stranger's file keeps containerd from using ours."""
+        folder = file.rpartition("/")[0]
+        path = f"{folder}/hosts.toml"
+        hosts_toml = tree.read(path) or b""
+        if containerd.hides_certificates(hosts_toml, file):
             raise Fault(
                 Reason.FOREIGN_HOSTS_TOML,
                 f"{path} on node {self.settings.node} is not ours, and containerd passes over every .crt beside a "
                 f'hosts.toml; remove it, or add ca = "{file}" at its top.',
             )
+        for path in tree.glob(f"{folder}/*.crt") if not hosts_toml else []:
+            if tree.is_file(path) and not connect.holds_certificate(tree.read(path) or b""):
+                raise Fault(
+                    Reason.CONFIG_INVALID,
+                    f"{path} on node {self.settings.node} is not ours and holds no certificate, and containerd then "
+                    "refuses every pull from this registry; remove it.",
+                )
 
     # Files
 

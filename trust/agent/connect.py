@@ -1,5 +1,6 @@
 """Before anyone blames the trust: can this node reach the registry, and does the CA fit what it serves?"""
 
+import contextlib
 import functools
 import hashlib
 import http.client
@@ -57,7 +58,7 @@ def check(host: str, ca: str, node: str) -> None:
         )
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def fingerprints(ca: str) -> tuple[str, ...]:
     """SHA-256 of each certificate in a PEM text, in hexadecimal. Raises Fault CA_INVALID if there is none."""
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
@@ -73,6 +74,15 @@ def fingerprints(ca: str) -> tuple[str, ...]:
         sentence = f"The CA of the ConfigMap cannot be read ({error}); it must hold PEM certificates."
         raise Fault(Reason.CA_INVALID, sentence) from error
     return found
+
+
+def holds_certificate(data: bytes) -> bool:
+    """Whether there is at least one PEM certificate in a file; Go programs pass over all else."""
+    begin = "-----BEGIN CERTIFICATE-----"
+    for part in data.decode(errors="replace").split(begin)[1:]:
+        with contextlib.suppress(Fault):
+            return bool(fingerprints(begin + part))
+    return False
 
 
 def _served(name: str, port: int) -> str:

@@ -62,6 +62,10 @@ class Tree:
         """Whether `path` is there once links are followed."""
         return os.path.exists(self.outside(path))
 
+    def is_file(self, path: str) -> bool:
+        """Whether `path` is a regular file once links are followed."""
+        return os.path.isfile(self.outside(path))
+
     def glob(self, pattern: str) -> list[str]:
         """Files that match, links in the folder part followed; as Go's filepath.Glob: sorted, hidden ones included."""
         folder, _, name = pattern.rpartition("/")
