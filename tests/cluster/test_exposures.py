@@ -312,9 +312,12 @@ DNS_FAULTS = {
 def test_a_machine_whose_dns_drops_the_answer_is_warned_and_the_nodes_are_not(
     cluster: Cluster, tmp_path: Path, case: str
 ) -> None:
-    port, address = 53, "127.0.0.53"  # on the loopback of the cluster's network
-    (tmp_path / "Corefile").write_text(f".:{port} {{\n bind {address}\n {DNS_FAULTS[case]}\n}}\n")
-    (tmp_path / "resolv.conf").write_text(f"nameserver {address}\noptions attempts:1 timeout:2\n")
+    # A resolver at an address of a node, where nobody else is one; the nodes themselves ask the cluster's.
+    node = cluster.nodes[-1]
+    inside = ["nsenter", f"--target={nodes.leader(node).pid}", "--net", "--"]
+    (tmp_path / "Corefile").write_text(f". {{\n {DNS_FAULTS[case]}\n}}\n")
+    resolver = f"nameserver {nodes.TABLE[node].address}\noptions attempts:1 timeout:2\n"
+    (tmp_path / "resolv.conf").write_text(resolver)
     (tmp_path / "bin").mkdir()
     pulumi = cluster.run("sh", "-c", "command -v pulumi").stdout.strip()
     wrapper = tmp_path / "bin" / "pulumi"
@@ -323,7 +326,7 @@ def test_a_machine_whose_dns_drops_the_answer_is_warned_and_the_nodes_are_not(
     wrapper.write_text(f"#!/bin/sh\nexec ip netns exec {network.NAMESPACE} sh -c '{script}' pulumi \"$@\"\n")
     wrapper.chmod(0o755)
     environment = {**cluster.environment, "PATH": f"{tmp_path / 'bin'}:{cluster.environment['PATH']}"}
-    command = network.inside(str(programs.ensure() / "coredns"), f"-conf={tmp_path / 'Corefile'}")
+    command = [*inside, str(programs.ensure() / "coredns"), f"-conf={tmp_path / 'Corefile'}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             with Stack(environment=environment) as stack:

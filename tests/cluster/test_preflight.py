@@ -8,9 +8,10 @@ import json
 import re
 import secrets
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +326,50 @@ def test_an_ingress_controller_without_a_load_balancer_is_named(classes: Cluster
             fails(stack, "its Service may be default/ingress-nginx, which has none", seconds=SECONDS + 15)
     finally:
         classes.kubectl("delete", "service", "ingress-nginx", "-n", "default")
+
+
+@contextmanager
+def publishing(cluster: Cluster, points: Sequence[Mapping[str, str]]) -> Iterator[None]:
+    """Publish an address for each Ingress, the first one for the placeholder, as an Ingress controller does."""
+    stop = threading.Event()
+    left = list(points)
+
+    def publish() -> None:
+        while left and not stop.wait(0.2):
+            for ingress in cluster.get("ingresses", "--all-namespaces")["items"]:
+                if left and not ingress["status"].get("loadBalancer"):
+                    status = {"status": {"loadBalancer": {"ingress": [left.pop(0)]}}}
+                    path = ("ingress", ingress["metadata"]["name"], "-n", ingress["metadata"]["namespace"])
+                    cluster.kubectl("patch", *path, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+
+    thread = threading.Thread(target=publish, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+ADDRESSES: dict[str, tuple[list[dict[str, str]], tuple[str, ...]]] = {
+    "localhost": (
+        [{"hostname": "localhost"}],
+        ("publishes the address 'localhost', under which every machine reaches itself", "pulumi config set address"),
+    ),
+    "an address of its own for each Ingress": (
+        [{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}],
+        ("got the address 192.0.2.2, but the placeholder got 192.0.2.1", "exposure loadBalancer", "ingressClass"),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ADDRESSES)
+def test_an_address_that_cannot_be_right_is_told(classes: Cluster, case: str) -> None:
+    points, parts = ADDRESSES[case]
+    classes.apply(ingress_class("nginx", default=True))
+    values = {"storage": "memory", "readyTimeout": "15s"}
+    with publishing(classes, points), Stack(environment=classes.environment, settings=values) as stack:
+        fails(stack, *parts, seconds=SECONDS + 15)
+        stack.destroy()
+        nothing_is_left(classes, stack)

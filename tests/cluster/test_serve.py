@@ -94,6 +94,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 def test_no_client_is_refused_while_certificates_change(tmp_path: Path) -> None:
     with served(tmp_path) as (process, port):
         stop, failed, done = threading.Event(), list[str](), list[int]()
@@ -124,6 +125,7 @@ def test_no_client_is_refused_while_certificates_change(tmp_path: Path) -> None:
         assert len(done) > 100
 
 
+@pytest.mark.slow
 def test_a_push_that_began_before_the_change_is_completed(tmp_path: Path) -> None:
     with served(tmp_path) as (process, port):
         start = connect(port)
@@ -147,6 +149,7 @@ def test_a_push_that_began_before_the_change_is_completed(tmp_path: Path) -> Non
         wait_until(lambda: old not in children(process), "it has ended", timeout=30)
 
 
+@pytest.mark.slow
 def test_a_certificate_that_does_not_fit_its_key_changes_nothing(tmp_path: Path) -> None:
     with served(tmp_path) as (process, port):
         before, (old,) = shown(port), children(process)
