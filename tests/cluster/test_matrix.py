@@ -116,6 +116,23 @@ def test_broken_certificate_of_a_stranger_is_named(machine: Machine, version: st
     wait_until(lambda: runtime.pull() == "", "the agent is content", timeout=10)
 
 
+def test_containerd_that_would_not_come_back_anyway_is_not_restarted(machine: Machine) -> None:
+    """Somebody has broken its file since it was started."""
+    runtime = steps.containerd(machine, REFUSED)
+    text = (machine.root / CONFIG).read_text()
+    machine.write(f"/{CONFIG}", f'oom_score = "high"\n{text}')
+    status = runtime.start_agent()
+    assert status["reason"] == "CONFIG_INVALID"
+    assert "Can't convert high(string) to int" in str(status["sentence"])
+    assert runtime.restarts == 0
+    assert steps.UNTRUSTED in runtime.pull(), "it still serves"
+    machine.write(f"/{CONFIG}", text)
+    wait_until(lambda: runtime.pull() == "", "the agent goes on once the file is repaired", timeout=30)
+    steps.stop_agent(runtime)
+    assert runtime.restarts == 1
+
+
+@pytest.mark.slow
 def test_agent_killed_while_containerd_is_down_leaves_it_to_systemd(machine: Machine) -> None:
     """Nobody could start another agent then; so systemd puts the file back (after 300 s, here after 6)."""
     check = "grep -q certs.d /etc/containerd/config.toml || exit 0; touch /run/refusing; sleep 3; exit 1"

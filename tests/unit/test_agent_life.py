@@ -340,6 +340,27 @@ def test_runtime_that_refuses_the_change_gets_its_file_back_and_is_left_alone(ma
     assert node.trusts()
 
 
+def test_runtime_that_would_not_come_back_anyway_is_not_restarted(make_node: MakeNode) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+    before = node.tree()
+    node.accepts = lambda _node: False  # somebody has broken the file since it was started
+    agent = node.agent()
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == Reason.CONFIG_INVALID
+    assert "containerd: no good" in fault.sentence
+    assert (node.read(CONFIG), node.restarts, node.armed) == (DEFAULT_1_6, [], "")
+    agent.remove()
+    assert node.tree() == before
+
+
+def test_runtime_is_asked_about_the_file_that_it_was_started_with(tmp_path: Path) -> None:
+    arguments = (*CONTAINERD, "-c", "/x/config.toml")
+    node = FixtureNode(tmp_path, "1.6.20", arguments, files={"/x/config.toml": DEFAULT_1_6})
+    assert node.agent().tick(CA)
+    assert node.dumps == [("--config", "/x/config.toml", "config", "dump")]
+
+
 @pytest.mark.parametrize("config", [DEFAULT_1_6, None])
 def test_systemd_takes_a_refused_change_back_when_the_agent_is_killed(make_node: MakeNode, config: str | None) -> None:
     """Without containerd nobody starts another agent."""

@@ -73,6 +73,26 @@ def unit(node: Node, runtime: Runtime, systemctl: Systemctl) -> str:
     )
 
 
+def check_config(node: Node, runtime: Runtime, systemctl: Systemctl) -> None:
+    """Ask containerd's own program whether it could start with the files that are there now.
+
+    One that runs need not: somebody may have changed its files since. Then it must not be restarted, since putting back
+    what we changed would not help. Raises Fault CONFIG_INVALID.
+    """
+    program = node.link(runtime.process[0], "exe")
+    config = discover.option(runtime.arguments, "c", "config")
+    try:
+        code, output = systemctl(*(("--config", config) if config else ()), "config", "dump", program=program)
+    except OSError:  # replaced by an upgrade, or in a file system of its own
+        return
+    if code:
+        raise Fault(
+            Reason.CONFIG_INVALID,
+            f"containerd would not come back from the restart that it needs: {program} does not accept "
+            f"{config or 'its configuration'} as it is now ({output.splitlines()[-1] if output else code}); repair it.",
+        )
+
+
 def restart(
     node: Node, old: Identity, name: str, systemctl: Systemctl, pause: Callable[[float], None]
 ) -> Runtime | str:

@@ -116,7 +116,9 @@ class RuntimeConfig:
                 Reason.CONFIG_REVERTED,
                 f"{what}, and was restarted for that already, but something puts the file back: set this key there.",
             )
-        return restart.unit(self.node, runtime, self.systemctl)
+        unit = restart.unit(self.node, runtime, self.systemctl)
+        restart.check_config(self.node, runtime, self.systemctl)
+        return unit
 
     def _arm(self, unit: str, file: str, written: str, text: str | None) -> None:
         if text is not None:
