@@ -1,6 +1,7 @@
 """Whether the machine that runs the program resolves the registry's host. Nodes do so by themselves; see the agent."""
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Collection
 
@@ -22,7 +23,7 @@ def warning(name: str, address: str, domain: str, found: Collection[str], reason
         found: Addresses that it has.
         reason: Why it has none.
     """
-    if found and (address in found or not is_ip_address(address)):
+    if found and (not is_ip_address(address) or ipaddress.ip_address(address) in map(ipaddress.ip_address, found)):
         return ""
     state = f"finds {', '.join(sorted(found))} instead of {address} for" if found else "has no address for"
     because = "" if found else f" ({reason})"

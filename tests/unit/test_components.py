@@ -1,6 +1,7 @@
 """What the program makes, seen by recording mocks in place of the engine."""
 
 import asyncio
+import base64
 import collections
 import json
 import re
@@ -43,6 +44,9 @@ class Recorder(pulumi.runtime.Mocks):
         if args.typ.endswith(":Ingress") and args.typ.startswith("kubernetes:"):
             points = self.placeholder if "placeholder" in args.name else self.published
             state["status"] = {"loadBalancer": {"ingress": list(points)}}
+        if args.typ == "kubernetes:core/v1:Secret" and "issued" in args.name:
+            state["data"] = {"ca.crt": base64.b64encode(pem("issued-ca").encode()).decode()}
+            state["metadata"] = {"name": "certificate-tls"}
         if args.typ == "kubernetes:core/v1:Service":
             state["status"] = {"loadBalancer": {"ingress": list(self.published)}}
             if args.inputs["spec"]["type"] == "NodePort":
@@ -84,6 +88,9 @@ class QuietCluster:
 
     def refusal(self, *_: object) -> str:
         return ""
+
+    def has_api(self, _group_version: str) -> bool:
+        return True
 
 
 async def resolved(_name: str) -> tuple[set[str], str]:
@@ -343,3 +350,21 @@ def test_named_classes_are_used() -> None:
     assert recorder.of(":PersistentVolumeClaim")["spec"]["resources"]["requests"] == {"storage": "3Gi"}
     for name in ("ingress-ingress", "placeholder"):
         assert recorder.of(":Ingress", name)["spec"]["ingressClassName"] == "nginx"
+
+
+@pytest.mark.parametrize("exposure", ["ingress", "loadBalancer"])
+def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exposure: str) -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, certificateIssuer="cert-manager", exposure=exposure)
+    assert outputs["caCertificate"] == pem("issued-ca")
+    assert recorder.of(":ConfigMap", "lookup")["data"]["ca.crt"] == pem("issued-ca")
+    server = recorder.of(":Certificate", "server-certificate")["spec"]
+    assert server["dnsNames"] == ["registry-pr-42-r.10-99-0-200.nip.io"]
+    assert server["secretName"] == "certificate-tls"
+    authority = recorder.of(":Certificate", "ca-certificate")["spec"]
+    assert authority["isCA"] is True
+    assert authority["privateKey"]["rotationPolicy"] == "Never"
+    pods = [inputs["spec"]["template"] for (typ, _), inputs in recorder.resources.items() if "apps/v1" in typ]
+    assert len(pods) == 2
+    assert authority["secretName"] not in json.dumps(pods)
+    assert not [typ for typ, _ in recorder.resources if typ.startswith("tls:") and "Cert" in typ]

@@ -229,4 +229,5 @@ def test_a_machine_that_does_not_find_the_registry_is_told_so(found: set[str], r
 
 def test_a_machine_that_finds_the_registry_is_left_alone() -> None:
     assert dns.warning("r.10-0-0-1.nip.io", "10.0.0.1", "nip.io", {"10.0.0.1"}, "") == ""
+    assert dns.warning("r.example.com", "2001:DB8:0::1", "example.com", {"2001:db8::1"}, "") == ""
     assert dns.warning("lb.example.com", "lb.example.com", "nip.io", {"203.0.113.1"}, "") == ""
