@@ -32,6 +32,13 @@ def gaps(report: Path) -> Iterator[str]:
     return (f"{status} {count} {name}" for (status, name), count in found.items() if status != "passed")
 
 
+def reasons(report: Path, name: str) -> Iterator[str]:
+    """What a JUnit report says of the test cases of this name that did not pass, the requests included."""
+    for case in ElementTree.parse(report).getroot().iter("testcase"):  # noqa: S314 - our own program wrote it
+        if case.get("name") == f"{SUITE}{name}" and case.get("status") != "passed":
+            yield f"{name}: {case.findtext('system-out')}\n{(case.findtext('system-err') or '')[-4000:]}"
+
+
 @pytest.mark.parametrize("exposure", EXPOSURES)
 def test_the_registry_conforms_but_for_the_known_gaps(cluster: Cluster, tmp_path: Path, exposure: str) -> None:
     with registry_for_clients(cluster, tmp_path, exposure) as deployed, Machine(tmp_path, "clients") as machine:
@@ -41,6 +48,7 @@ def test_the_registry_conforms_but_for_the_known_gaps(cluster: Cluster, tmp_path
             "SSL_CERT_DIR": str(SHARED),
         }
         machine.sh("conformance", variables, check=False)
-    found = sorted(gaps(tmp_path / "results" / "junit.xml"))
-    changes = [line for line in difflib.ndiff(known_gaps(), found) if line[0] in "+-"]
-    assert changes == [], f"new failures (+) or closed gaps (-); {GAPS.name} is to say what is so"
+    report = tmp_path / "results" / "junit.xml"
+    changes = [line for line in difflib.ndiff(known_gaps(), sorted(gaps(report))) if line[0] in "+-"]
+    why = "\n".join(reason for line in changes for reason in reasons(report, line.split(" ", 3)[3]))
+    assert changes == [], f"new failures (+) or closed gaps (-), and {GAPS.name} is to say what is so:\n{why}"
