@@ -5,8 +5,11 @@ What disturbs a node happens on one that joins for these tests. The doctor says 
 
 import json
 import os
+import random
+import tarfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,8 @@ import pytest
 from .conftest import deployed_stack
 from .diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
 from .harness import Cluster, Deployed, Stack, config_trees, restarts, wait_until
+from .local import cgroups, nodes
 from .local import cluster as local_cluster
-from .local import nodes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -34,8 +37,9 @@ OWNERS = "var/lib/private-registry-trust"
 
 @pytest.fixture(scope="module")
 def joined(cluster: Cluster) -> Iterator[str]:
-    """A node that only these tests use."""
+    """A node that only these tests use: no registry may run, and have its volume, where nodes go down."""
     local_cluster.add(NODE)
+    cluster.kubectl("taint", "node", NODE, "example.com/faults=1:NoSchedule")
     yield NODE
     local_cluster.remove(NODE)
 
@@ -104,9 +108,8 @@ def told(deployed: Deployed, node: str, reason: str, *, timeout: float = 60) -> 
         nonlocal text
         text = diagnose(deployed.cluster, deployed.stack).text
         lines = {line.split()[0]: line for line in text.splitlines()[1:] if line}
-        return f"  {reason}  " in lines.get(node, "") and all(
-            line.endswith("proved") for name, line in lines.items() if name != node
-        )
+        others = [line for name, line in lines.items() if name != node]
+        return f"  {reason}  " in lines.get(node, "") and all(line.endswith("  proved") for line in others)
 
     try:
         wait_until(named, f"{node} is told to be {reason}", timeout=timeout, interval=1)
@@ -245,27 +248,24 @@ def test_a_taint_keeps_no_agent_away(deployed: Deployed, node: str) -> None:
 
 
 def test_containerd_that_restarts_during_a_pull_pulls_again(
-    deployed: Deployed, node: str, namespace: str, tmp_path: Path
+    deployed: Deployed, node: str, app_image: Path, namespace: str, tmp_path: Path
 ) -> None:
-    layer = tmp_path / "layer.tar"
-    layer.write_bytes(os.urandom(300_000_000))
+    (tmp_path / "random").write_bytes(os.urandom(300_000_000))
+    with tarfile.open(tmp_path / "layer.tar", "w") as layer:
+        layer.add(tmp_path / "random", "random")
     image = f"{deployed.host}/test/interrupted:1"
-    deployed.crane("append", "--new_layer", layer, "--new_tag", image, timeout=300)
+    deployed.crane("push", app_image, image)
+    deployed.crane("append", "--base", image, "--new_layer", tmp_path / "layer.tar", "--new_tag", image, timeout=300)
     deployed.start_pods(namespace, image, [node])
 
-    def pulls() -> bool:
+    def happened(reason: str) -> bool:
         events = deployed.cluster.get("events", "-n", namespace)["items"]
-        return any(event["reason"] == "Pulling" for event in events)
+        return any(event["reason"] == reason for event in events)
 
-    wait_until(pulls, "the pull began", timeout=30, interval=0.1)
+    wait_until(lambda: happened("Pulling"), "the pull began", timeout=30, interval=0.1)
     on(node, "systemctl", "restart", "containerd")
-
-    def pulled() -> bool:
-        # There is no program in the image: what counts is that it came.
-        shown = nodes.exec_in_node(node, ["crictl", "inspecti", image])
-        return shown.returncode == 0
-
-    wait_until(pulled, "the image came", timeout=120)
+    assert not happened("Pulled")
+    deployed.wait_running(namespace, [node], timeout=120)
     wait_diagnosis(deployed.cluster, deployed.stack)
 
 
@@ -373,12 +373,120 @@ def test_another_owners_host_port_folder_is_used_and_left_behind(
         root = deployed.hosts_directory(node).parent
         theirs = root / f"{name}_{port}_"
         theirs.mkdir()
-        (theirs / "stranger.crt").write_text("")
-        before = (theirs / "stranger.crt").stat().st_mtime_ns
+        (theirs / "stranger.txt").write_text("ours")
+        before = (theirs / "stranger.txt").stat().st_mtime_ns
         wait_until(lambda: len(list(theirs.glob("private-registry*.crt"))) == 1, "our file moved there", timeout=15)
         wait_diagnosis(cluster, stack)
         stack.destroy()
-        assert [path.name for path in theirs.iterdir()] == ["stranger.crt"]
-        assert (theirs / "stranger.crt").stat().st_mtime_ns == before
-        (theirs / "stranger.crt").unlink()
+        assert [path.name for path in theirs.iterdir()] == ["stranger.txt"]
+        assert (theirs / "stranger.txt").stat().st_mtime_ns == before
+        (theirs / "stranger.txt").unlink()
         theirs.rmdir()
+
+
+@pytest.mark.parametrize("how", ["powered off", "cut off"])
+def test_a_node_that_is_down_while_the_stack_is_destroyed_is_clean_when_it_is_back(
+    cluster: Cluster, joined: str, how: str
+) -> None:
+    before = config_trees(joined)
+    with Stack(environment=cluster.environment) as stack:
+        stack.up()
+        namespace = stack.outputs()["namespace"]
+        if how == "powered off":
+            nodes.stop([joined])
+        else:
+            cgroups.kill(joined)
+        try:
+            began = time.monotonic()
+            failed = stack.pulumi("destroy", "--yes", "--skip-preview", check=False)
+            print(f"\n{how}: destroy ended with {failed.returncode} after {time.monotonic() - began:.0f} s")
+            print(failed.stdout[-1500:], failed.stderr[-500:])
+        finally:
+            nodes.restart_node(joined)
+        stack.destroy()
+        gone = ("kubectl", "get", "namespace", namespace)
+        wait_until(lambda: cluster.run(*gone, check=False).returncode != 0, "the namespace is gone", timeout=60)
+    print({k: v for k, v in config_trees(joined).items() if before.get(k) != v})
+    assert config_trees(joined) == before
+    assert not (nodes.node_root(joined) / OWNERS).exists()
+
+
+# All at random
+
+
+class Life:
+    """A stack that is brought up, disturbed and destroyed; what goes on by itself is not waited for."""
+
+    def __init__(self, cluster: Cluster, stack: Stack, node: str) -> None:
+        self.cluster, self.stack, self.node = cluster, stack, node
+        self.namespace = ""
+        self._reboot: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def up(self) -> None:
+        self.stack.up()
+        self.namespace = self.stack.outputs()["namespace"]
+
+    def destroy(self) -> None:
+        self.stack.destroy()
+        self.namespace = ""
+
+    def rollout_restart(self) -> None:
+        if self.namespace:
+            self.cluster.kubectl("rollout", "restart", "daemonset/trust", "-n", self.namespace)
+
+    def delete_pods(self) -> None:
+        if self.namespace:
+            label = "app.kubernetes.io/name=trust"
+            self.cluster.kubectl("delete", "pod", "-n", self.namespace, "-l", label, "--wait=false")
+
+    def restart_node(self) -> None:
+        self.wait()
+        self._reboot = threading.Thread(target=self._restart_node)
+        self._reboot.start()
+
+    def wait(self) -> None:
+        """Until no node is restarting."""
+        if self._reboot:
+            self._reboot.join()
+        if self._failure:
+            raise self._failure
+
+    def _restart_node(self) -> None:
+        try:
+            nodes.restart_node(self.node, seconds=120)
+        except Exception as error:  # noqa: BLE001 - told where it is waited for
+            self._failure = error
+
+
+STEPS: dict[str, Callable[[Life], None]] = {
+    "up": Life.up,
+    "rollout restart": Life.rollout_restart,
+    "pod delete": Life.delete_pods,
+    "node restart": Life.restart_node,
+    "destroy": Life.destroy,
+}
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("PRIVATE_REGISTRY_INTERLEAVINGS", "3"))))
+def test_any_order_of_events_leaves_nothing_behind(cluster: Cluster, joined: str, seed: int) -> None:
+    chosen = random.Random(seed).choices(list(STEPS), k=5)
+    print(f"\nseed {seed}: up, {', '.join(chosen)}")
+    every = (*cluster.nodes, joined)
+    trees, counts = {node: config_trees(node) for node in every}, {node: restarts(node) for node in every}
+    with Stack(environment=cluster.environment) as stack:
+        life = Life(cluster, stack, joined)
+        life.up()
+        for name in chosen:
+            STEPS[name](life)
+        life.wait()
+        if life.namespace:
+            wait_diagnosis(cluster, stack, timeout=150)
+        life.destroy()
+    assert set(every) <= set(cluster.ready_nodes())
+    for node in every:
+        assert config_trees(node) == trees[node], node
+        assert not (nodes.node_root(node) / OWNERS).exists(), node
+    for node in cluster.nodes:
+        assert restarts(node) - counts[node] <= 1, node
+    assert restarts(joined) == 1 if "node restart" in chosen else counts[joined]
