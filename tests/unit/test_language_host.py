@@ -54,6 +54,20 @@ def test_it_ends_quietly_at_a_signal(host: Process, number: signal.Signals) -> N
     assert (host.wait(timeout=5), host.stdout.read(), host.stderr.read()) == (0, "", "")
 
 
+def test_it_ends_as_an_interpreter_does_so_that_a_program_can_clean_up() -> None:
+    code = (
+        "import atexit, runpy, sys; atexit.register(print, 'cleaned up'); "
+        "sys.argv = [sys.argv[1], '127.0.0.1:1']; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, str(LANGUAGE_HOST)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline().strip().isdigit()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 0
+        assert process.stdout.read() == "cleaned up\n"
+
+
 def test_it_names_the_interpreter_that_lacks_the_pulumi_package() -> None:
     command = [sys.executable, "-S", str(LANGUAGE_HOST), "127.0.0.1:1"]  # -S: without the environment's packages
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)

@@ -45,6 +45,9 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
     def __init__(self, engine: str) -> None:
         """Serve the engine at the address `engine`, to which messages for the user go."""
         self._engine = engine
+        self.idle = threading.Event()
+        """Set while no program runs."""
+        self.idle.set()
 
     def Handshake(
         self, request: language_pb2.LanguageHandshakeRequest, context: grpc.ServicerContext
@@ -82,9 +85,13 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         program = directory / (request.info.entry_point or ".")
         os.chdir(request.pwd or directory)
         sys.argv = [str(program), *request.args]
-        message = _run(program, workers=max(request.parallel, 1) * 4)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self.idle.clear()
+        try:
+            message = _run(program, workers=max(request.parallel, 1) * 4)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.idle.set()
         if message:
             pulumi.log.error(message)
         return language_pb2.RunResponse(bail=bool(message))
@@ -144,14 +151,18 @@ def main() -> None:
     parent = os.getppid()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
-    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(LanguageHost(addresses[-1]), server)
+    host = LanguageHost(addresses[-1])
+    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port)
     while not stopped.wait(timeout=1) and os.getppid() == parent:
         pass
     sys.stdout.flush()
-    os._exit(0)  # a program that still runs would be waited for
+    if not host.idle.is_set():
+        os._exit(0)  # a program that still runs would be waited for
+    # What a program has put off until the interpreter's end is done: the Kubernetes client removes key files then.
+    server.stop(grace=None).wait()
 
 
 if __name__ == "__main__":
