@@ -11,7 +11,9 @@ _LABELS = {"app.kubernetes.io/name": "trust", "app.kubernetes.io/part-of": "priv
 _AGENT = Path(__file__).parent / "agent"
 _APP = "/app"
 _CA = f"{_APP}/ca"
-_READY = "/run/trust/ready"
+# In the container's own file system: a volume outlives the container, and what an agent said before a reboot would let
+# the proof be pulled before the next agent has written anything.
+_READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,6 @@ def _pod(args: TrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.Po
             core.VolumeMountArgs(name="agent", mount_path=f"{_APP}/agent", read_only=True),
             # The folder, not the one file: only a folder follows the ConfigMap.
             core.VolumeMountArgs(name="ca", mount_path=_CA, read_only=True),
-            core.VolumeMountArgs(name="run", mount_path=str(Path(_READY).parent)),
         ],
     )
     proof = core.ContainerArgs(
@@ -168,6 +169,5 @@ def _pod(args: TrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.Po
                     name=args.ca_config_map, items=[core.KeyToPathArgs(key="ca.crt", path="ca.crt")]
                 ),
             ),
-            core.VolumeArgs(name="run", empty_dir=core.EmptyDirVolumeSourceArgs()),
         ],
     )

@@ -282,6 +282,8 @@ def test_a_node_is_proved_again_after_a_reboot(deployed: Deployed, node: str) ->
     nodes.restart_node(node)
     wait_diagnosis(deployed.cluster, deployed.stack, timeout=120)
     assert restarts(node) == 1
+    for event in deployed.cluster.get("events", "-n", deployed.namespace)["items"]:
+        assert "x509" not in event["message"], "the proof was pulled before the agent was ready"
 
 
 def test_a_node_whose_etc_containerd_is_empty_at_each_boot_is_proved_again(deployed: Deployed, node: str) -> None:

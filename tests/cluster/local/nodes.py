@@ -4,6 +4,7 @@ A node's file system is an overlay on a root file system that all nodes share. W
 lies in plain folders, since an overlay can't be stacked on another one.
 """
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -171,13 +172,15 @@ def restart_node(name: str, *, seconds: float = 60) -> None:
     known(name)
     stop([name])
     _boot(name)
-    boot = (node_root(name) / "proc" / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
+    boot = ""
     path = '--output=jsonpath={.status.nodeInfo.bootID} {.status.conditions[?(@.type=="Ready")].status}'
     deadline = time.monotonic() + seconds
     while control_plane.kubectl("get", "node", name, path) != f"{boot} True":
         if time.monotonic() > deadline:
             raise ClusterError(f"the kubelet of {name} was not Ready within {seconds:.0f} s of its boot")
         time.sleep(0.2)
+        with contextlib.suppress(FileNotFoundError):  # systemd-nspawn puts a file of the node's own in its place
+            boot = (node_root(name) / "proc" / "sys" / "kernel" / "random" / "boot_id").read_text().strip()
 
 
 def exec_in_node(name: str, argv: Sequence[str], *, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
