@@ -24,28 +24,41 @@ host = pulumi.Output.all(exposure.address, exposure.port).apply(lambda at: regis
 certificate = registry.ISSUERS[settings.certificate_issuer]("certificate", registry.CertificateArgs(
     namespace=namespace, host=host, timeout=timeout,
 ))
-behind_ingress = isinstance(exposure, registry.IngressAddress)
-store = registry.Registry("registry", registry.RegistryArgs(
-    namespace=namespace, image=settings.registry_image, python_image=settings.python_image,
-    host=None if behind_ingress else host, certificate=None if behind_ingress else certificate.secret,
-    in_memory=settings.storage == "memory", storage_size=settings.storage_size, storage_class=settings.storage_class,
-    timeout=timeout,
-))
-address = exposure.address
+address, reached_at = exposure.address, exposure.addresses
 if isinstance(exposure, registry.IngressAddress):
     ingress = registry.Ingress("ingress", registry.IngressArgs(
         namespace=namespace, host=host, address=address, address_is_set=bool(settings.address),
         certificate=certificate.secret, service=exposure.service, ingress_class=settings.ingress_class, timeout=timeout,
     ))
     host, address = ingress.host, ingress.address
-
+    reached_at = ingress.addresses if settings.address or settings.host else reached_at
+credentials = registry.Credentials("registry", registry.CredentialsArgs(
+    namespace=namespace, auth=settings.auth, host=host, addresses=reached_at,
+    password_version=settings.password_version,
+))
+in_front = isinstance(exposure, registry.IngressAddress)
+store = registry.Registry("registry", registry.RegistryArgs(
+    namespace=namespace, image=settings.registry_image, python_image=settings.python_image,
+    host=None if in_front else host, certificate=None if in_front else certificate.secret,
+    secret=credentials.secret, password=credentials.required,
+    in_memory=settings.storage == "memory", storage_size=settings.storage_size, storage_class=settings.storage_class,
+    timeout=timeout,
+))
 lookup = k8s.core.v1.ConfigMap(
     "lookup",
     metadata=k8s.meta.v1.ObjectMetaArgs(name="private-registry", namespace=namespace),
     data={"host": host, "address": address, "ca.crt": certificate.ca_certificate},
 )
+if settings.pull_namespaces or settings.ca_namespaces or settings.advertise:
+    sharing = registry.Sharing("sharing", registry.SharingArgs(
+        object_name=registry.registry_label(stack), host=host, lookup=lookup.data, attach=settings.attach_pull_secret,
+        docker_config=credentials.docker_config, pull_namespaces=settings.pull_namespaces,
+        ca_namespaces=settings.ca_namespaces, advertise=settings.advertise,
+    ))
+    pulumi.export("pullSecret", sharing.pull_secret)
 nodes = trust.Trust("trust", trust.TrustArgs(
     namespace=namespace, host=host, ca_config_map=lookup.metadata.name, proof=store.proof,
+    pull_secret=credentials.pull_secret,
     python_image=settings.python_image, runtime_restart=settings.runtime_restart, timeout=timeout,
 ))
 registry.check_here(host, address, settings.dns_suffix)
@@ -58,3 +71,5 @@ pulumi.export("namespace", namespace)
 pulumi.export("configMap", lookup.metadata.name)
 setup = pulumi.Output.all(host, certificate.ca_certificate).apply(lambda made: registry.client_setup(*made))
 pulumi.export("clientSetup", setup)
+pulumi.export("username", credentials.username)  # with `password` only where one is asked for
+pulumi.export("password", credentials.password)

@@ -3,6 +3,7 @@
 from .cert_manager import CertManagerCertificate
 from .certificate import Certificate, CertificateArgs
 from .client_setup import client_setup
+from .credentials import Credentials, CredentialsArgs
 from .dns import check_here
 from .exposure import ExposureArgs, host_of
 from .hostname import registry_host, registry_label
@@ -12,6 +13,7 @@ from .node_port import NodePort
 from .preflight import NAMESPACE_LABELS, allow_node_agent, check
 from .registry import Registry, RegistryArgs
 from .settings import Settings, load
+from .sharing import Sharing, SharingArgs
 
 EXPOSURES = {"ingress": IngressAddress, "loadBalancer": LoadBalancer, "nodePort": NodePort}
 """The component behind each value of the setting `exposure`."""
@@ -25,6 +27,8 @@ __all__ = [
     "CertManagerCertificate",
     "Certificate",
     "CertificateArgs",
+    "Credentials",
+    "CredentialsArgs",
     "ExposureArgs",
     "Ingress",
     "IngressAddress",
@@ -34,6 +38,8 @@ __all__ = [
     "Registry",
     "RegistryArgs",
     "Settings",
+    "Sharing",
+    "SharingArgs",
     "allow_node_agent",
     "check",
     "check_here",

@@ -12,7 +12,6 @@ from .exposure import (
     ExposureArgs,
     addresses,
     choose_address,
-    load_balancer_address,
     service,
     wait_for_address,
 )
@@ -54,6 +53,8 @@ class IngressAddress(pulumi.ComponentResource):
     """IP address, or the host name that some load balancers have instead; empty where the host is given."""
     port: pulumi.Output[int]
     """443: Ingress controllers serve TLS there."""
+    addresses: pulumi.Output[list[str]]
+    """Every address of the placeholder; none where there is no placeholder."""
     service: pulumi.Output[str]
     """Name of the Service in front of the registry; its port is `PORT`."""
 
@@ -63,6 +64,7 @@ class IngressAddress(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.service = service(name, "ClusterIP", args, _SKIP_AWAIT, child).metadata.name
         self.address = pulumi.Output.from_input(args.address)
+        self.addresses = pulumi.Output.from_input([])
         self.port = pulumi.Output.from_input(HTTPS)
         if not args.address and not args.host_is_set:
             placeholder = k8s.networking.v1.Ingress(
@@ -76,7 +78,8 @@ class IngressAddress(pulumi.ComponentResource):
                 ),
                 opts=wait_for_address(name, "ingress", self, args),
             )
-            self.address = placeholder.status.apply(load_balancer_address)
+            self.addresses = placeholder.status.apply(addresses)
+            self.address = self.addresses.apply(choose_address)
         self.register_outputs({"address": self.address, "port": self.port, "service": self.service})
 
 
@@ -130,6 +133,8 @@ class Ingress(pulumi.ComponentResource):
     """The host, known once it is served."""
     address: pulumi.Output[str]
     """Address at which it is reached."""
+    addresses: pulumi.Output[list[str]]
+    """That, and every other one that the Ingress controller has published."""
 
     def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the Ingress. `name` is the name of its objects in the namespace."""
@@ -157,7 +162,9 @@ class Ingress(pulumi.ComponentResource):
                 same_address(expected, actual)
             return expected or choose_address(actual)
 
-        self.address = pulumi.Output.all(args.address, ingress.status.apply(addresses)).apply(reached_at)
+        published = ingress.status.apply(addresses)
+        self.address = pulumi.Output.all(args.address, published).apply(reached_at)
+        self.addresses = pulumi.Output.all(self.address, published).apply(lambda both: [both[0], *both[1]])
         self.host = pulumi.Output.all(args.host, self.address).apply(lambda values: values[0])
         self.register_outputs({"host": self.host, "address": self.address})
 

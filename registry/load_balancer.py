@@ -2,7 +2,7 @@
 
 import pulumi
 
-from .exposure import PUBLISHED, ExposureArgs, load_balancer_address, service, wait_for_address
+from .exposure import PUBLISHED, ExposureArgs, addresses, load_balancer_address, service, wait_for_address
 from .hostname import HTTPS
 
 
@@ -16,6 +16,8 @@ class LoadBalancer(pulumi.ComponentResource):
 
     address: pulumi.Output[str]
     """IP address, or the host name that some load balancers have instead."""
+    addresses: pulumi.Output[list[str]]
+    """Every address at which the load balancer is reached."""
     port: pulumi.Output[int]
     """443."""
 
@@ -24,6 +26,7 @@ class LoadBalancer(pulumi.ComponentResource):
         super().__init__("private-registry:registry:LoadBalancer", name, None, opts)
         made = service(name, "LoadBalancer", args, PUBLISHED, wait_for_address(name, "loadBalancer", self, args))
         own = made.status.apply(load_balancer_address)
+        self.addresses = made.status.apply(lambda status: [*filter(None, [args.address]), *addresses(status)])
         self.address = own.apply(lambda address: args.address or address)
         self.port = pulumi.Output.from_input(HTTPS)
         self.register_outputs({"address": self.address, "port": self.port})

@@ -33,6 +33,16 @@ def node_address(nodes: Iterable[Object]) -> str:
     return ""
 
 
+def every_address(nodes: Iterable[Object]) -> list[str]:
+    """Every IP address of the nodes: their port is open at each, whichever one the host is made from."""
+    return [
+        entry["address"]
+        for node in nodes
+        for entry in node["status"].get("addresses", [])
+        if entry["type"] in ("InternalIP", "ExternalIP")
+    ]
+
+
 class NodePort(pulumi.ComponentResource):
     """A Service of type NodePort, and the address of a node.
 
@@ -44,6 +54,8 @@ class NodePort(pulumi.ComponentResource):
 
     address: pulumi.Output[str]
     """IP address of a node."""
+    addresses: pulumi.Output[list[str]]
+    """That, and every address of every node, as far as the cluster tells."""
     port: pulumi.Output[int]
     """TCP port at which every node forwards to the registry: 30000 to 32767, unless the cluster says otherwise."""
 
@@ -54,6 +66,8 @@ class NodePort(pulumi.ComponentResource):
         made = service(
             name, "NodePort", args, {"pulumi.com/skipAwait": "true"}, pulumi.ResourceOptions(parent=self)
         )
-        self.address = pulumi.Output.from_input(args.address or node_address(args.cluster.nodes or []))
+        nodes = args.cluster.nodes or []
+        self.address = pulumi.Output.from_input(args.address or node_address(nodes))
+        self.addresses = self.address.apply(lambda address: [address, *every_address(nodes)])
         self.port = made.spec.apply(lambda spec: next(port.node_port or 0 for port in spec.ports or []))
         self.register_outputs({"address": self.address, "port": self.port})

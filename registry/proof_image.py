@@ -159,9 +159,15 @@ class Registry:
     It checks no certificate: it speaks to its own pod, where nobody can come between.
     """
 
-    def __init__(self, url: str) -> None:
-        """Args: url: `http://` or `https://`, and `host:port` of the registry."""
+    def __init__(self, url: str, login: Path | None = None) -> None:
+        """Make a client.
+
+        Args:
+            url: `http://` or `https://`, and `host:port` of the registry.
+            login: File in the format of Docker's config.json with one login, read at every call: it may change.
+        """
         self._url = urlsplit(url)
+        self._login = login
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._tls.check_hostname, self._tls.verify_mode = False, ssl.CERT_NONE
 
@@ -174,6 +180,9 @@ class Registry:
         connection = self._connect()
         try:
             headers = {"Content-Type": media_type} if media_type else {}
+            if self._login is not None:
+                (entry,) = json.loads(self._login.read_bytes())["auths"].values()
+                headers["Authorization"] = f"Basic {entry['auth']}"
             connection.request(method, path, body or None, {"Content-Length": str(len(body)), **headers})
             response = connection.getresponse()
             response.read()
@@ -243,4 +252,5 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)  # the first process of a container has no default action
-    keep(Registry(sys.argv[1]), Path(sys.argv[2]), interval=5)
+    url, ready, *login = sys.argv[1:]
+    keep(Registry(url, *map(Path, login)), Path(ready), interval=5)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pulumi
 import pulumi_kubernetes as k8s
-import pulumi_tls as tls
 
 from . import proof_image, serve
+from .credentials import DOCKER_CONFIG, HTPASSWD, HTTP_SECRET
 
 PORT = 5000
 """TCP port of the registry's pod: plain HTTP for an Ingress controller, or TLS for everyone."""
@@ -20,6 +20,8 @@ _DATA = "/var/lib/registry"
 _CONFIG = "/etc/private-registry"
 _READY = "/run/proof/ready"
 _TLS = "/etc/private-registry-tls"
+_USERS = "/etc/private-registry-users"
+_LOGIN = "/etc/private-registry-login"
 _PROGRAM = "/run/program/registry"
 _MEMORY = 512 * 2**20
 """Bytes of memory that the registry may use, without the images that it keeps there."""
@@ -36,11 +38,14 @@ _CONTAINER_SECURITY = k8s.core.v1.SecurityContextArgs(
 )
 
 
-def configuration(*, tls: bool) -> dict[str, object]:
+def configuration(*, tls: bool, password: bool) -> dict[str, object]:
     """The registry's configuration file (distribution 3, docs/content/about/configuration.md).
 
     Args:
         tls: Whether it terminates TLS itself.
+        password: Whether it asks for one. A password file that is missing or wrong then lets nobody in: at its start
+            the registry would make one with a random password, but the folder is read-only, so it does not start; and
+            later every request fails (the same, registry/auth/htpasswd/access.go).
     """
     http: dict[str, object] = {
         "addr": f":{PORT}",
@@ -51,6 +56,7 @@ def configuration(*, tls: bool) -> dict[str, object]:
     }
     if tls:
         http["tls"] = {"certificate": f"{_TLS}/tls.crt", "key": f"{_TLS}/tls.key", "minimumtls": "tls1.2"}
+    auth = {"auth": {"htpasswd": {"realm": "private-registry", "path": f"{_USERS}/{HTPASSWD}"}}} if password else {}
     return {
         "version": 0.1,
         "log": {"level": "info", "accesslog": {"disabled": False}},
@@ -61,6 +67,7 @@ def configuration(*, tls: bool) -> dict[str, object]:
             "maintenance": {"uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}},
         },
         "http": http,
+        **auth,
         "health": {"storagedriver": {"enabled": True, "interval": "10s", "threshold": 3}},
     }
 
@@ -89,6 +96,10 @@ class RegistryArgs:
     """Host that the certificate is for; None where the registry terminates no TLS."""
     certificate: pulumi.Input[str] | None
     """Secret with certificate and key, with which the registry terminates TLS; None: it serves plain HTTP."""
+    secret: pulumi.Input[str]
+    """Secret with the keys that `credentials` tells of."""
+    password: pulumi.Input[bool]
+    """Whether to ask for a password."""
     in_memory: bool
     """Whether images are kept in memory, and gone when the pod is."""
     storage_size: str
@@ -140,32 +151,20 @@ class Registry(pulumi.ComponentResource):
             )
             claim = core.PersistentVolumeClaimVolumeSourceArgs(claim_name=volume.metadata.name)
             data = core.VolumeArgs(name="data", persistent_volume_claim=claim)
-        files = {
-            "config.yml": json.dumps(configuration(tls=args.certificate is not None), indent=2),  # JSON is YAML
+        tls = args.certificate is not None
+        password = pulumi.Output.from_input(args.password)
+        files: dict[str, pulumi.Input[str]] = {
+            "config.yml": password.apply(  # JSON is YAML
+                lambda wanted: json.dumps(configuration(tls=tls, password=wanted), indent=2)
+            ),
             "proof_image.py": Path(proof_image.__file__).read_text(),
         }
-        if args.certificate is not None:
+        if tls:
             files["serve.py"] = Path(serve.__file__).read_text()
         config = k8s.core.v1.ConfigMap(
             f"{name}-config",
             metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-config", namespace=args.namespace, labels=LABELS),
             data=files,
-            opts=child,
-        )
-        # The secret with which the registry signs the state of an upload. It has to be random and to stay the same, and
-        # a generated key is the one random value that this program's packages keep in the state as a secret.
-        seed = tls.PrivateKey(
-            f"{name}-http-seed",
-            algorithm="ED25519",
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                additional_secret_outputs=["private_key_pem", "private_key_pem_pkcs8", "private_key_openssh"],
-            ),
-        )
-        http_secret = k8s.core.v1.Secret(
-            f"{name}-http-secret",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-http", namespace=args.namespace, labels=LABELS),
-            string_data={"secret": seed.private_key_pem.apply(_checksum)},
             opts=child,
         )
         deployment = k8s.apps.v1.Deployment(
@@ -181,13 +180,15 @@ class Registry(pulumi.ComponentResource):
                         labels=LABELS,
                         annotations={
                             # A ConfigMap changes in place; its readers here read it only at start.
-                            "private-registry/config": _checksum(*files.values()),
+                            "private-registry/config": pulumi.Output.all(*files.values()).apply(
+                                lambda texts: _checksum(*texts)
+                            ),
                             # A certificate for another host should not wait for the minute that a Secret takes to get
                             # into a running pod: the nodes ask for it now.
                             **({"private-registry/host": args.host} if args.host is not None else {}),
                         },
                     ),
-                    spec=_pod(args, data, config.metadata.name, http_secret.metadata.name),
+                    spec=password.apply(lambda wanted: _pod(args, data, config.metadata.name, password=wanted)),
                 ),
             ),
             opts=child,
@@ -197,11 +198,21 @@ class Registry(pulumi.ComponentResource):
         self.register_outputs({"proof": self.proof})
 
 
+def _secret_file(volume: str, secret: pulumi.Input[str], key: str) -> k8s.core.v1.VolumeArgs:
+    """A volume with one file of a Secret, readable by the pod's group; without it the pod does not start."""
+    core = k8s.core.v1
+    items = [core.KeyToPathArgs(key=key, path=key)]
+    return core.VolumeArgs(
+        name=volume, secret=core.SecretVolumeSourceArgs(secret_name=secret, items=items, default_mode=0o440)
+    )
+
+
 def _pod(
     args: RegistryArgs,
     data: k8s.core.v1.VolumeArgs,
     config: pulumi.Input[str],
-    http_secret: pulumi.Input[str],
+    *,
+    password: bool,
 ) -> k8s.core.v1.PodSpecArgs:
     core = k8s.core.v1
     tls = args.certificate is not None
@@ -210,6 +221,9 @@ def _pod(
     mount_data = core.VolumeMountArgs(name="data", mount_path=_DATA)
     mount_tls = core.VolumeMountArgs(name="tls", mount_path=_TLS, read_only=True)
     mount_program = core.VolumeMountArgs(name="program", mount_path=str(Path(_PROGRAM).parent))
+    mount_users = core.VolumeMountArgs(name="users", mount_path=_USERS, read_only=True)
+    mount_login = core.VolumeMountArgs(name="login", mount_path=_LOGIN, read_only=True)
+    login = [f"{_LOGIN}/{DOCKER_CONFIG}"] if password else []
     memory = str(_MEMORY + (quantity_bytes(args.storage_size) if args.in_memory else 0))
 
     def probe(period: int) -> k8s.core.v1.ProbeArgs:
@@ -234,7 +248,7 @@ def _pod(
             core.EnvVarArgs(
                 name="REGISTRY_HTTP_SECRET",
                 value_from=core.EnvVarSourceArgs(
-                    secret_key_ref=core.SecretKeySelectorArgs(name=http_secret, key="secret")
+                    secret_key_ref=core.SecretKeySelectorArgs(name=args.secret, key=HTTP_SECRET)
                 ),
             ),
         ],
@@ -245,7 +259,9 @@ def _pod(
         resources=core.ResourceRequirementsArgs(
             requests={"cpu": "50m", "memory": "64Mi"}, limits={"cpu": "2", "memory": memory}
         ),
-        volume_mounts=[mount_config, mount_data, *([mount_tls, mount_program] if tls else [])],
+        volume_mounts=[
+            mount_config, mount_data, *([mount_tls, mount_program] if tls else []), *([mount_users] if password else [])
+        ],
     )
     program = core.ContainerArgs(
         name="program",
@@ -260,20 +276,27 @@ def _pod(
     proof = core.ContainerArgs(
         name="proof-image",
         image=args.python_image,
-        command=python("proof_image.py", f"{scheme}://127.0.0.1:{PORT}", _READY),
+        command=python("proof_image.py", f"{scheme}://127.0.0.1:{PORT}", _READY, *login),
         env=[python_environment],
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
         security_context=_CONTAINER_SECURITY,
         resources=core.ResourceRequirementsArgs(
             requests={"cpu": "10m", "memory": "24Mi"}, limits={"cpu": "500m", "memory": "96Mi"}
         ),
-        volume_mounts=[mount_config, core.VolumeMountArgs(name="run", mount_path=str(Path(_READY).parent))],
+        volume_mounts=[
+            mount_config,
+            core.VolumeMountArgs(name="run", mount_path=str(Path(_READY).parent)),
+            *([mount_login] if password else []),
+        ],
     )
     volumes = [
         data,
         core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=config)),
         core.VolumeArgs(name="run", empty_dir=core.EmptyDirVolumeSourceArgs()),
     ]
+    if password:
+        # The one file for each: the registry's container need not know a password, nor the other one the hashes.
+        volumes += [_secret_file("users", args.secret, HTPASSWD), _secret_file("login", args.secret, DOCKER_CONFIG)]
     if tls:
         volumes += [
             core.VolumeArgs(name="program", empty_dir=core.EmptyDirVolumeSourceArgs()),

@@ -3,6 +3,7 @@
 The defaults and their descriptions are in Pulumi.yaml, where `pulumi config` shows them; this module holds the rules.
 """
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -25,15 +26,16 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 class SettingError(pulumi.RunError):
     """A setting that breaks its rule. The message names the key, the value, the rule and the fix."""
 
-    def __init__(self, key: str, value: str, rule: str, example: str, *, more: str = "") -> None:
-        """Build the message; `example` is a value that is right, `more` what else would help."""
+    def __init__(self, key: str, value: str, rule: str, example: str, *, more: str = "", path: str = "") -> None:
+        """Build the message; `example` is a value that is right, `more` what else would help, `path` what to set."""
         project = pulumi.get_project()
         super().__init__(
             f"The setting {project}:{key} is {value!r}, but {rule}. Set it with, for example: "
-            f"pulumi config set {key} {example}{more and '; ' + more}"
+            f"pulumi config set {path or key} {example}{more and '; ' + more}"
         )
 
 
+Auth = Literal["auto", "none", "basic"]
 Exposure = Literal["ingress", "loadBalancer", "nodePort"]
 Issuer = Literal["tls", "cert-manager"]
 Storage = Literal["volume", "memory"]
@@ -67,6 +69,18 @@ class Settings:
     """Wildcard-DNS domain whose names resolve to the address that they hold."""
     certificate_issuer: Issuer
     """Who makes CA and certificate: this program, or the cluster's cert-manager."""
+    auth: Auth
+    """Who may push and pull: everyone, who has the password, or that only where the address is public."""
+    password_version: int
+    """Counting it up by one makes another password; the one before stays valid until the next time."""
+    pull_namespaces: tuple[str, ...]
+    """Namespaces that get a Secret with which their pods pull."""
+    attach_pull_secret: bool
+    """Whether pods of those namespaces that use the default ServiceAccount need not name the Secret."""
+    ca_namespaces: tuple[str, ...]
+    """Namespaces that get a copy of the ConfigMap with host, address and CA, for builders in the cluster."""
+    advertise: bool
+    """Whether development tools find the registry in kube-public (KEP-1755)."""
     address_timeout: str
     """How long to wait for the load balancer's address, such as `120s` or `2m`."""
     ready_timeout: str
@@ -103,6 +117,12 @@ _RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
         "standard",
     ),
     "storage": _one_of(get_args(Storage)),
+    "auth": _one_of(get_args(Auth)),
+    "passwordVersion": (
+        _rule(re.compile(r"[1-9][0-9]{0,8}")),
+        "it counts the passwords, so it has to be a whole number from 1 (and one more than before for the next one)",
+        "2",
+    ),
     "exposure": _one_of(get_args(Exposure)),
     "certificateIssuer": _one_of(get_args(Issuer)),
     "address": (
@@ -152,6 +172,31 @@ def check(key: str, value: str) -> str:
     return value
 
 
+def namespaces(key: str, value: str) -> tuple[str, ...]:
+    """The names in a list of namespaces, as the configuration holds it: JSON.
+
+    Raises:
+        SettingError: it is no list, or holds what cannot be a namespace.
+    """
+    try:
+        found: object = json.loads(value)
+    except ValueError:
+        found = None
+    rule = ""
+    if not isinstance(found, list):
+        rule = "it has to be a list of namespaces"
+    elif "*" in found:
+        rule = (
+            "each namespace has to be named: what is for all of them would reach whoever can read Secrets in any, and "
+            "namespaces that are made later would still go without"
+        )
+    elif not all(isinstance(name, str) and _LABEL.fullmatch(name) for name in cast(list[object], found)):
+        rule = "a namespace's name is at most 63 lower-case letters, digits and inner dashes"
+    if rule:
+        raise SettingError(key, value, rule, "team-a", path=f"--path '{key}[0]'")
+    return tuple(dict.fromkeys(cast(list[str], found)))
+
+
 def load(config: pulumi.Config) -> Settings:
     """Read and check every setting of the stack.
 
@@ -162,9 +207,12 @@ def load(config: pulumi.Config) -> Settings:
     def text(key: str) -> str:
         return check(key, (config.get(key) or "").strip())
 
-    restart = text("runtimeRestart")
-    if restart not in ("true", "false"):
-        raise SettingError("runtimeRestart", restart, "it has to be true or false", "true")
+    def flag(key: str) -> bool:
+        value = text(key)
+        if value not in ("true", "false"):
+            raise SettingError(key, value, "it has to be true or false", "true")
+        return value == "true"
+
     return Settings(
         namespace=text("namespace"),
         registry_image=text("registryImage"),
@@ -178,7 +226,13 @@ def load(config: pulumi.Config) -> Settings:
         host=text("host"),
         dns_suffix=text("dnsSuffix"),
         certificate_issuer=cast(Issuer, text("certificateIssuer")),
+        auth=cast(Auth, text("auth")),
+        password_version=int(text("passwordVersion")),
+        pull_namespaces=namespaces("pullNamespaces", text("pullNamespaces")),
+        attach_pull_secret=flag("attachPullSecret"),
+        ca_namespaces=namespaces("caNamespaces", text("caNamespaces")),
+        advertise=flag("advertise"),
         address_timeout=text("addressTimeout"),
         ready_timeout=text("readyTimeout"),
-        runtime_restart=restart == "true",
+        runtime_restart=flag("runtimeRestart"),
     )

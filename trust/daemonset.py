@@ -28,6 +28,8 @@ class TrustArgs:
     """ConfigMap that holds the CA certificates to trust, PEM, under the key `ca.crt`."""
     proof: pulumi.Input[str]
     """Image in the registry that waits for a signal, as `repository@digest`."""
+    pull_secret: pulumi.Input[str | None]
+    """Secret with the login that the registry asks pulls for; None: it asks for none."""
     python_image: str
     """Image with Python 3.12 or newer, from anywhere but this registry."""
     runtime_restart: bool
@@ -157,6 +159,9 @@ def _pod(args: TrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.Po
         automount_service_account_token=False,
         enable_service_links=False,
         priority_class_name="system-node-critical",
+        image_pull_secrets=pulumi.Output.from_input(args.pull_secret).apply(
+            lambda name: [core.LocalObjectReferenceArgs(name=name)] if name else []
+        ),
         node_selector={"kubernetes.io/os": "linux"},
         tolerations=[core.TolerationArgs(operator="Exists")],
         init_containers=[agent],

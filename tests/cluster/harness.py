@@ -134,14 +134,14 @@ class Stack:
     environment: Mapping[str, str]
     """Environment in which plain `pulumi` works against the cluster."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings that differ from the defaults."""
+    """Settings that differ from the defaults; `key[0]` is the first value of a list."""
     name: str = field(default_factory=lambda: f"t-{secrets.token_hex(3)}z")
 
     def __enter__(self) -> Self:
         """Make the stack, with nothing in it."""
         self.pulumi("stack", "init", self.name, "--no-select")
         for key, value in self.settings.items():
-            self.pulumi("config", "set", key, value)
+            self.pulumi("config", "set", "--path", key, value)
         return self
 
     def __exit__(self, *_: object) -> None:

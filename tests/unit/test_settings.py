@@ -1,5 +1,6 @@
 """Every setting has a default that keeps its rule, and a wrong value is named before anything is made."""
 
+import json
 from pathlib import Path
 
 import pulumi
@@ -10,7 +11,7 @@ from registry import settings
 
 PROJECT = yaml.safe_load((Path(__file__).parents[2] / "Pulumi.yaml").read_text())
 SCHEMA = {key: entry for key, entry in PROJECT["config"].items() if ":" not in key}
-DEFAULTS = {key: str(entry["default"]).lower() if entry["type"] == "boolean" else entry["default"]
+DEFAULTS = {key: entry["default"] if entry["type"] == "string" else json.dumps(entry["default"])
             for key, entry in SCHEMA.items()}
 
 
@@ -71,6 +72,11 @@ def test_the_defaults_are_accepted() -> None:
         ("addressTimeout", "0s"),
         ("readyTimeout", "2 minutes"),
         ("runtimeRestart", "yes"),
+        ("auth", "token"),
+        ("passwordVersion", "0"),
+        ("passwordVersion", "two"),
+        ("attachPullSecret", "1"),
+        ("advertise", ""),
     ],
 )
 def test_a_wrong_value_is_refused_with_key_value_rule_and_fix(key: str, value: str) -> None:
@@ -102,3 +108,25 @@ def test_a_right_value_is_taken_as_it_is(key: str, value: str) -> None:
 def test_the_fix_that_a_rule_offers_keeps_the_rule() -> None:
     for key, (holds, _, example) in settings._RULES.items():
         assert holds(example), key
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("team-a", "a list"),
+        ('{"team-a": true}', "a list"),
+        ('["Team_A"]', "lower-case"),
+        ("[1]", "lower-case"),
+        ('["*"]', "whoever can read Secrets in any"),
+    ],
+)
+@pytest.mark.parametrize("key", ["pullNamespaces", "caNamespaces"])
+def test_a_wrong_list_of_namespaces_is_refused_with_the_reason(key: str, value: str, reason: str) -> None:
+    with pytest.raises(settings.SettingError) as caught:
+        settings.load(FakeConfig(**{key: value}))
+    assert reason in str(caught.value)
+    assert f"pulumi config set --path '{key}[0]' team-a" in str(caught.value)
+
+
+def test_a_namespace_that_is_listed_twice_counts_once() -> None:
+    assert settings.load(FakeConfig(pullNamespaces='["a", "b", "a"]')).pull_namespaces == ("a", "b")

@@ -1,0 +1,180 @@
+"""With a password: nobody pushes or pulls without it, every kubelet pulls with it, and it changes unnoticed."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_hex
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from .conftest import deployed_stack
+from .harness import Cluster, Deployed, wait_until
+
+pytestmark = pytest.mark.cluster
+UNAUTHORIZED = re.compile(r"UNAUTHORIZED|401")
+
+
+@pytest.fixture(scope="module")
+def namespaces(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """A namespace that gets the Secret for pulls, attached, and one that gets nothing."""
+    names = {each: f"test-{each}-{token_hex(4)}" for each in ("attached", "nothing")}
+    for name in names.values():
+        cluster.kubectl("create", "namespace", name)
+        cluster.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s")
+    yield names
+    cluster.kubectl("delete", "namespace", *names.values(), timeout=120)
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    cluster: Cluster, namespaces: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
+    settings = {
+        "auth": "basic",
+        "attachPullSecret": "true",
+        "pullNamespaces[0]": namespaces["attached"],
+    }
+    with deployed_stack(cluster, tmp_path_factory.mktemp("deployed"), settings) as deployed:
+        yield deployed
+
+
+def login(folder: Path, host: str, username: str, password: str) -> Path:
+    """A folder with the configuration of a client that has logged in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entry = {"username": username, "password": password}
+    (folder / "config.json").write_text(json.dumps({"auths": {host: entry}}))
+    return folder
+
+
+def crane(deployed: Deployed, folder: Path, *arguments: str | Path, check: bool = True) -> CompletedProcess[str]:
+    """Run crane with the CA and the login in `folder`."""
+    environment = [f"SSL_CERT_FILE={deployed.ca_file}", f"DOCKER_CONFIG={folder}"]
+    return deployed.cluster.run("env", *environment, "crane", *arguments, check=check)
+
+
+@pytest.fixture(scope="module")
+def logged_in(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outputs = deployed.outputs
+    return login(tmp_path_factory.mktemp("login"), deployed.host, outputs["username"], outputs["password"])
+
+
+@pytest.fixture(scope="module")
+def pushed(deployed: Deployed, logged_in: Path, app_image: Path) -> str:
+    """An image in the registry, pushed with the password."""
+    reference = f"{deployed.host}/test/app:1"
+    crane(deployed, logged_in, "push", app_image, reference)
+    return reference
+
+
+@pytest.mark.parametrize("username", ["", "registry", "docker", "nobody"])
+def test_without_the_password_nobody_pushes_pulls_or_looks(
+    deployed: Deployed, pushed: str, app_image: Path, tmp_path: Path, username: str
+) -> None:
+    folder = login(tmp_path, deployed.host, username, "0" * 64) if username else tmp_path
+    for command in (
+        ["push", app_image, f"{deployed.host}/test/app:refused"],
+        ["pull", pushed, tmp_path / "pulled.tar"],
+        ["manifest", pushed],
+        ["delete", pushed],
+        ["catalog", deployed.host],
+    ):
+        refused = crane(deployed, folder, *command, check=False)
+        assert refused.returncode != 0, command
+        assert UNAUTHORIZED.search(refused.stderr), refused.stderr
+
+
+def test_with_the_password_everything_is_allowed(
+    deployed: Deployed, pushed: str, logged_in: Path, tmp_path: Path
+) -> None:
+    crane(deployed, logged_in, "pull", pushed, tmp_path / "pulled.tar")
+    assert crane(deployed, logged_in, "ls", pushed.rpartition(":")[0]).stdout.split() == ["1"]
+
+
+def test_a_second_up_changes_nothing(deployed: Deployed) -> None:
+    deployed.stack.pulumi("preview", "--expect-no-changes")
+
+
+def secret_texts(deployed: Deployed) -> list[str]:
+    """Everything of the stack that only its owner may know, in the forms in which it is used."""
+    data = deployed.cluster.get("secret", "-n", deployed.namespace, "registry-http")["data"]
+    auth = re.search(r'"auth": "([^"]+)"', base64_text(data[".dockerconfigjson"]))
+    assert auth
+    return [deployed.outputs["password"], auth[1], base64_text(data["secret"]), *data.values(), "PRIVATE KEY"]
+
+
+def base64_text(text: str) -> str:
+    return base64.b64decode(text).decode()
+
+
+def test_no_secret_is_in_the_state_in_plain_in_a_log_or_in_what_runs(cluster: Cluster, deployed: Deployed) -> None:
+    outputs = json.loads(deployed.stack.pulumi("stack", "output", "--json").stdout)
+    assert outputs["password"] == "[secret]"  # noqa: S105 - what is printed in its place
+    assert outputs["username"] == "registry"
+    seen = {"state": deployed.stack.state(), "outputs": json.dumps(outputs)}
+    for kind in ("pods", "deployments", "daemonsets", "configmaps"):
+        seen[kind] = cluster.kubectl("get", kind, "-n", deployed.namespace, "-o", "yaml")
+    for pod in cluster.get("pods", "-n", deployed.namespace)["items"]:
+        name = pod["metadata"]["name"]
+        seen[name] = cluster.kubectl("logs", "-n", deployed.namespace, name, "--all-containers")
+    for place, text in seen.items():
+        for secret in secret_texts(deployed):
+            assert secret not in text, place
+
+
+def pod(name: str, image: str, node: str, *pull_secrets: str) -> dict[str, Any]:
+    container = {"name": "app", "image": image, "imagePullPolicy": "Always", "command": ["sleep", "1000000"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "containers": [container],
+            "imagePullSecrets": [{"name": each} for each in pull_secrets],
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 0,
+        },
+    }
+
+
+def wait_running(cluster: Cluster, namespace: str, *names: str) -> None:
+    pods = [f"pod/{name}" for name in names]
+    cluster.kubectl("wait", "-n", namespace, "--for=condition=Ready", "--timeout=60s", *pods, timeout=90)
+
+
+def test_kubelets_pull_on_every_node_where_the_secret_is_attached(
+    cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str
+) -> None:
+    namespace = namespaces["attached"]
+    deployed.start_pods(namespace, pushed, cluster.nodes)
+    deployed.assert_running(namespace, cluster.nodes)
+
+
+def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
+    cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str
+) -> None:
+    namespace, name = namespaces["nothing"], deployed.outputs["pullSecret"]
+    data = cluster.get("secret", "-n", namespaces["attached"], name)
+    copy = {key: data[key] for key in ("apiVersion", "kind", "type", "data")}
+    cluster.apply({**copy, "metadata": {"name": name, "namespace": namespace}})
+    for node in cluster.nodes:
+        cluster.apply(*(
+            {**each, "metadata": {"name": each["metadata"]["name"], "namespace": namespace}}
+            for each in (pod(f"with-{node}", pushed, node, name), pod(f"without-{node}", pushed, node))
+        ))
+    wait_running(cluster, namespace, *(f"with-{node}" for node in cluster.nodes))
+
+    def refused() -> bool:
+        events = cluster.get("events", "-n", namespace, "--field-selector=reason=Failed")["items"]
+        told = {e["involvedObject"]["name"] for e in events if re.search(r"401|no basic auth|authoriz", e["message"])}
+        return {f"without-{node}" for node in cluster.nodes} <= told
+
+    wait_until(refused, "every pull without the secret is refused", timeout=60)
+    ready = cluster.get("pods", "-n", namespace)["items"]
+    assert {each["metadata"]["name"] for each in ready if each["status"]["phase"] == "Running"} == {
+        f"with-{node}" for node in cluster.nodes
+    }
