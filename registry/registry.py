@@ -38,7 +38,7 @@ _CONTAINER_SECURITY = k8s.core.v1.SecurityContextArgs(
 )
 
 
-def configuration(*, tls: bool, password: bool) -> dict[str, object]:
+def configuration(*, tls: bool, password: bool = False) -> dict[str, object]:
     """The registry's configuration file (distribution 3, docs/content/about/configuration.md).
 
     Args:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -178,3 +179,116 @@ def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
     assert {each["metadata"]["name"] for each in ready if each["status"]["phase"] == "Running"} == {
         f"with-{node}" for node in cluster.nodes
     }
+
+
+@pytest.mark.slow
+def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
+    cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str, logged_in: Path, tmp_path: Path
+) -> None:
+    registries = [each["metadata"]["uid"] for each in registry_pods(deployed)]
+    failures: list[str] = []
+    pulls = 0
+    done = threading.Event()
+    both = [logged_in]
+
+    def pull() -> None:
+        nonlocal pulls
+        while not done.wait(0.2):
+            for folder in both:
+                answer = crane(deployed, folder, "manifest", pushed, check=False)
+                pulls += 1
+                if answer.returncode:
+                    failures.append(answer.stderr)
+
+    loop = threading.Thread(target=pull)
+    loop.start()
+    try:
+        deployed.stack.pulumi("config", "set", "passwordVersion", "2")
+        deployed.stack.up()
+        outputs = deployed.stack.outputs()
+        both.append(login(tmp_path, deployed.host, outputs["username"], outputs["password"]))
+        # The kubelets pull with the new password the moment that `up` returns.
+        for node in cluster.nodes:
+            new = pod(f"rotated-{node}", pushed, node)
+            cluster.apply({**new, "metadata": {**new["metadata"], "namespace": namespaces["attached"]}})
+        wait_running(cluster, namespaces["attached"], *(f"rotated-{node}" for node in cluster.nodes))
+        # Until the password file in the pod is the new one.
+        third = f"{outputs['username'][:-1]}3:"
+        wait_until(lambda: third in users_file(deployed), "the password file is the new one", timeout=120)
+    finally:
+        done.set()
+        loop.join()
+    assert not failures
+    assert pulls > 10
+    assert outputs["username"] == "registry-2"
+    assert outputs["password"] != deployed.outputs["password"]
+    assert [each["metadata"]["uid"] for each in registry_pods(deployed)] == registries, "the registry was restarted"
+    deployed.stack.pulumi("preview", "--expect-no-changes")
+
+
+def registry_pods(deployed: Deployed) -> list[dict[str, Any]]:
+    return deployed.cluster.get("pods", "-n", deployed.namespace, "-l", "app.kubernetes.io/name=registry")["items"]
+
+
+def users_file(deployed: Deployed) -> str:
+    """The password file as the registry's container reads it."""
+    path = "/etc/private-registry-users/htpasswd"
+    return deployed.cluster.kubectl(
+        "exec", "-n", deployed.namespace, "deployment/registry", "-c", "registry", "--", "cat", path
+    )
+
+
+def broken_registry(deployed: Deployed, namespace: str, name: str, data: dict[str, str]) -> str:
+    """Start a registry like the stack's own but with other content in the place of its users; its pod's name."""
+    template = deployed.cluster.get("deployment", "-n", deployed.namespace, "registry")["spec"]["template"]["spec"]
+    config = deployed.cluster.get("configmap", "-n", deployed.namespace, "registry-config")
+    container = next(each for each in template["containers"] if each["name"] == "registry")
+    container["env"] = [each for each in container["env"] if "value" in each]
+    for probe in ("readinessProbe", "livenessProbe"):
+        del container[probe]
+    volumes = {volume["name"]: volume for volume in template["volumes"]}
+    volumes["users"]["secret"] = {"secretName": name, "defaultMode": 0o440}
+    volumes["data"] = {"name": "data", "emptyDir": {}}
+    del volumes["run"], volumes["login"]
+    place = {"namespace": namespace}
+    meta = {"name": name, **place}
+    deployed.cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "registry-config", **place},
+         "data": config["data"]},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {
+            "containers": [container], "volumes": list(volumes.values()), "restartPolicy": "Never",
+            "securityContext": template["securityContext"], "terminationGracePeriodSeconds": 0,
+        }},
+    )
+    return name
+
+
+def test_a_registry_without_its_password_file_does_not_start(
+    cluster: Cluster, deployed: Deployed, namespace: str
+) -> None:
+    name = broken_registry(deployed, namespace, "missing", {"other": "file"})
+    cluster.kubectl(
+        "wait", "-n", namespace, f"pod/{name}", "--for=jsonpath={.status.phase}=Failed", "--timeout=60s", timeout=90
+    )
+    assert "read-only file system" in cluster.kubectl("logs", "-n", namespace, name)
+
+
+@pytest.mark.parametrize("content", ["", "no line of such a file", "registry:plain text", "# registry"])
+def test_a_registry_with_a_wrong_password_file_lets_nobody_in(
+    cluster: Cluster, deployed: Deployed, namespace: str, content: str
+) -> None:
+    name = broken_registry(deployed, namespace, "wrong", {"htpasswd": content})
+    cluster.kubectl("wait", "-n", namespace, f"pod/{name}", "--for=condition=Ready", "--timeout=60s", timeout=90)
+    ask = (
+        "import base64, sys, urllib.error, urllib.request as r\n"
+        "for user in ('', 'registry:plain text', 'registry:', 'docker:docker', ':'):\n"
+        "    request = r.Request('http://127.0.0.1:5000/v2/')\n"
+        "    if user: request.add_header('Authorization', 'Basic ' + base64.b64encode(user.encode()).decode())\n"
+        "    try: print(r.urlopen(request, timeout=10).status)\n"
+        "    except urllib.error.HTTPError as error: print(error.code)"
+    )
+    debug = ["debug", "-n", namespace, name, "--image=docker.io/library/python:3.13-alpine", "--quiet", "-i"]
+    answers = cluster.kubectl(*debug, "--", "python3", "-c", ask, text="").split()
+    assert len(answers) == 5
+    assert set(answers) <= {"401", "400"}, answers
