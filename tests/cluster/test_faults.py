@@ -39,9 +39,11 @@ OWNERS = "var/lib/private-registry-trust"
 def joined(cluster: Cluster) -> Iterator[str]:
     """A node that only these tests use: no registry may run, and have its volume, where nodes go down."""
     local_cluster.add(NODE)
-    cluster.kubectl("taint", "node", NODE, "example.com/faults=1:NoSchedule")
-    yield NODE
-    local_cluster.remove(NODE)
+    try:
+        cluster.kubectl("taint", "--overwrite", "node", NODE, "example.com/faults=1:NoSchedule")
+        yield NODE
+    finally:
+        local_cluster.remove(NODE)
 
 
 @pytest.fixture(scope="module")
