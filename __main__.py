@@ -69,7 +69,9 @@ pulumi.export("caCertificate", certificate.ca_certificate)
 pulumi.export("address", address)
 pulumi.export("namespace", namespace)
 pulumi.export("configMap", lookup.metadata.name)
-setup = pulumi.Output.all(host, certificate.ca_certificate).apply(lambda made: registry.client_setup(*made))
+setup = pulumi.Output.all(host, certificate.ca_certificate, credentials.username).apply(
+    lambda made: registry.client_setup(*made)
+)
 pulumi.export("clientSetup", setup)
 pulumi.export("username", credentials.username)  # with `password` only where one is asked for
 pulumi.export("password", credentials.password)

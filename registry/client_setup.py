@@ -9,8 +9,9 @@ GitHub Actions and kaniko; the first line says how to undo it. A shell snippet i
 The first kind sets up all that the client needs and prints one line that says so. The second kind is for clients that
 read the environment (crane, ko, oras, helm, cosign, curl): it writes a file and prints an `export` for `eval`.
 
-What this deliberately does not do: log in, turn off a client's checks, or take the public roots' place. Where a client
-adds a CA to the public ones by itself, the snippet leaves it to the client. Where the environment names the CAs:
+What this deliberately does not do: log in (where there is a password, the second line says how), turn off a client's
+checks, or take the public roots' place. Where a client adds a CA to the public ones by itself, the snippet leaves it to
+the client. Where the environment names the CAs:
 
 - Go (crypto/x509/root_unix.go): SSL_CERT_FILE replaces the list of the system's bundle files, SSL_CERT_DIR only the
   list of folders; bundle and folders are both read. So SSL_CERT_DIR is set, and the system's folders stay in the list
@@ -30,12 +31,25 @@ _FOLDER = "${XDG_CONFIG_HOME:-$HOME/.config}/private-registry"
 _KEYCHAIN = '"$HOME/Library/Keychains/login.keychain-db"'
 
 
-def client_setup(host: str, ca_certificate: str) -> dict[str, str]:
+_TELL = "pulumi stack output --show-secrets password"
+_LOGINS = {
+    **dict.fromkeys(
+        ("docker", "dockerDesktopMac", "dockerDesktopWindows", "buildx", "buildkit", "githubActions"), "docker login"
+    ),
+    **{name: f"{name} login" for name in ("podman", "buildah", "skopeo", "ko", "oras", "cosign", "nerdctl")},
+    "crane": "crane auth login",
+    "helm": "helm registry login",
+}
+
+
+def client_setup(host: str, ca_certificate: str, username: str | None = None) -> dict[str, str]:
     """One snippet per client, by the client's name in camelCase.
 
     Args:
         host: The registry's host as it is written in image references: a DNS name, with `:port` if it has one.
         ca_certificate: The CA's certificate, PEM; several one behind the other while one replaces another.
+        username: The user that has a password; None: the registry asks for none. The second line of a client's snippet
+            then says how to log in. It reads the password from the stack; neither a snippet nor an argument holds it.
 
     Raises:
         ValueError: `host` is no such host, or `ca_certificate` holds something else than PEM certificates. Both go into
@@ -52,7 +66,7 @@ def client_setup(host: str, ca_certificate: str) -> dict[str, str]:
 
     docker = _system_folder("Docker on Linux", "/etc/docker/certs.d", host, ca)
     store = _linux_trust_store(host, plain, ca)
-    return {
+    snippets = {
         "docker": docker,
         "dockerDesktopMac": _mac("Docker Desktop on macOS", host, plain, ca, restart=True),
         "dockerDesktopWindows": _windows("Docker Desktop on Windows", host, ca, restart=True),
@@ -75,6 +89,24 @@ def client_setup(host: str, ca_certificate: str) -> dict[str, str]:
         "windowsCertutil": _windows("Windows", host, ca, restart=False),
         "githubActions": _github_actions(host, docker, store),
     }
+    return {name: _with_login(name, snippet, host, username) if username else snippet
+            for name, snippet in snippets.items()}
+
+
+def _with_login(name: str, snippet: str, host: str, username: str) -> str:
+    """The snippet with a second line that says how its client logs in."""
+    if name in _LOGINS:
+        how = f"{_TELL} | {_LOGINS[name]} --username {username} --password-stdin {host}"
+    elif name == "curl":
+        how = f"""printf 'user = "{username}:%s"' "$({_TELL})" | curl --config - https://{host}/v2/"""
+    elif name == "containerd":
+        how = f"ctr asks for the password with --user {username}"
+    elif name == "kaniko":
+        how = "mount the key .dockerconfigjson of the Secret pullSecret (an output) as /kaniko/.docker/config.json"
+    else:
+        return snippet
+    first, rest = snippet.split("\n", 1)
+    return f"{first}\n# Log in: {how}\n{rest}"
 
 
 def _script(

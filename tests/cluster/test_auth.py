@@ -11,9 +11,10 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+import yaml
 
 from .conftest import deployed_stack
-from .harness import Cluster, Deployed, wait_until
+from .harness import Cluster, Deployed, Stack, wait_until
 
 pytestmark = pytest.mark.cluster
 UNAUTHORIZED = re.compile(r"UNAUTHORIZED|401")
@@ -97,6 +98,27 @@ def test_with_the_password_everything_is_allowed(
 
 def test_a_second_up_changes_nothing(deployed: Deployed) -> None:
     deployed.stack.pulumi("preview", "--expect-no-changes")
+
+
+@pytest.mark.parametrize("client", ["crane", "skopeo", "curl"])
+def test_the_line_of_a_snippet_that_logs_in_does_so(
+    cluster: Cluster, deployed: Deployed, pushed: str, tmp_path: Path, client: str
+) -> None:
+    line = deployed.outputs["clientSetup"][client].splitlines()[1].removeprefix("# Log in: ")
+    line = line.replace("password", f"password --stack {deployed.stack.name}", 1)
+    certificates = tmp_path / "certificates"
+    certificates.mkdir()
+    (certificates / "ca.crt").write_text(deployed.ca)
+    line = line.replace("skopeo login", f"skopeo login --cert-dir {certificates}")
+    environment = [
+        f"SSL_CERT_FILE={deployed.ca_file}", f"CURL_CA_BUNDLE={deployed.ca_file}", f"DOCKER_CONFIG={tmp_path}",
+        f"REGISTRY_AUTH_FILE={tmp_path}/config.json",
+    ]
+    done = cluster.run("env", *environment, "bash", "-o", "pipefail", "-c", line)
+    if client == "curl":
+        assert done.stdout.strip() == "{}"
+    else:
+        assert crane(deployed, tmp_path, "manifest", pushed).stdout
 
 
 def secret_texts(deployed: Deployed) -> list[str]:
@@ -238,14 +260,36 @@ def users_file(deployed: Deployed) -> str:
     )
 
 
+LOGINS = ["", "registry:plain text", "registry:", "docker:docker", ":"]
+ASK = """
+import base64, json, sys, time, urllib.error, urllib.request
+end = time.monotonic() + 50
+for login in json.loads(sys.argv[1]):
+    request = urllib.request.Request("http://127.0.0.1:5000/v2/")
+    if login:
+        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    while time.monotonic() < end:
+        try:
+            print(urllib.request.urlopen(request, timeout=10).status, flush=True)
+            break
+        except urllib.error.HTTPError as error:
+            print(error.code, flush=True)
+            break
+        except OSError:
+            time.sleep(0.2)
+"""
+
+
 def broken_registry(deployed: Deployed, namespace: str, name: str, data: dict[str, str]) -> str:
     """Start a registry like the stack's own but with other content in the place of its users; its pod's name."""
     template = deployed.cluster.get("deployment", "-n", deployed.namespace, "registry")["spec"]["template"]["spec"]
     config = deployed.cluster.get("configmap", "-n", deployed.namespace, "registry-config")
     container = next(each for each in template["containers"] if each["name"] == "registry")
+    images = {each["name"]: each["image"] for each in template["containers"]}
     container["env"] = [each for each in container["env"] if "value" in each]
     for probe in ("readinessProbe", "livenessProbe"):
         del container[probe]
+    ask = {"name": "ask", "image": images["proof-image"], "command": ["python3", "-c", ASK, json.dumps(LOGINS)]}
     volumes = {volume["name"]: volume for volume in template["volumes"]}
     volumes["users"]["secret"] = {"secretName": name, "defaultMode": 0o440}
     volumes["data"] = {"name": "data", "emptyDir": {}}
@@ -257,7 +301,7 @@ def broken_registry(deployed: Deployed, namespace: str, name: str, data: dict[st
          "data": config["data"]},
         {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data},
         {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {
-            "containers": [container], "volumes": list(volumes.values()), "restartPolicy": "Never",
+            "containers": [container, ask], "volumes": list(volumes.values()), "restartPolicy": "Never",
             "securityContext": template["securityContext"], "terminationGracePeriodSeconds": 0,
         }},
     )
@@ -271,7 +315,7 @@ def test_a_registry_without_its_password_file_does_not_start(
     cluster.kubectl(
         "wait", "-n", namespace, f"pod/{name}", "--for=jsonpath={.status.phase}=Failed", "--timeout=60s", timeout=90
     )
-    assert "read-only file system" in cluster.kubectl("logs", "-n", namespace, name)
+    assert "read-only file system" in cluster.kubectl("logs", "-n", namespace, name, "-c", "registry")
 
 
 @pytest.mark.parametrize("content", ["", "no line of such a file", "registry:plain text", "# registry"])
@@ -279,16 +323,81 @@ def test_a_registry_with_a_wrong_password_file_lets_nobody_in(
     cluster: Cluster, deployed: Deployed, namespace: str, content: str
 ) -> None:
     name = broken_registry(deployed, namespace, "wrong", {"htpasswd": content})
-    cluster.kubectl("wait", "-n", namespace, f"pod/{name}", "--for=condition=Ready", "--timeout=60s", timeout=90)
-    ask = (
-        "import base64, sys, urllib.error, urllib.request as r\n"
-        "for user in ('', 'registry:plain text', 'registry:', 'docker:docker', ':'):\n"
-        "    request = r.Request('http://127.0.0.1:5000/v2/')\n"
-        "    if user: request.add_header('Authorization', 'Basic ' + base64.b64encode(user.encode()).decode())\n"
-        "    try: print(r.urlopen(request, timeout=10).status)\n"
-        "    except urllib.error.HTTPError as error: print(error.code)"
-    )
-    debug = ["debug", "-n", namespace, name, "--image=docker.io/library/python:3.13-alpine", "--quiet", "-i"]
-    answers = cluster.kubectl(*debug, "--", "python3", "-c", ask, text="").split()
-    assert len(answers) == 5
+    answers: list[str] = []
+
+    def answered() -> bool:
+        answers[:] = cluster.kubectl("logs", "-n", namespace, name, "-c", "ask", check=False).split()
+        return len(answers) == len(LOGINS)
+
+    wait_until(answered, "the registry has answered every login", timeout=60)
     assert set(answers) <= {"401", "400"}, answers
+
+
+def account(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    """The default ServiceAccount without what the API server writes into every object."""
+    found = cluster.get("serviceaccount", "-n", namespace, "default")
+    for key in ("managedFields", "resourceVersion"):
+        found["metadata"].pop(key, None)
+    return found
+
+
+SHARED = ("secret", "configmap")
+
+
+def test_what_other_namespaces_get_is_right_and_destroy_takes_it_back(cluster: Cluster, namespace: str) -> None:
+    before = account(cluster, namespace)
+    settings = {
+        "pullNamespaces[0]": namespace, "attachPullSecret": "true", "caNamespaces[0]": namespace, "advertise": "true",
+        "storage": "memory", "storageSize": "1Gi",
+    }
+    with Stack(environment=cluster.environment, settings=settings) as stack:
+        stack.up()
+        outputs = stack.outputs()
+        name, host = outputs["pullSecret"], outputs["registryUrl"]
+        assert "password" not in outputs, "the address is private"
+        assert account(cluster, namespace)["imagePullSecrets"] == [{"name": name}]
+        assert base64_text(cluster.get("secret", "-n", namespace, name)["data"][".dockerconfigjson"]) == '{"auths": {}}'
+        assert cluster.get("configmap", "-n", namespace, name)["data"] == {
+            "host": host, "address": outputs["address"], "ca.crt": outputs["caCertificate"],
+        }
+        told = cluster.get("configmap", "-n", "kube-public", "local-registry-hosting")["data"]
+        assert yaml.safe_load(told["localRegistryHosting.v1"]) == {
+            "host": host, "hostFromContainerRuntime": host, "hostFromClusterNetwork": host,
+        }
+        stack.pulumi("preview", "--expect-no-changes")
+        stack.destroy()
+    assert account(cluster, namespace) == before
+    for kind in SHARED:
+        assert cluster.run("kubectl", "get", kind, "-n", namespace, name, check=False).returncode != 0
+    hosting = cluster.kubectl("get", "configmap", "-n", "kube-public", "local-registry-hosting", "--ignore-not-found")
+    assert not hosting
+
+
+def refused(cluster: Cluster, settings: dict[str, str]) -> str:
+    """What an `up` says that fails; destroyed afterwards."""
+    with Stack(environment=cluster.environment, settings={"storage": "memory", **settings}) as stack:
+        failed = stack.up(check=False)
+        assert failed.returncode != 0
+        return re.sub(r"\s+", " ", failed.stdout + failed.stderr)
+
+
+def test_an_account_that_names_somebody_elses_secret_is_left_alone(cluster: Cluster, namespace: str) -> None:
+    theirs = {"imagePullSecrets": [{"name": "theirs"}]}
+    cluster.kubectl("patch", "serviceaccount", "default", "-n", namespace, "-p", json.dumps(theirs))
+    before = account(cluster, namespace)
+    told = refused(cluster, {"pullNamespaces[0]": namespace, "attachPullSecret": "true"})
+    assert f"The default ServiceAccount of the namespace {namespace} was not given" in told
+    assert "pulumi config set attachPullSecret false" in told
+    assert account(cluster, namespace) == before
+
+
+def test_another_registry_that_is_advertised_is_left_alone(cluster: Cluster) -> None:
+    name, place = "local-registry-hosting", "kube-public"
+    data = {"localRegistryHosting.v1": "host: localhost:5000\n"}
+    metadata = {"name": name, "namespace": place}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": metadata})
+    try:
+        assert "pulumi config set advertise false" in refused(cluster, {"advertise": "true"})
+        assert cluster.get("configmap", "-n", place, name)["data"] == data
+    finally:
+        cluster.kubectl("delete", "configmap", "-n", place, name)

@@ -260,3 +260,17 @@ def test_a_ca_that_could_be_more_than_text_is_refused(line: str, place: str, ca:
 def test_no_ca_is_refused() -> None:
     with pytest.raises(ValueError, match="PEM"):
         client_setup(HOST, "")
+
+
+def test_with_a_password_the_second_line_says_how_to_log_in_and_nothing_else_changes(ca: str) -> None:
+    without, snippets = client_setup(HOST, ca), client_setup(HOST, ca, "registry-2")
+    system_wide = {"macosKeychain", "linuxTrustStore", "windowsCertutil"}
+    for name, snippet in snippets.items():
+        if name in system_wide:
+            assert snippet == without[name]
+            continue
+        first, second, *rest = snippet.split("\n")
+        assert second.startswith("# Log in: "), name
+        assert "\n".join([first, *rest]) == without[name]
+        assert "registry-2" in second or name == "kaniko"
+        assert not re.search(r"--password |-p ", second)
