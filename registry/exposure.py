@@ -36,6 +36,20 @@ class ExposureArgs:
     """The cluster, to ask it for its nodes, or for the reason why there is no address."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A host that is served, or will be by the registry itself."""
+
+    host: pulumi.Output[str]
+    """The host, as image references spell it."""
+    address: pulumi.Output[str]
+    """Address at which it is reached."""
+    addresses: pulumi.Output[list[str]]
+    """Every address at which it is reached, as far as the cluster tells."""
+    certificate: pulumi.Output[str] | None
+    """Secret with which the registry has to terminate TLS; None: something in front of it does."""
+
+
 def choose_address(found: Iterable[str]) -> str:
     """The one address that the host is made from; empty: there is none.
 

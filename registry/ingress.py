@@ -10,6 +10,7 @@ import pulumi_kubernetes as k8s
 from .exposure import (
     PUBLISHED,
     ExposureArgs,
+    Served,
     addresses,
     choose_address,
     service,
@@ -80,7 +81,18 @@ class IngressAddress(pulumi.ComponentResource):
             )
             self.addresses = placeholder.status.apply(addresses)
             self.address = self.addresses.apply(choose_address)
+        self._args = args
         self.register_outputs({"address": self.address, "port": self.port, "service": self.service})
+
+    def serve(self, name: str, host: pulumi.Output[str], certificate: pulumi.Output[str]) -> Served:
+        """Make the Ingress that serves `host` with the certificate in a Secret. `name` is its name in the namespace."""
+        args = self._args
+        ingress = Ingress(name, IngressArgs(
+            namespace=args.namespace, host=host, address=self.address, address_is_set=bool(args.address),
+            certificate=certificate, service=self.service, ingress_class=args.ingress_class, timeout=args.timeout,
+        ))
+        known = ingress.addresses if args.address or args.host_is_set else self.addresses
+        return Served(host=ingress.host, address=ingress.address, addresses=known, certificate=None)
 
 
 @dataclass(frozen=True, kw_only=True)

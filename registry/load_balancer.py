@@ -2,7 +2,7 @@
 
 import pulumi
 
-from .exposure import PUBLISHED, ExposureArgs, addresses, load_balancer_address, service, wait_for_address
+from .exposure import PUBLISHED, ExposureArgs, Served, addresses, load_balancer_address, service, wait_for_address
 from .hostname import HTTPS
 
 
@@ -30,3 +30,7 @@ class LoadBalancer(pulumi.ComponentResource):
         self.address = own.apply(lambda address: args.address or address)
         self.port = pulumi.Output.from_input(HTTPS)
         self.register_outputs({"address": self.address, "port": self.port})
+
+    def serve(self, _name: str, host: pulumi.Output[str], certificate: pulumi.Output[str]) -> Served:
+        """Nothing is to be made: the registry serves `host` itself, with the certificate in the Secret."""
+        return Served(host=host, address=self.address, addresses=self.addresses, certificate=certificate)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pulumi
 
 from .cluster import Object
-from .exposure import ExposureArgs, choose_address, service
+from .exposure import ExposureArgs, Served, choose_address, service
 
 
 def node_address(nodes: Iterable[Object]) -> str:
@@ -71,3 +71,7 @@ class NodePort(pulumi.ComponentResource):
         self.addresses = self.address.apply(lambda address: [address, *every_address(nodes)])
         self.port = made.spec.apply(lambda spec: next(port.node_port or 0 for port in spec.ports or []))
         self.register_outputs({"address": self.address, "port": self.port})
+
+    def serve(self, _name: str, host: pulumi.Output[str], certificate: pulumi.Output[str]) -> Served:
+        """Nothing is to be made: the registry serves `host` itself, with the certificate in the Secret."""
+        return Served(host=host, address=self.address, addresses=self.addresses, certificate=certificate)

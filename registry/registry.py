@@ -92,8 +92,8 @@ class RegistryArgs:
     """Image of the registry."""
     python_image: str
     """Image with Python, for the container that pushes the proof image."""
-    host: pulumi.Input[str] | None
-    """Host that the certificate is for; None where the registry terminates no TLS."""
+    host: pulumi.Input[str]
+    """Host that it is reached by."""
     certificate: pulumi.Input[str] | None
     """Secret with certificate and key, with which the registry terminates TLS; None: it serves plain HTTP."""
     secret: pulumi.Input[str]
@@ -185,7 +185,7 @@ class Registry(pulumi.ComponentResource):
                             ),
                             # A certificate for another host should not wait for the minute that a Secret takes to get
                             # into a running pod: the nodes ask for it now.
-                            **({"private-registry/host": args.host} if args.host is not None else {}),
+                            **({"private-registry/host": args.host} if args.certificate is not None else {}),
                         },
                     ),
                     spec=password.apply(lambda wanted: _pod(args, data, config.metadata.name, password=wanted)),
