@@ -22,7 +22,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 up: $(INSTALLED) ## Set up what is missing, start a cluster unless KUBECONFIG has one, and bring up the stack STACK
 	@environment="$$($(LOCAL) env --start)" && eval "$$environment" && \
 	  pulumi stack select --create $(STACK) >/dev/null && \
-	  { pulumi up --yes --skip-preview --stack $(STACK) || { $(DOCTOR) --if-deployed; exit 1; }; } && \
+	  { pulumi up --yes --skip-preview --suppress-outputs --stack $(STACK) || { $(DOCTOR) --if-deployed; exit 1; }; } && \
 	  $(LOCAL) hint $(STACK)
 
 down: $(INSTALLED) ## Destroy the stack STACK

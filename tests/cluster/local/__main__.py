@@ -115,9 +115,16 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _hint(options: argparse.Namespace) -> None:
-    print(f"\nIts name and its certificate: pulumi stack output --stack {options.stack}")
-    if not cluster.is_elsewhere():
-        print('A shell in which pulumi, kubectl, crane and skopeo reach it: eval "$(make -s shell-env)"')
+    query = ["pulumi", "stack", "output", "--stack", options.stack, "registryUrl"]
+    url = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    print(f"""
+The registry: {url}
+
+Push to it, and let a pod pull:
+  eval "$(make -s shell-env)"
+  eval "$(pulumi stack output --stack {options.stack} --json clientSetup | jq -r .crane | sh)"
+  crane push app.tar {url}/team/app:1
+  kubectl run app --image={url}/team/app:1""")
 
 
 def _status(_: argparse.Namespace) -> None:
