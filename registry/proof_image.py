@@ -231,6 +231,7 @@ def keep(registry: Registry, ready: Path, interval: float) -> None:
         ready: A file whose existence tells the readiness probe that the image can be pulled.
         interval: Seconds between two looks.
     """
+    ready.unlink(missing_ok=True)  # what a container before this one saw
     image = build()
     pause = threading.Event()
     while True:
