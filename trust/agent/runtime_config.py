@@ -109,8 +109,8 @@ class RuntimeConfig:
         if not self.restart_allowed:
             raise Fault(
                 Reason.RESTART_NOT_ALLOWED,
-                f"{what}, which takes one restart, and the setting runtimeRestart is false; set it to true, or set this "
-                "key there.",
+                f"{what}, which takes one restart, and the setting runtimeRestart is false; set it to true, or set "
+                "this key there.",
             )
         if not first:
             raise Fault(
