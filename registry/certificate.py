@@ -20,7 +20,8 @@ for public CAs and 825 for private ones, support.apple.com/103769)."""
 RENEWAL = 30 * _DAY
 """Hours before its end from which `pulumi up` makes a new server certificate."""
 
-_KEY_OUTPUTS = ["private_key_pem", "private_key_pem_pkcs8", "private_key_openssh"]
+KEY_OUTPUTS = ["private_key_pem", "private_key_pem_pkcs8", "private_key_openssh"]
+"""The outputs of a pulumi-tls key that the state must keep secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Certificate(pulumi.ComponentResource):
         """Make the CA and the certificate. `name` is the prefix of the Secret's name."""
         super().__init__("private-registry:registry:Certificate", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        keys = pulumi.ResourceOptions(parent=self, additional_secret_outputs=_KEY_OUTPUTS)
+        keys = pulumi.ResourceOptions(parent=self, additional_secret_outputs=KEY_OUTPUTS)
 
         ca_key = tls.PrivateKey(f"{name}-ca-key", algorithm="ECDSA", ecdsa_curve="P256", opts=keys)
         ca = tls.SelfSignedCert(

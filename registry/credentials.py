@@ -13,6 +13,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 import pulumi_tls as tls
 
+from .certificate import KEY_OUTPUTS
 from .settings import Auth
 
 HTTP_SECRET, HTPASSWD, DOCKER_CONFIG = "secret", "htpasswd", ".dockerconfigjson"
@@ -160,10 +161,7 @@ class Credentials(pulumi.ComponentResource):
         seed = tls.PrivateKey(
             f"{name}-seed",
             algorithm="ED25519",
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                additional_secret_outputs=["private_key_pem", "private_key_pem_pkcs8", "private_key_openssh"],
-            ),
+            opts=pulumi.ResourceOptions(parent=self, additional_secret_outputs=KEY_OUTPUTS),
         ).private_key_pem
         version = args.password_version
         self.required = pulumi.Output.from_input(args.auth == "basic")

@@ -79,6 +79,12 @@ def wait_until(condition: Callable[[], object], what: str, *, timeout: float, in
         time.sleep(interval)
 
 
+def is_ready(found: Mapping[str, Any]) -> bool:
+    """Whether a node or a pod, as the Kubernetes API tells it, is Ready."""
+    conditions = found["status"].get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
 @dataclass(kw_only=True)
 class Cluster:
     """The running cluster, as a user with kubectl and as an administrator of its nodes."""
@@ -106,11 +112,7 @@ class Cluster:
 
     def ready_nodes(self) -> list[str]:
         """Names of the nodes that are Ready."""
-        return [
-            node["metadata"]["name"]
-            for node in self.get("nodes")["items"]
-            if any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
-        ]
+        return [node["metadata"]["name"] for node in self.get("nodes")["items"] if is_ready(node)]
 
 
 def tree_hashes(root: Path) -> dict[str, str]:
@@ -286,11 +288,7 @@ class Deployed:
 
     def ready_agents(self) -> set[str]:
         """The ids of the DaemonSet's pods that are ready."""
-        return {
-            pod["metadata"]["uid"]
-            for pod in self.agents()
-            if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-        }
+        return {pod["metadata"]["uid"] for pod in self.agents() if is_ready(pod)}
 
     def hosts_directory(self, node: str) -> Path:
         """The folder in which the node's containerd finds the CA of the registry."""

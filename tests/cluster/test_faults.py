@@ -16,7 +16,7 @@ import pytest
 
 from .conftest import deployed_stack
 from .diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
-from .harness import Cluster, Deployed, Stack, config_trees, restarts, wait_until
+from .harness import Cluster, Deployed, Stack, config_trees, is_ready, restarts, wait_until
 from .local import cgroups, nodes
 from .local import cluster as local_cluster
 
@@ -38,8 +38,7 @@ def settled(cluster: Cluster, node: str) -> bool:
     """Whether every stack that is there has a ready agent on a node; one that somebody works with may be."""
     label = ("--all-namespaces", "-l", "app.kubernetes.io/name=trust")
     pods = cluster.get("pods", f"--field-selector=spec.nodeName={node}", *label)["items"]
-    ready = [p for p in pods if any(c["type"] == "Ready" and c["status"] == "True" for c in p["status"]["conditions"])]
-    return len(ready) == len(cluster.get("daemonsets", *label)["items"])
+    return sum(map(is_ready, pods)) == len(cluster.get("daemonsets", *label)["items"])
 
 
 def state(node: str) -> dict[str, str]:
