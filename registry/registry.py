@@ -308,6 +308,7 @@ def _pod(
     return core.PodSpecArgs(
         automount_service_account_token=False,
         enable_service_links=False,
+        node_selector={"kubernetes.io/os": "linux"},
         security_context=core.PodSecurityContextArgs(
             run_as_non_root=True,
             run_as_user=_USER,

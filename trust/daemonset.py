@@ -48,6 +48,25 @@ def owner_name(namespace: str) -> str:
     return f"private-registry.{namespace}"
 
 
+def some_node(desired: int | None) -> None:
+    """Check that the DaemonSet has a node to be on: with none it is ready at once, and nothing is proved.
+
+    Args:
+        desired: `status.desiredNumberScheduled` of the DaemonSet; None: not told.
+
+    Raises:
+        pulumi.RunError: it has none.
+    """
+    if desired == 0:
+        msg = (
+            "The DaemonSet trust matches no node, so no kubelet trusts the registry: it needs nodes with the label "
+            "kubernetes.io/os=linux that run DaemonSets. Nodes without machines of their own, such as Fargate's and "
+            "virtual kubelets, run none: add a node pool of machines (kubectl get nodes -L kubernetes.io/os), then "
+            "pulumi up --refresh."
+        )
+        raise pulumi.RunError(msg)
+
+
 class Trust(pulumi.ComponentResource):
     """A pod on every Linux node: first an agent that makes the node's runtime trust the CA, then the proof.
 
@@ -96,7 +115,8 @@ class Trust(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        self.daemon_set = daemon_set.metadata.name
+        counted = daemon_set.status.apply(lambda status: some_node(status.desired_number_scheduled if status else None))
+        self.daemon_set = pulumi.Output.all(daemon_set.metadata.name, counted).apply(lambda made: made[0])
         self.register_outputs({"daemonSet": self.daemon_set})
 
 

@@ -19,6 +19,7 @@ import yaml
 
 from registry import client_setup, dns, preflight
 from registry.cluster import Object
+from trust.daemonset import some_node
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "10.99.0.200"
@@ -378,3 +379,15 @@ def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exp
     assert len(pods) == 2
     assert authority["secretName"] not in json.dumps(pods)
     assert not [typ for typ, _ in recorder.resources if typ.startswith("tls:") and "Cert" in typ]
+
+
+def test_a_daemon_set_that_matches_no_node_is_an_error() -> None:
+    with pytest.raises(pulumi.RunError, match="matches no node, so no kubelet trusts the registry"):
+        some_node(0)
+    for desired in (None, 1, 5):
+        some_node(desired)
+
+
+def test_the_registry_runs_on_linux_nodes_only(run: tuple[Recorder, dict[str, Any]]) -> None:
+    pod = run[0].of(":Deployment")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
