@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import discover
+from .containerd import DEFAULT_CONFIG
 from .discover import Identity, Node, Runtime
 from .faults import Fault, Reason, Stopped
+from .files import Tree
 
 ANSWERS_WITHIN = 60.0
 """Seconds until the new process must serve CRI."""
@@ -73,14 +75,17 @@ def unit(node: Node, runtime: Runtime, systemctl: Systemctl) -> str:
     )
 
 
-def check_config(node: Node, runtime: Runtime, systemctl: Systemctl) -> None:
+def check_config(node: Node, tree: Tree, runtime: Runtime, systemctl: Systemctl) -> None:
     """Ask containerd's own program whether it could start with the files that are there now.
 
     One that runs need not: somebody may have changed its files since. Then it must not be restarted, since putting back
-    what we changed would not help. Raises Fault CONFIG_INVALID.
+    what we changed would not help. Without a file it starts with its defaults, though this command of 1.6 and 1.7 then
+    fails. Raises Fault CONFIG_INVALID.
     """
     program = node.link(runtime.process[0], "exe")
     config = discover.option(runtime.arguments, "c", "config")
+    if tree.read(config or DEFAULT_CONFIG) is None:
+        return
     try:
         code, output = systemctl(*(("--config", config) if config else ()), "config", "dump", program=program)
     except OSError:  # replaced by an upgrade, or in a file system of its own

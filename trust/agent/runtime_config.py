@@ -61,7 +61,7 @@ class RuntimeConfig:
             self._disarm()
             note.process, note.loaded = process, list(change.keys.values())
             self.state.save_note(note)
-        unit = "" if loaded else self._may_restart(runtime, edit, note.restarted.get(digest, process) == process)
+        unit = "" if loaded else self._may_restart(tree, runtime, edit, note.restarted.get(digest, process) == process)
         if current != wanted:
             change.process = process
         change.written = digest
@@ -100,7 +100,7 @@ class RuntimeConfig:
                 self.state.save_note(note)
             self.state.save_change(change)
 
-    def _may_restart(self, runtime: Runtime, edit: Edit, first: bool) -> str:
+    def _may_restart(self, tree: Tree, runtime: Runtime, edit: Edit, first: bool) -> str:
         """The unit to restart."""
         what = (
             f"{runtime.name} {runtime.version} on node {self.node_name} must read {edit.key[-1]} = {edit.value} "
@@ -118,7 +118,7 @@ class RuntimeConfig:
                 f"{what}, and was restarted for that already, but something puts the file back: set this key there.",
             )
         unit = restart.unit(self.node, runtime, self.systemctl)
-        restart.check_config(self.node, runtime, self.systemctl)
+        restart.check_config(self.node, tree, runtime, self.systemctl)
         return unit
 
     def _arm(self, unit: str, file: str, written: str, text: str | None) -> None:

@@ -206,6 +206,7 @@ class Cell:
 CORE = (
     Cell(version="1.6.20", configuration="`config default`"),
     Cell(version="1.6.20", configuration="version 2, mirrors"),
+    Cell(version="1.7.24", configuration="no file"),
     Cell(version="1.7.24", configuration="version 2, one folder"),
     Cell(version="1.7.24", configuration="K3s, RKE2 (version 2)"),
     Cell(version="2.4.2", configuration="no file"),
