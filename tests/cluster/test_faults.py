@@ -20,6 +20,7 @@ from .diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
 from .harness import Cluster, Deployed, Stack, config_trees, is_ready, restarts, wait_until
 from .local import cgroups, nodes
 from .local import cluster as local_cluster
+from .matrix.steps import STATE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -44,8 +45,8 @@ def settled(cluster: Cluster, node: str) -> bool:
 
 def state(node: str) -> dict[str, str]:
     """The container runtimes' configuration on a node, and the names of all notes about what stacks have there."""
-    notes = nodes.node_root(node) / "var/lib/private-registry-trust"
-    return {**config_trees(node), **{f"notes/{note.name}": "" for note in notes.glob("*")}}
+    notes = path_on(node, STATE).glob("*")
+    return {**config_trees(node), **{str(note.relative_to(nodes.node_root(node))): "" for note in notes}}
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
@@ -438,7 +439,7 @@ def test_a_node_that_is_down_while_the_stack_is_destroyed_keeps_nothing_but_the_
     assert left
     assert all(namespace in path or host in path for path in left), left
     for path in sorted(left, reverse=True):  # what is in a folder before the folder
-        real = path_on(joined, path.replace("notes/", "/var/lib/private-registry-trust/", 1))
+        real = path_on(joined, path)
         real.rmdir() if real.is_dir() else real.unlink()
     assert state(joined) == before
 
