@@ -17,7 +17,8 @@ namespace = k8s.core.v1.Namespace(
 
 exposure = registry.EXPOSURES[settings.exposure]("exposure", registry.ExposureArgs(
     namespace=namespace, cluster=cluster, address=settings.address, host_is_set=bool(settings.host),
-    ingress_class=settings.ingress_class, timeout=settings.address_timeout,
+    ingress_class=settings.ingress_class, gateway_class=settings.gateway_class, gateway_port=settings.gateway_port,
+    timeout=settings.address_timeout,
 ))
 host = pulumi.Output.all(exposure.address, exposure.port).apply(lambda at: registry.host_of(settings, stack, *at))
 issuer = registry.ISSUERS[settings.certificate_issuer]
@@ -28,7 +29,7 @@ credentials = registry.Credentials("registry", registry.CredentialsArgs(
     password_version=settings.password_version,
 ))
 store = registry.Registry("registry", registry.RegistryArgs(
-    namespace=namespace, image=settings.registry_image, python_image=settings.python_image, host=host,
+    namespace=namespace, cluster=cluster, image=settings.registry_image, python_image=settings.python_image, host=host,
     certificate=served.certificate, secret=credentials.secret, password=credentials.required, timeout=timeout,
     in_memory=settings.storage == "memory", storage_size=settings.storage_size, storage_class=settings.storage_class,
 ))

@@ -6,6 +6,7 @@ from .client_setup import client_setup
 from .credentials import Credentials, CredentialsArgs
 from .dns import check_here
 from .exposure import ExposureArgs, host_of
+from .gateway import Gateway
 from .hostname import registry_host, registry_label
 from .ingress import Ingress, IngressAddress, IngressArgs
 from .load_balancer import LoadBalancer
@@ -15,7 +16,7 @@ from .registry import Registry, RegistryArgs
 from .settings import Settings, load
 from .sharing import Sharing, SharingArgs
 
-EXPOSURES = {"ingress": IngressAddress, "loadBalancer": LoadBalancer, "nodePort": NodePort}
+EXPOSURES = {"ingress": IngressAddress, "loadBalancer": LoadBalancer, "nodePort": NodePort, "gateway": Gateway}
 """The component behind each value of the setting `exposure`."""
 ISSUERS = {"tls": Certificate, "cert-manager": CertManagerCertificate}
 """The component behind each value of the setting `certificateIssuer`."""
@@ -30,6 +31,7 @@ __all__ = [
     "Credentials",
     "CredentialsArgs",
     "ExposureArgs",
+    "Gateway",
     "Ingress",
     "IngressAddress",
     "IngressArgs",

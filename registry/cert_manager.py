@@ -42,7 +42,7 @@ class CertManagerCertificate(pulumi.ComponentResource):
         """Make issuers and certificates. `name` is the prefix of their names in the namespace."""
         super().__init__("private-registry:registry:CertManagerCertificate", name, None, opts)
         self._args = args
-        self._ready = wait(f"{name}-not-issued", self, args.timeout, lambda: not_issued(args.timeout))
+        self._ready = wait(f"{name}-not-issued", self, args.timeout, lambda _: not_issued(args.timeout))
 
         self_signed = self._make("Issuer", f"{name}-self-signed", {"selfSigned": {}})
         ca = self._make("Certificate", f"{name}-ca", {

@@ -7,7 +7,7 @@ reads; `preflight` does.
 import json
 import os
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +92,32 @@ class Cluster:
         """Every node; None where the user may not list them."""
         return self._list(kubernetes.client.CoreV1Api(self._client).list_node)
 
-    def has_api(self, group_version: str) -> bool:
-        """Whether the cluster serves a version of a group, such as `cert-manager.io/v1`."""
+    @cached_property
+    def gateway_classes(self) -> list[Object] | None:
+        """Every GatewayClass; None where the user may not list them."""
+        api: Any = kubernetes.client.CustomObjectsApi(self._client)
+        return self._list(partial(api.list_cluster_custom_object, "gateway.networking.k8s.io", "v1", "gatewayclasses"))
+
+    def serves(self, group_version: str, kind: str) -> bool:
+        """Whether the cluster knows a kind in a version of its group, such as `cert-manager.io/v1`."""
         group, version = group_version.split("/")
         api: Any = kubernetes.client.CustomObjectsApi(self._client)
         try:
-            api.get_api_resources(group, version, _request_timeout=_TIMEOUT)
+            found = api.get_api_resources(group, version, _request_timeout=_TIMEOUT)
         except ApiException:
             return False
         except urllib3.exceptions.HTTPError:
             return True  # not known: the provider meets it
-        return True
+        return any(resource.kind == kind for resource in found.resources)
+
+    def read(self, group_version: str, plural: str, namespace: str, name: str) -> Object:
+        """An object of a group such as `apps/v1`; empty: it is not there, or it cannot be read."""
+        group, version = group_version.split("/")
+        api: Any = kubernetes.client.CustomObjectsApi(self._client)
+        try:
+            return api.get_namespaced_custom_object(group, version, namespace, plural, name, _request_timeout=_TIMEOUT)
+        except (ApiException, urllib3.exceptions.HTTPError):
+            return {}
 
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""

@@ -30,6 +30,10 @@ class ExposureArgs:
     """Whether the registry's host is given, so that no address has to be known before the host is served."""
     ingress_class: str
     """IngressClass; empty: the cluster's default one."""
+    gateway_class: str
+    """GatewayClass; empty: the cluster's only one."""
+    gateway_port: int
+    """TCP port of the Gateway's listener, as its controller knows it."""
     timeout: str
     """How long to wait for an address, such as `2m`."""
     cluster: Cluster
@@ -144,18 +148,33 @@ def no_address(exposure: str, timeout: str, pending: Sequence[str]) -> str:
     )
 
 
-def wait_for_address(name: str, exposure: str, parent: pulumi.Resource, args: ExposureArgs) -> pulumi.ResourceOptions:
+def wait_for_address(
+    name: str, exposure: str, parent: pulumi.Resource, cluster: Cluster, timeout: str
+) -> pulumi.ResourceOptions:
     """Options of the object that gets an address: they bound the wait, and tell the reason when there is none in time.
 
     Args:
         name: A name that no other hook of the program has.
         exposure: The setting `exposure`.
         parent: Component of the object.
-        args: What the exposure is made from.
+        cluster: The cluster, to ask it for the reason.
+        timeout: How long to wait, such as `2m`.
     """
     return wait(
-        f"{name}-no-address",
-        parent,
-        args.timeout,
-        lambda: no_address(exposure, args.timeout, args.cluster.pending_load_balancers()),
+        f"{name}-no-address", parent, timeout, lambda _: no_address(exposure, timeout, cluster.pending_load_balancers())
     )
+
+
+class DirectExposure(pulumi.ComponentResource):
+    """A way in that hands every connection through, so that the registry terminates TLS itself."""
+
+    address: pulumi.Output[str]
+    """IP address, or the host name that some load balancers have instead."""
+    addresses: pulumi.Output[list[str]]
+    """Every address at which it is reached, as far as the cluster tells."""
+    port: pulumi.Output[int]
+    """TCP port at which it is reached."""
+
+    def serve(self, _name: str, host: pulumi.Output[str], certificate: pulumi.Output[str]) -> Served:
+        """Make what `host` needs to be served: nothing. The registry does, with the certificate in the Secret."""
+        return Served(host=host, address=self.address, addresses=self.addresses, certificate=certificate)

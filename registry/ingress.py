@@ -7,6 +7,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
+from .cluster import Cluster
 from .exposure import (
     PUBLISHED,
     ExposureArgs,
@@ -77,7 +78,7 @@ class IngressAddress(pulumi.ComponentResource):
                     ingress_class_name=args.ingress_class or None,
                     rules=[_rule("placeholder.invalid", self.service)],
                 ),
-                opts=wait_for_address(name, "ingress", self, args),
+                opts=wait_for_address(name, "ingress", self, args.cluster, args.timeout),
             )
             self.addresses = placeholder.status.apply(addresses)
             self.address = self.addresses.apply(choose_address)
@@ -89,7 +90,8 @@ class IngressAddress(pulumi.ComponentResource):
         args = self._args
         ingress = Ingress(name, IngressArgs(
             namespace=args.namespace, host=host, address=self.address, address_is_set=bool(args.address),
-            certificate=certificate, service=self.service, ingress_class=args.ingress_class, timeout=args.timeout,
+            certificate=certificate, service=self.service, ingress_class=args.ingress_class, cluster=args.cluster,
+            timeout=args.timeout,
         ))
         known = ingress.addresses if args.address or args.host_is_set else self.addresses
         return Served(host=ingress.host, address=ingress.address, addresses=known, certificate=None)
@@ -113,6 +115,8 @@ class IngressArgs:
     """Service behind it; its port is `PORT`."""
     ingress_class: str
     """IngressClass; empty: the cluster's default one."""
+    cluster: Cluster
+    """The cluster, to ask it for the reason why there is no address."""
     timeout: str
     """How long to wait for the Ingress controller, such as `2m`."""
 
@@ -162,10 +166,7 @@ class Ingress(pulumi.ComponentResource):
                 tls=[k8s.networking.v1.IngressTLSArgs(hosts=[dns_name], secret_name=args.certificate)],
                 rules=[_rule(dns_name, args.service)],
             ),
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                custom_timeouts=pulumi.CustomTimeouts(create=args.timeout, update=args.timeout, delete=args.timeout),
-            ),
+            opts=wait_for_address(name, "ingress", self, args.cluster, args.timeout),
         )
 
         def reached_at(values: list[Any]) -> str:

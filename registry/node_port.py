@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pulumi
 
 from .cluster import Object
-from .exposure import ExposureArgs, Served, choose_address, service
+from .exposure import DirectExposure, ExposureArgs, choose_address, service
 
 
 def node_address(nodes: Iterable[Object]) -> str:
@@ -43,7 +43,7 @@ def every_address(nodes: Iterable[Object]) -> list[str]:
     ]
 
 
-class NodePort(pulumi.ComponentResource):
+class NodePort(DirectExposure):
     """A Service of type NodePort, and the address of a node.
 
     The registry terminates TLS itself; its host has a port.
@@ -51,13 +51,6 @@ class NodePort(pulumi.ComponentResource):
     Does not: follow a node that is gone: the next `up` takes another one, or the setting `address` names an address
     that outlives nodes.
     """
-
-    address: pulumi.Output[str]
-    """IP address of a node."""
-    addresses: pulumi.Output[list[str]]
-    """That, and every address of every node, as far as the cluster tells."""
-    port: pulumi.Output[int]
-    """TCP port at which every node forwards to the registry: 30000 to 32767, unless the cluster says otherwise."""
 
     def __init__(self, name: str, args: ExposureArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the Service. `name` is its name in the namespace."""
@@ -71,7 +64,3 @@ class NodePort(pulumi.ComponentResource):
         self.addresses = self.address.apply(lambda address: [address, *every_address(nodes)])
         self.port = made.spec.apply(lambda spec: next(port.node_port or 0 for port in spec.ports or []))
         self.register_outputs({"address": self.address, "port": self.port})
-
-    def serve(self, _name: str, host: pulumi.Output[str], certificate: pulumi.Output[str]) -> Served:
-        """Nothing is to be made: the registry serves `host` itself, with the certificate in the Secret."""
-        return Served(host=host, address=self.address, addresses=self.addresses, certificate=certificate)

@@ -12,6 +12,7 @@ import pulumi
 
 from .cert_manager import API
 from .cluster import Cluster, Object
+from .gateway import GATEWAY_API, route_version
 from .node_port import node_address
 from .settings import SettingError, Settings
 
@@ -75,6 +76,37 @@ def ingress_class_error(settings: Settings, classes: Sequence[Object] | None) ->
     else:
         rule = f"no IngressClass is marked as the default one, so it has to be named: {there}"
     return SettingError("ingressClass", "", rule, (defaults or names)[0])
+
+
+def gateway_error(
+    settings: Settings, classes: Sequence[Object] | None, *, has_gateways: bool, has_routes: bool
+) -> pulumi.RunError | None:
+    """The exposure `gateway` has no Gateway API, no TLSRoute, no GatewayClass, or no one in particular."""
+    if settings.exposure != "gateway":
+        return None
+    rule = ""
+    if not has_gateways:
+        rule = f"the cluster has no Gateway API (it does not serve {GATEWAY_API})"
+    elif not has_routes:
+        rule = "the cluster's Gateway API has no TLSRoute: install 1.5 or newer, or its experimental channel"
+    elif classes == []:
+        rule = "the cluster has no GatewayClass, so no controller for Gateways either"
+    if rule:
+        return SettingError("exposure", settings.exposure, rule, "loadBalancer")
+    if classes is None:
+        if settings.gateway_class:
+            return None
+        rule = "the user of the kubeconfig may not list GatewayClasses, so it has to be named"
+        return SettingError("gatewayClass", "", rule, "traefik")
+    names = _names(classes)
+    there = f"the cluster has {', '.join(names)}"
+    if not settings.gateway_class and len(names) > 1:
+        rule = f"there are several GatewayClasses, so it has to be named: {there}"
+        return SettingError("gatewayClass", "", rule, names[0])
+    if settings.gateway_class and settings.gateway_class not in names:
+        rule = f"there is no GatewayClass of that name: {there}"
+        return SettingError("gatewayClass", settings.gateway_class, rule, names[0])
+    return None
 
 
 def storage_class_error(settings: Settings, classes: Sequence[Object] | None) -> pulumi.RunError | None:
@@ -154,12 +186,21 @@ def check(settings: Settings) -> Cluster:
     cluster = Cluster()
     own_namespace = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
     refusal = cluster.refusal("namespace", {"metadata": {**own_namespace, "labels": NAMESPACE_LABELS}})
+    has_gateways = settings.exposure == "gateway" and cluster.serves(GATEWAY_API, "Gateway")
     errors = [
         version_error(cluster.version()),
         ingress_class_error(settings, cluster.ingress_classes() if settings.exposure == "ingress" else None),
         storage_class_error(settings, cluster.storage_classes() if settings.storage == "volume" else None),
         node_address_error(settings, cluster.nodes if settings.exposure == "nodePort" else None),
-        issuer_error(settings, has_cert_manager=settings.certificate_issuer == "tls" or cluster.has_api(API)),
+        gateway_error(
+            settings,
+            cluster.gateway_classes if has_gateways else None,
+            has_gateways=has_gateways,
+            has_routes=has_gateways and route_version(cluster) != "",
+        ),
+        issuer_error(
+            settings, has_cert_manager=settings.certificate_issuer == "tls" or cluster.serves(API, "Certificate")
+        ),
         namespace_error(settings, refusal),
     ]
     found = [str(error) for error in errors if error]

@@ -9,7 +9,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from . import proof_image, serve
+from .cluster import Cluster
 from .credentials import DOCKER_CONFIG, HTPASSWD, HTTP_SECRET
+from .waiting import rolled_out, timeouts
 
 PORT = 5000
 """TCP port of the registry's pod: plain HTTP for an Ingress controller, or TLS for everyone."""
@@ -88,6 +90,8 @@ class RegistryArgs:
 
     namespace: pulumi.Input[str]
     """Namespace of all its objects."""
+    cluster: Cluster
+    """The cluster, to ask it whether the pod is ready."""
     image: str
     """Image of the registry."""
     python_image: str
@@ -125,8 +129,7 @@ class Registry(pulumi.ComponentResource):
         """Make the registry. `name` is the name of its objects in the namespace."""
         super().__init__("private-registry:registry:Registry", name, None, opts)
         core = k8s.core.v1
-        timeouts = pulumi.CustomTimeouts(create=args.timeout, update=args.timeout, delete=args.timeout)
-        child = pulumi.ResourceOptions(parent=self, custom_timeouts=timeouts)
+        child = pulumi.ResourceOptions(parent=self, custom_timeouts=timeouts(args.timeout))
 
         data = core.VolumeArgs(
             name="data", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=args.storage_size)
@@ -194,7 +197,13 @@ class Registry(pulumi.ComponentResource):
             opts=child,
         )
         reference = f"{proof_image.REPOSITORY}@{proof_image.build().index.digest}"
-        self.proof = deployment.id.apply(lambda _: reference)
+
+        async def ready(namespace: str) -> str:
+            if not pulumi.runtime.is_dry_run():
+                await rolled_out(args.cluster, namespace, name, args.timeout)
+            return reference
+
+        self.proof = pulumi.Output.all(args.namespace, deployment.id).apply(lambda made: ready(made[0]))
         self.register_outputs({"proof": self.proof})
 
 

@@ -36,7 +36,7 @@ class SettingError(pulumi.RunError):
 
 
 Auth = Literal["auto", "none", "basic"]
-Exposure = Literal["ingress", "loadBalancer", "nodePort"]
+Exposure = Literal["ingress", "loadBalancer", "nodePort", "gateway"]
 Issuer = Literal["tls", "cert-manager"]
 Storage = Literal["volume", "memory"]
 
@@ -58,9 +58,13 @@ class Settings:
     storage_class: str
     """StorageClass of the volume; empty: the cluster's default one."""
     exposure: Exposure
-    """The way in: an Ingress, a Service of type LoadBalancer, or a port of the nodes."""
+    """The way in: an Ingress, a Service of type LoadBalancer, a port of the nodes, or a Gateway."""
     ingress_class: str
     """IngressClass of the Ingress; empty: the cluster's default one."""
+    gateway_class: str
+    """GatewayClass of the Gateway; empty: the cluster's only one."""
+    gateway_port: int
+    """TCP port of the Gateway's listener, as its controller knows it; clients always use 443."""
     address: str
     """IP address or host name at which the cluster is reached; empty: the one that the cluster tells."""
     host: str
@@ -89,9 +93,13 @@ class Settings:
     """Whether the node agent may restart a container runtime that reads its configuration only at start."""
 
 
+def _is_port(value: str) -> bool:
+    return re.fullmatch("[1-9][0-9]{0,4}", value) is not None and int(value) < 65536
+
+
 def _is_host(value: str) -> bool:
     name, colon, port = value.partition(":")
-    return is_host_name(name) and (not colon or (port.isdecimal() and port[0] != "0" and int(port) < 65536))
+    return is_host_name(name) and (not colon or _is_port(port))
 
 
 def _one_of(choices: tuple[str, ...]) -> tuple[Callable[[str], bool], str, str]:
@@ -140,6 +148,12 @@ _RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
         "an IngressClass's name is a DNS name (kubectl get ingressclass lists them)",
         "nginx",
     ),
+    "gatewayClass": (
+        lambda value: not value or is_dns_name(value),
+        "a GatewayClass's name is a DNS name (kubectl get gatewayclass lists them)",
+        "traefik",
+    ),
+    "gatewayPort": (_is_port, "a TCP port is a whole number from 1 to 65535", "8443"),
     "dnsSuffix": (
         lambda value: "." in value and is_dns_name(value),
         "it has to be a DNS domain in lower case, without a dot at its ends",
@@ -222,6 +236,8 @@ def load(config: pulumi.Config) -> Settings:
         storage_class=text("storageClass"),
         exposure=cast(Exposure, text("exposure")),
         ingress_class=text("ingressClass"),
+        gateway_class=text("gatewayClass"),
+        gateway_port=int(text("gatewayPort")),
         address=text("address"),
         host=text("host"),
         dns_suffix=text("dnsSuffix"),

@@ -10,7 +10,7 @@ import os
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,123 @@ def cert_manager(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     cluster.kubectl("delete", "-f", kinds, timeout=120)
 
 
+@contextmanager
+def second_traefik(
+    cluster: Cluster, name: str, address: str, options: Sequence[str], *kinds: dict[str, Any]
+) -> Iterator[Callable[[str], None]]:
+    """A second Traefik with a LoadBalancer address and objects of its own; gives what moves it elsewhere.
+
+    It does not watch Ingresses, unless its options say so; its entry point has the port that clients use.
+    """
+    own: dict[str, str] = {"name": name, "namespace": "traefik"}
+    deployment: dict[str, Any] = cluster.get("deployment", "-n", "traefik", "traefik")
+    template = deployment["spec"]["template"]
+    template["metadata"] = {"labels": {"app": name}}
+    low_ports = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
+    template["spec"]["securityContext"] = {"sysctls": [low_ports]}
+    container = template["spec"]["containers"][0]
+    container["args"] = [
+        *(option for option in container["args"] if "kubernetesingress" not in option and ":8443" not in option),
+        "--entrypoints.websecure.address=:443", *options,
+    ]
+    for port in container["ports"]:
+        port["containerPort"] = 443 if port["name"] == "websecure" else port["containerPort"]
+    service: dict[str, Any] = cluster.get("service", "-n", "traefik", "traefik")
+    ports = [{key: port[key] for key in ("name", "port", "targetPort")} for port in service["spec"]["ports"]]
+    annotation = "metallb.io/loadBalancerIPs"
+    objects = [
+        *kinds,
+        {
+            "apiVersion": "v1", "kind": "Service", "metadata": {**own, "annotations": {annotation: address}},
+            "spec": {"type": "LoadBalancer", "selector": {"app": name}, "ports": ports},
+        },
+        {
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": own,
+            "spec": {"selector": {"matchLabels": {"app": name}}, "template": template},
+        },
+    ]
+
+    def published() -> str:
+        points = cluster.get("service", "-n", "traefik", name)["status"].get("loadBalancer", {}).get("ingress", [])
+        return points[0]["ip"] if points else ""
+
+    def move(target: str) -> None:
+        cluster.kubectl("annotate", "--overwrite", "service", name, "-n", "traefik", f"{annotation}={target}")
+        wait_until(lambda: published() == target, f"the address is {target}", timeout=30)
+
+    cluster.apply(*objects)
+    try:
+        cluster.kubectl("rollout", "status", f"deployment/{name}", "-n", "traefik", "--timeout=60s")
+        wait_until(lambda: published() == address, f"the address is {address}", timeout=30)
+        yield move
+    finally:
+        for kind in kinds:
+            cluster.kubectl("delete", kind["kind"], kind["metadata"]["name"])
+        cluster.kubectl("delete", "service,deployment", name, "-n", "traefik")
+
+
+@contextmanager
+def ingress_controller(cluster: Cluster, name: str, address: str) -> Iterator[Callable[[str], None]]:
+    """A second Ingress controller with an IngressClass of its own; gives what moves it elsewhere."""
+    ingress_class = {
+        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name},
+        "spec": {"controller": "traefik.io/ingress-controller"},
+    }
+    provider = "--providers.kubernetesingress"
+    options = [
+        f"{provider}=true", f"{provider}.ingressclass={name}",
+        f"{provider}.ingressendpoint.publishedservice=traefik/{name}",
+    ]
+    with second_traefik(cluster, name, address, options, ingress_class) as move:
+        yield move
+
+
+GATEWAY_API = "gateway.networking.k8s.io"
+GATEWAY_ADDRESS = "10.99.0.217"
+KINDS = (
+    "gatewayclasses", "gateways", "httproutes", "grpcroutes", "tcproutes", "tlsroutes", "referencegrants",
+    "backendtlspolicies",
+)
+"""What Traefik watches."""
+
+
+@pytest.fixture(scope="module")
+def gateway_controller(cluster: Cluster) -> Iterator[Callable[[str], None]]:
+    """The Gateway API with its experimental channel, and Traefik as its one controller; gives what moves it."""
+    crds = programs.source("cluster", "sigs.k8s.io/gateway-api") / "config" / "crd" / "experimental"
+    kinds = [option for file in sorted(crds.glob(f"{GATEWAY_API}_*.yaml")) for option in ("-f", str(file))]
+    name, api_group = "gateways", "rbac.authorization.k8s.io"
+    watched = [f"{kind}{part}" for kind in KINDS for part in ("", "/status")]
+    role = {
+        "apiVersion": f"{api_group}/v1", "kind": "ClusterRole", "metadata": {"name": name},
+        "rules": [{"apiGroups": [GATEWAY_API], "resources": watched, "verbs": ["get", "list", "watch", "update"]}],
+    }
+    binding = {
+        "apiVersion": f"{api_group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": api_group, "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": "traefik", "namespace": "traefik"}],
+    }
+    gateway_class = {
+        "apiVersion": f"{GATEWAY_API}/v1", "kind": "GatewayClass", "metadata": {"name": name},
+        "spec": {"controllerName": "traefik.io/gateway-controller"},
+    }
+    provider = "--providers.kubernetesgateway"
+    options = [
+        f"{provider}=true", f"{provider}.experimentalchannel=true",
+        f"{provider}.statusaddress.service.namespace=traefik", f"{provider}.statusaddress.service.name={name}",
+    ]
+    cluster.kubectl("apply", "--server-side", *kinds)
+    try:
+        cluster.kubectl("wait", "--for=condition=Established", *kinds, "--timeout=30s")
+        with second_traefik(cluster, name, GATEWAY_ADDRESS, options, role, binding, gateway_class) as move:
+            yield move
+    finally:
+        cluster.kubectl("delete", *kinds, timeout=120)
+
+
 MATRIX = {
+    "gateway, tls": {"exposure": "gateway"},
+    "gateway, cert-manager": {"exposure": "gateway", "gatewayClass": "gateways", **BY_CERT_MANAGER},
     "ingress, cert-manager": BY_CERT_MANAGER,
     "loadBalancer, tls": {"exposure": "loadBalancer"},
     "loadBalancer, cert-manager": {"exposure": "loadBalancer", **BY_CERT_MANAGER},
@@ -63,7 +179,7 @@ def resources(cluster: Cluster, namespace: str) -> str:
     return cluster.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name")
 
 
-@pytest.mark.usefixtures("cert_manager")
+@pytest.mark.usefixtures("cert_manager", "gateway_controller")
 @pytest.mark.parametrize("case", MATRIX)
 def test_pushed_from_outside_and_pulled_on_every_node(
     cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str, case: str
@@ -170,11 +286,12 @@ def renew_by_cert_manager(deployed: Deployed, certificate: str = "certificate-se
 RENEWALS = {
     "ingress, cert-manager": (BY_CERT_MANAGER, renew_by_cert_manager),
     "loadBalancer, tls": ({"exposure": "loadBalancer"}, renew_by_pulumi),
+    "gateway, tls": ({"exposure": "gateway"}, renew_by_pulumi),
     "loadBalancer, cert-manager": ({"exposure": "loadBalancer", **BY_CERT_MANAGER}, renew_by_cert_manager),
 }
 
 
-@pytest.mark.usefixtures("cert_manager")
+@pytest.mark.usefixtures("cert_manager", "gateway_controller")
 @pytest.mark.parametrize("case", RENEWALS)
 def test_a_renewed_certificate_reaches_clients_without_one_failed_pull(
     cluster: Cluster, tmp_path: Path, app_image: Path, case: str
@@ -215,55 +332,6 @@ def test_a_ca_that_cert_manager_renews_needs_no_up_and_no_new_trust(
         deployed.ca_file.write_text(renewed)
         served_certificate(deployed)
         deployed.stack.pulumi("preview", "--expect-no-changes")
-
-
-@contextmanager
-def ingress_controller(cluster: Cluster, name: str, address: str) -> Iterator[Callable[[str], None]]:
-    """A second Traefik with a LoadBalancer address and an IngressClass of its own; gives what moves it elsewhere."""
-    own: dict[str, str] = {"name": name, "namespace": "traefik"}
-    deployment: dict[str, Any] = cluster.get("deployment", "-n", "traefik", "traefik")
-    template = deployment["spec"]["template"]
-    template["metadata"] = {"labels": {"app": name}}
-    container = template["spec"]["containers"][0]
-    container["args"] = [
-        *(option for option in container["args"] if "kubernetesingress." not in option),
-        f"--providers.kubernetesingress.ingressendpoint.publishedservice=traefik/{name}",
-        f"--providers.kubernetesingress.ingressclass={name}",
-    ]
-    service: dict[str, Any] = cluster.get("service", "-n", "traefik", "traefik")
-    ports = [{key: port[key] for key in ("name", "port", "targetPort")} for port in service["spec"]["ports"]]
-    annotation = "metallb.io/loadBalancerIPs"
-    objects = [
-        {
-            "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name},
-            "spec": {"controller": "traefik.io/ingress-controller"},
-        },
-        {
-            "apiVersion": "v1", "kind": "Service", "metadata": {**own, "annotations": {annotation: address}},
-            "spec": {"type": "LoadBalancer", "selector": {"app": name}, "ports": ports},
-        },
-        {
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": own,
-            "spec": {"selector": {"matchLabels": {"app": name}}, "template": template},
-        },
-    ]
-
-    def published() -> str:
-        points = cluster.get("service", "-n", "traefik", name)["status"].get("loadBalancer", {}).get("ingress", [])
-        return points[0]["ip"] if points else ""
-
-    def move(target: str) -> None:
-        cluster.kubectl("annotate", "--overwrite", "service", name, "-n", "traefik", f"{annotation}={target}")
-        wait_until(lambda: published() == target, f"the address is {target}", timeout=30)
-
-    cluster.apply(*objects)
-    try:
-        cluster.kubectl("rollout", "status", f"deployment/{name}", "-n", "traefik", "--timeout=60s")
-        wait_until(lambda: published() == address, f"the address is {address}", timeout=30)
-        yield move
-    finally:
-        cluster.kubectl("delete", "ingressclass", name)
-        cluster.kubectl("delete", "service,deployment", name, "-n", "traefik")
 
 
 def moved_in_one_up(deployed: Deployed, app_image: Path, namespace: str, move: Callable[[str], None], to: str) -> None:
@@ -360,3 +428,34 @@ def test_a_machine_whose_dns_drops_the_answer_is_warned_and_the_nodes_are_not(
                 assert "pulumi config set dnsSuffix" in shown
         finally:
             server.terminate()
+
+
+def test_a_gateway_whose_address_moved_moves_everything_in_one_up_and_the_ca_stays(
+    cluster: Cluster, gateway_controller: Callable[[str], None], tmp_path: Path, app_image: Path, namespace: str
+) -> None:
+    with deployed_stack(cluster, tmp_path, {"exposure": "gateway"}) as deployed:
+
+        def move(to: str) -> None:
+            gateway_controller(to)
+            points = "--output=jsonpath={.status.addresses[*].value}"
+            path = ("gateways.gateway.networking.k8s.io", "exposure", "-n", deployed.namespace)
+            wait_until(lambda: cluster.kubectl("get", *path, points) == to, f"Traefik published {to}", timeout=60)
+
+        try:
+            moved_in_one_up(deployed, app_image, namespace, move, "10.99.0.216")
+        finally:
+            gateway_controller(GATEWAY_ADDRESS)
+
+
+@pytest.mark.usefixtures("gateway_controller")
+def test_a_gateway_that_its_controller_refuses_is_told_in_its_words(cluster: Cluster) -> None:
+    values = {"exposure": "gateway", "gatewayPort": "8444", "addressTimeout": "5s", "storage": "memory"}
+    with Stack(environment=cluster.environment, settings=values) as stack:
+        failed = stack.pulumi("up", "--yes", "--skip-preview", check=False)
+        text = failed.stdout + failed.stderr
+        assert failed.returncode != 0
+        assert "The registry's Gateway was not ready within 5s (the setting addressTimeout)" in text
+        assert "no matching entryPoint for port 8444" in text
+        assert "pulumi config set gatewayPort 8443" in text
+        stack.pulumi("config", "set", "gatewayPort", "443")
+        stack.up()

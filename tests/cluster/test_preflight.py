@@ -150,6 +150,13 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, str], tuple[str, ...]]] = {
             "private-registry:storageClass is 'fast', but there is no StorageClass of that name: the cluster has ssd",
         ),
     ),
+    "no Gateway API": (
+        [], {"exposure": "gateway", "storage": "memory"},
+        (
+            "private-registry:exposure is 'gateway', but the cluster has no Gateway API",
+            "pulumi config set exposure loadBalancer",
+        ),
+    ),
     "a port of no node": (
         [], {"exposure": "nodePort", "storage": "memory"},
         ("private-registry:address is '', but no node tells an InternalIP", "pulumi config set address 192.0.2.10"),

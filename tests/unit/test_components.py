@@ -75,6 +75,8 @@ class Recorder(pulumi.runtime.Mocks):
 class QuietCluster:
     """A cluster that has one of everything and refuses nothing."""
 
+    gateway_classes: tuple[Object, ...] = ({"metadata": {"name": "the-only-one"}},)
+
     nodes: list[Object] = field(default_factory=lambda: [{
         "metadata": {"name": "node-a"},
         "spec": {},
@@ -92,8 +94,13 @@ class QuietCluster:
     def refusal(self, *_: object) -> str:
         return ""
 
-    def has_api(self, _group_version: str) -> bool:
+    def serves(self, _group_version: str, _kind: str) -> bool:
         return True
+
+    def read(self, _group_version: str, plural: str, _namespace: str, _name: str) -> Object:
+        if plural == "gateways":
+            return {"status": {"addresses": [{"type": "IPAddress", "value": ADDRESS}]}}
+        return {"status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}}
 
 
 async def resolved(_name: str) -> tuple[set[str], str]:
@@ -323,7 +330,24 @@ def test_at_a_port_of_the_nodes_the_port_is_in_every_name_and_in_no_certificate(
     assert pod["containers"][0]["image"].startswith(f"{host}/private-registry/proof@sha256:")
 
 
-@pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort"])
+def test_behind_a_gateway_tls_is_handed_through_to_the_registry() -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, exposure="gateway", gatewayPort="8443")
+    assert outputs["registryUrl"] == "registry-pr-42-r.10-99-0-200.nip.io"
+    assert outputs["address"] == ADDRESS
+    gateway = recorder.of(":Gateway", "exposure-gateway")["spec"]
+    assert gateway["gatewayClassName"] == "the-only-one"
+    [listener] = gateway["listeners"]
+    assert (listener["protocol"], listener["port"], listener["tls"]) == ("TLS", 8443, {"mode": "Passthrough"})
+    route = recorder.of(":TLSRoute")["spec"]
+    assert route["hostnames"] == ["registry-pr-42-r.10-99-0-200.nip.io"]
+    assert route["rules"] == [{"backendRefs": [{"name": "exposure", "port": 5000}]}]
+    assert route["parentRefs"] == [{"name": "exposure"}]
+    config = json.loads(recorder.of(":ConfigMap", "registry")["data"]["config.yml"])
+    assert "tls" in config["http"]
+
+
+@pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort", "gateway"])
 def test_an_address_that_is_set_names_the_registry_in_every_exposure(exposure: str) -> None:
     outputs = run_program(Recorder(), exposure=exposure, address="192.0.2.10")
     assert outputs["registryUrl"].startswith("registry-pr-42-r.192-0-2-10.nip.io")

@@ -426,10 +426,18 @@ def test_the_first_broken_link_of_the_chain_is_named(healthy: Facts) -> None:
     assert shared(broken) == ("CONFIG_MAP_MISSING", Link.CONFIG_MAP)
     broken = replace(broken, entrances=[{"metadata": {"name": "address"}, "status": {"loadBalancer": {}}}])
     assert shared(broken) == ("NO_ADDRESS", Link.ADDRESS)
+    broken = replace(broken, entrances=[{"kind": "Gateway", "metadata": {"name": "exposure"}, "status": {}}])
+    assert shared(broken) == ("NO_ADDRESS", Link.ADDRESS)
     broken = replace(broken, deployment=None)
     assert shared(broken) == ("REGISTRY_MISSING", Link.REGISTRY)
     broken = replace(broken, namespace=None)
     assert shared(broken) == ("NOT_DEPLOYED", Link.STACK)
+
+
+def test_the_address_of_a_gateway_counts(healthy: Facts) -> None:
+    status = {"addresses": [{"type": "IPAddress", "value": "192.0.2.1"}]}
+    gateway = {"kind": "Gateway", "metadata": {"name": "exposure"}, "status": status}
+    assert shared_fault(replace(healthy, entrances=[gateway])) is None
 
 
 def test_another_ca_is_told_with_both_fingerprints(healthy: Facts, ca: str, other_ca: str) -> None:

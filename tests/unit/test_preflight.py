@@ -8,7 +8,7 @@ from typing import Any, cast
 import pulumi
 import pytest
 
-from registry import cluster, dns, exposure, node_port, preflight, settings
+from registry import cluster, dns, exposure, gateway, node_port, preflight, settings
 from tests.unit.test_settings import FakeConfig
 
 DEFAULTS = settings.load(FakeConfig())
@@ -198,6 +198,69 @@ def test_a_missing_cert_manager_is_told() -> None:
 )
 def test_the_address_of_several_does_not_depend_on_their_order(found: list[str], address: str) -> None:
     assert exposure.choose_address(found) == exposure.choose_address(found[::-1]) == address
+
+
+GATEWAY_CLASSES = [named("traefik"), named("envoy")]
+
+
+@pytest.mark.parametrize(
+    ("own", "classes", "has", "parts"),
+    [
+        ("", None, (False, False), (":exposure is 'gateway'", "no Gateway API", "set exposure loadBalancer")),
+        ("", [], (True, False), (":exposure is 'gateway'", "no TLSRoute", "1.5 or newer", "set exposure loadBalancer")),
+        ("", [], (True, True), (":exposure is 'gateway'", "no GatewayClass", "set exposure loadBalancer")),
+        ("", None, (True, True), (":gatewayClass is ''", "may not list", "set gatewayClass")),
+        ("", GATEWAY_CLASSES, (True, True), (":gatewayClass is ''", "several", "envoy, traefik", "gatewayClass envoy")),
+        ("gke", GATEWAY_CLASSES, (True, True), (":gatewayClass is 'gke'", "has envoy, traefik", "gatewayClass envoy")),
+    ],
+)
+def test_a_gateway_that_cannot_be(
+    own: str, classes: list[cluster.Object] | None, has: tuple[bool, bool], parts: tuple[str, ...]
+) -> None:
+    wanted = having(exposure="gateway", gateway_class=own)
+    says(preflight.gateway_error(wanted, classes, has_gateways=has[0], has_routes=has[1]), *parts)
+    assert preflight.gateway_error(having(), classes, has_gateways=has[0], has_routes=has[1]) is None
+
+
+@pytest.mark.parametrize(("own", "classes"), [("", GATEWAY_CLASSES[:1]), ("envoy", GATEWAY_CLASSES), ("envoy", None)])
+def test_a_gateway_with_a_class(own: str, classes: list[cluster.Object] | None) -> None:
+    wanted = having(exposure="gateway", gateway_class=own)
+    assert preflight.gateway_error(wanted, classes, has_gateways=True, has_routes=True) is None
+
+
+def condition(kind: str, status: str, message: str) -> cluster.Object:
+    return {"type": kind, "status": status, "message": message}
+
+
+def test_what_a_controller_says_is_wrong_is_told_once() -> None:
+    listener = {"conditions": [
+        condition("Accepted", "False", "no entry point"), condition("Conflicted", "False", "no conflict"),
+        condition("ResolvedRefs", "True", "all there"), condition("Programmed", "False", "no entry point"),
+    ]}
+    status = {"conditions": [condition("Accepted", "Unknown", "waiting")], "listeners": [listener]}
+    assert gateway.complaints(status) == ["no entry point"]
+    assert gateway.complaints({"parents": [{"conditions": [condition("Conflicted", "True", "taken")]}]}) == ["taken"]
+    assert gateway.complaints({}) == []
+
+
+@pytest.mark.parametrize(("said", "reason"), [(["no entry point", "x"], "says: no entry point; x."), ([], "not run")])
+def test_a_gateway_that_does_not_come_has_a_reason_and_a_fix(said: list[str], reason: str) -> None:
+    text = gateway.not_programmed("Gateway", "2m", said)
+    assert reason in text
+    assert "within 2m (the setting addressTimeout)" in text
+    for fix in ("gatewayPort 8443", "exposure loadBalancer", "address 192.0.2.10"):
+        assert f"pulumi config set {fix}" in text
+
+
+@pytest.mark.parametrize(
+    ("served", "version"), [({"v1", "v1alpha2"}, "v1"), ({"v1alpha2", "v1alpha3"}, "v1alpha3"), (set[str](), "")]
+)
+def test_the_newest_version_of_a_route_is_used(served: set[str], version: str) -> None:
+    class Known:
+        def serves(self, group_version: str, kind: str) -> bool:
+            return kind == "TLSRoute" and group_version.removeprefix("gateway.networking.k8s.io/") in served
+
+    assert gateway.route_version(cast(cluster.Cluster, Known())) == version
 
 
 def test_an_address_that_does_not_come_has_a_reason_and_a_fix() -> None:

@@ -51,7 +51,7 @@ class Facts:
     daemon_set: Json | None = None
     config_map: Json | None = None
     entrances: list[Json] = field(default_factory=list[Json])
-    """Ingresses, and Services of type LoadBalancer."""
+    """Ingresses, Gateways, and Services of type LoadBalancer."""
     pods: list[Json] = field(default_factory=list[Json])
     """All of the namespace."""
     events: list[Json] = field(default_factory=list[Json])

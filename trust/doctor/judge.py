@@ -143,7 +143,8 @@ def _registry_fault(facts: Facts, up: str) -> Verdict | None:
 
 def _address_fault(facts: Facts) -> Verdict | None:
     for entrance in facts.entrances:
-        if not entrance.get("status", {}).get("loadBalancer", {}).get("ingress"):
+        status: Json = entrance.get("status", {})
+        if not status.get("loadBalancer", {}).get("ingress") and not status.get("addresses"):
             what = f"{entrance.get('kind', 'Ingress')} {_name(entrance)} in {facts.declared.namespace}"
             sentence = (
                 f"The {what} has got no address; check that its Ingress controller or load balancer runs and has "
