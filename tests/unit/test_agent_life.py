@@ -52,7 +52,7 @@ def make_node(tmp_path: Path) -> MakeNode:
             [f"{CERTS_D}:/etc/docker/certs.d/{HOST}/pr-42.crt", CERTIFICATE, f"/etc/docker/certs.d/{HOST}/pr-42.crt"],
             0,
         ),
-        ("v2.2.1-k3s1", (LAYOUTS / "kind-0.32.toml").read_text(), [CERTIFICATE], 0),
+        ("v2.2.1-k3s1", (LAYOUTS / "list-discard-v3.toml").read_text(), [CERTIFICATE], 0),
     ],
 )
 def test_node_is_trusted_and_left_as_it_was(

@@ -183,8 +183,8 @@ LAYOUTS = {
     "GKE 1.32": _vendor("gke-1.32", "1.7", "2.0"),
     "GKE 1.33": _vendor("gke-1.33", "1.7", "2.0"),
     "minikube": _vendor("minikube", "1.7", "2.2"),
-    "kind 0.27": _vendor("kind-0.27", "2.0", "2.1"),
-    "kind 0.32": _vendor("kind-0.32", "2.1", "2.3"),
+    "kind": _vendor("kind", "2.0", "2.3"),
+    "kind, config_path": _vendor("kind-patched", "2.0", "2.3"),
 }
 """By the name that the table shows."""
 
