@@ -286,12 +286,11 @@ def renew_by_cert_manager(deployed: Deployed, certificate: str = "certificate-se
 RENEWALS = {
     "ingress, cert-manager": (BY_CERT_MANAGER, renew_by_cert_manager),
     "loadBalancer, tls": ({"exposure": "loadBalancer"}, renew_by_pulumi),
-    "gateway, tls": ({"exposure": "gateway"}, renew_by_pulumi),
     "loadBalancer, cert-manager": ({"exposure": "loadBalancer", **BY_CERT_MANAGER}, renew_by_cert_manager),
 }
 
 
-@pytest.mark.usefixtures("cert_manager", "gateway_controller")
+@pytest.mark.usefixtures("cert_manager")
 @pytest.mark.parametrize("case", RENEWALS)
 def test_a_renewed_certificate_reaches_clients_without_one_failed_pull(
     cluster: Cluster, tmp_path: Path, app_image: Path, case: str
