@@ -103,8 +103,13 @@ def second_traefik(
 
 
 @contextmanager
-def ingress_controller(cluster: Cluster, name: str, address: str) -> Iterator[Callable[[str], None]]:
-    """A second Ingress controller with an IngressClass of its own; gives what moves it elsewhere."""
+def ingress_controller(
+    cluster: Cluster, name: str, address: str, hostname: str = ""
+) -> Iterator[Callable[[str], None]]:
+    """A second Ingress controller with an IngressClass of its own; gives what moves it elsewhere.
+
+    It publishes its address, or the host name that is given, as those of AWS do.
+    """
     ingress_class = {
         "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name},
         "spec": {"controller": "traefik.io/ingress-controller"},
@@ -112,7 +117,7 @@ def ingress_controller(cluster: Cluster, name: str, address: str) -> Iterator[Ca
     provider = "--providers.kubernetesingress"
     options = [
         f"{provider}=true", f"{provider}.ingressclass={name}",
-        f"{provider}.ingressendpoint.publishedservice=traefik/{name}",
+        f"{provider}.ingressendpoint." + (f"hostname={hostname}" if hostname else f"publishedservice=traefik/{name}"),
     ]
     with second_traefik(cluster, name, address, options, ingress_class) as move:
         yield move
@@ -378,10 +383,27 @@ def test_an_ingress_whose_address_moved_moves_everything_in_one_up_and_the_ca_st
         moved_in_one_up(deployed, app_image, namespace, move, "10.99.0.219")
 
 
+def test_a_load_balancer_with_a_host_name_is_reached_by_that(
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
+) -> None:
+    hostname = "lb-1.10-99-0-218.nip.io"
+    with (
+        ingress_controller(cluster, "named", "10.99.0.218", hostname),
+        deployed_stack(cluster, tmp_path, {"ingressClass": "named"}) as deployed,
+    ):
+        assert (deployed.host, deployed.outputs["address"]) == (hostname, hostname)
+        image = f"{deployed.host}/test/app:1"
+        deployed.crane("push", app_image, image)
+        deployed.start_pods(namespace, image, cluster.nodes)
+        deployed.assert_running(namespace, cluster.nodes)
+        deployed.stack.pulumi("preview", "--expect-no-changes")
+
+
+@pytest.mark.usefixtures("cert_manager")
 def test_a_load_balancer_whose_address_moved_moves_everything_in_one_up_and_the_ca_stays(
     cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
 ) -> None:
-    with deployed_stack(cluster, tmp_path, {"exposure": "loadBalancer"}) as deployed:
+    with deployed_stack(cluster, tmp_path, {"exposure": "loadBalancer", **BY_CERT_MANAGER}) as deployed:
 
         def move(to: str) -> None:
             path = ("service", "exposure", "-n", deployed.namespace)

@@ -193,17 +193,16 @@ class Agent:
         if runtime.name != "containerd":
             sentence = f"{runtime.name!r} serves {runtime.socket}; known are containerd, cri-o and docker."
             raise Fault(Reason.RUNTIME_UNKNOWN, sentence)
-        config = discover.option(runtime.arguments, "c", "config") or containerd.DEFAULT_CONFIG
 
         def read(path: str) -> str | None:
             return self._config.original(path, runtime_config.read_text(tree, path))
 
         try:
-            sources = containerd.load(config, runtime.release, read, tree.glob)
+            sources = containerd.load(runtime.config, runtime.release, read, tree.glob)
             ca_file = f"{OWNERS}/{self.settings.owner}.crt"
-            return containerd.plan(runtime.release, config, sources, self.settings.host, ca_file)
+            return containerd.plan(runtime.release, runtime.config, sources, self.settings.host, ca_file)
         except (TypeError, AttributeError) as error:
-            sentence = f"{config} has something else than a table where containerd has one ({error}); repair it."
+            sentence = f"{runtime.config} has no table where containerd has one ({error}); repair it."
             raise Fault(Reason.CONFIG_INVALID, sentence) from error
 
     def _files(self, runtime: Runtime, tree: Tree, roots: tuple[str, ...]) -> list[str]:

@@ -18,7 +18,6 @@ from . import tomledit
 from .faults import Fault, Reason
 
 CERTS_D = "/etc/containerd/certs.d"
-DEFAULT_CONFIG = "/etc/containerd/config.toml"
 IMPLIED = "/etc/containerd/certs.d:/etc/docker/certs.d"
 """What containerd 2.2 and newer take for an empty config_path."""
 

@@ -103,6 +103,11 @@ class Runtime:
             raise Fault(Reason.RUNTIME_UNKNOWN, sentence)
         return int(found[1]), int(found[2])
 
+    @property
+    def config(self) -> str:
+        """Path of the file that containerd reads, which need not be there."""
+        return option(self.arguments, "c", "config") or "/etc/containerd/config.toml"
+
 
 def runtime(node: Node) -> Runtime:
     """Find the runtime that the kubelet uses. Raises Fault RUNTIME_UNKNOWN."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import discover
-from .containerd import DEFAULT_CONFIG
 from .discover import Identity, Node, Runtime
 from .faults import Fault, Reason, Stopped
 from .files import Tree
@@ -83,18 +82,17 @@ def check_config(node: Node, tree: Tree, runtime: Runtime, systemctl: Systemctl)
     fails. Raises Fault CONFIG_INVALID.
     """
     program = node.link(runtime.process[0], "exe")
-    config = discover.option(runtime.arguments, "c", "config")
-    if tree.read(config or DEFAULT_CONFIG) is None:
+    if tree.read(runtime.config) is None:
         return
     try:
-        code, output = systemctl(*(("--config", config) if config else ()), "config", "dump", program=program)
+        code, output = systemctl("--config", runtime.config, "config", "dump", program=program)
     except OSError:  # replaced by an upgrade, or in a file system of its own
         return
     if code:
         raise Fault(
             Reason.CONFIG_INVALID,
             f"containerd would not come back from the restart that it needs: {program} does not accept "
-            f"{config or 'its configuration'} as it is now ({output.splitlines()[-1] if output else code}); repair it.",
+            f"{runtime.config} as it is now ({output.splitlines()[-1] if output else code}); repair it.",
         )
 
 
