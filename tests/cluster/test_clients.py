@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import yaml
 
 from registry.client_setup import client_setup
 
-from .clients import EXPOSURES, SHARED, Machine, registry_for_clients
+from .clients import SHARED, Machine, registry_for_clients
 from .harness import Cluster, Deployed, wait_until
 from .local import rootfs
 
@@ -240,14 +239,6 @@ TRIED = Path(__file__).with_name("clients_tried.md")
 """What the README says was tried."""
 QUICK = ("crane", "skopeo", "curl")
 """Those of `make test`."""
-
-
-@pytest.fixture(scope="module", params=EXPOSURES)
-def deployed(
-    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployed]:
-    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed"), request.param) as deployed:
-        yield deployed
 
 
 @pytest.fixture(scope="module")
