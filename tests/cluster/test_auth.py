@@ -148,27 +148,6 @@ def test_no_secret_is_in_the_state_in_plain_in_a_log_or_in_what_runs(cluster: Cl
             assert secret not in text, place
 
 
-def pod(name: str, image: str, node: str, *pull_secrets: str) -> dict[str, Any]:
-    container = {"name": "app", "image": image, "imagePullPolicy": "Always", "command": ["sleep", "1000000"]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            "nodeSelector": {"kubernetes.io/hostname": node},
-            "containers": [container],
-            "imagePullSecrets": [{"name": each} for each in pull_secrets],
-            "tolerations": [{"operator": "Exists"}],
-            "terminationGracePeriodSeconds": 0,
-        },
-    }
-
-
-def wait_running(cluster: Cluster, namespace: str, *names: str) -> None:
-    pods = [f"pod/{name}" for name in names]
-    cluster.kubectl("wait", "-n", namespace, "--for=condition=Ready", "--timeout=60s", *pods, timeout=90)
-
-
 def test_kubelets_pull_on_every_node_where_the_secret_is_attached(
     cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str
 ) -> None:
@@ -184,12 +163,9 @@ def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
     data = cluster.get("secret", "-n", namespaces["attached"], name)
     copy = {key: data[key] for key in ("apiVersion", "kind", "type", "data")}
     cluster.apply({**copy, "metadata": {"name": name, "namespace": namespace}})
-    for node in cluster.nodes:
-        cluster.apply(*(
-            {**each, "metadata": {"name": each["metadata"]["name"], "namespace": namespace}}
-            for each in (pod(f"with-{node}", pushed, node, name), pod(f"without-{node}", pushed, node))
-        ))
-    wait_running(cluster, namespace, *(f"with-{node}" for node in cluster.nodes))
+    deployed.start_pods(namespace, pushed, cluster.nodes, name="with", pull_secrets=[name])
+    deployed.start_pods(namespace, pushed, cluster.nodes, name="without")
+    deployed.wait_running(namespace, cluster.nodes, name="with", timeout=60)
 
     def refused() -> bool:
         events = cluster.get("events", "-n", namespace, "--field-selector=reason=Failed")["items"]
@@ -230,10 +206,8 @@ def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
         outputs = deployed.stack.outputs()
         both.append(login(tmp_path, deployed.host, outputs["username"], outputs["password"]))
         # The kubelets pull with the new password the moment that `up` returns.
-        for node in cluster.nodes:
-            new = pod(f"rotated-{node}", pushed, node)
-            cluster.apply({**new, "metadata": {**new["metadata"], "namespace": namespaces["attached"]}})
-        wait_running(cluster, namespaces["attached"], *(f"rotated-{node}" for node in cluster.nodes))
+        deployed.start_pods(namespaces["attached"], pushed, cluster.nodes, name="rotated")
+        deployed.wait_running(namespaces["attached"], cluster.nodes, name="rotated", timeout=60)
         # Until the password file in the pod is the new one.
         third = f"{outputs['username'][:-1]}3:"
         wait_until(lambda: third in users_file(deployed), "the password file is the new one", timeout=120)
