@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from secrets import token_hex
 from subprocess import CompletedProcess
@@ -183,6 +184,7 @@ def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
 def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
     cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str, logged_in: Path, tmp_path: Path
 ) -> None:
+    namespace = namespaces["attached"]
     registries = [each["metadata"]["uid"] for each in registry_pods(deployed)]
     failures: list[str] = []
     pulls = 0
@@ -198,22 +200,34 @@ def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
                 if answer.returncode:
                     failures.append(answer.stderr)
 
-    loop = threading.Thread(target=pull)
-    loop.start()
-    try:
-        deployed.stack.pulumi("config", "set", "passwordVersion", "2")
-        deployed.stack.up()
-        outputs = deployed.stack.outputs()
-        both.append(login(tmp_path, deployed.host, outputs["username"], outputs["password"]))
-        # The kubelets pull with the new password the moment that `up` returns.
-        deployed.start_pods(namespaces["attached"], pushed, cluster.nodes, name="rotated")
-        deployed.wait_running(namespaces["attached"], cluster.nodes, name="rotated", timeout=60)
-        # Until the password file in the pod is the new one.
-        third = f"{outputs['username'][:-1]}3:"
-        wait_until(lambda: third in users_file(deployed), "the password file is the new one", timeout=120)
-    finally:
-        done.set()
-        loop.join()
+    def pull_by_kubelets(name: str) -> None:
+        """Run a pod on every node, without one pull that fails, and delete it."""
+        deployed.start_pods(namespace, pushed, cluster.nodes, name=name)
+        deployed.assert_running(namespace, cluster.nodes, name=name, timeout=60)
+        cluster.kubectl("delete", "pods", "-n", namespace, *(f"{name}-{node}" for node in cluster.nodes))
+
+    with ThreadPoolExecutor() as pool:
+        loop = pool.submit(pull)
+        try:
+            pull_by_kubelets("before")
+            deployed.stack.pulumi("config", "set", "passwordVersion", "2")
+            up = pool.submit(deployed.stack.up)
+            during = 0
+            while not up.done():
+                pull_by_kubelets(f"during-{during}")
+                during += 1
+            up.result()
+            outputs = deployed.stack.outputs()
+            both.append(login(tmp_path, deployed.host, outputs["username"], outputs["password"]))
+            # The kubelets pull with the new password the moment that `up` returns.
+            pull_by_kubelets("after")
+            # Until the password file in the pod is the new one.
+            third = f"{outputs['username'][:-1]}3:"
+            wait_until(lambda: third in users_file(deployed), "the password file is the new one", timeout=120)
+            pull_by_kubelets("last")
+        finally:
+            done.set()
+        loop.result()
     assert not failures
     assert pulls > 10
     assert outputs["username"] == "registry-2"
