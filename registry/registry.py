@@ -70,6 +70,8 @@ def configuration(*, tls: bool, password: bool = False) -> dict[str, object]:
         },
         "http": http,
         **auth,
+        # Images whose layers are kept elsewhere, such as Windows base images; without it their manifests are refused.
+        "validation": {"manifests": {"urls": {"allow": ["^https?://"]}}},
         "health": {"storagedriver": {"enabled": True, "interval": "10s", "threshold": 3}},
     }
 

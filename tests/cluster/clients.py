@@ -59,15 +59,18 @@ exec tini -- sleep infinity
 
 
 @contextmanager
-def registry_for_clients(cluster: Cluster, folder: Path, exposure: str) -> Iterator[Deployed]:
+def registry_for_clients(
+    cluster: Cluster, folder: Path, exposure: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Deployed]:
     """A stack that is up, for tests that leave the nodes alone; destroyed in the end.
 
     Args:
         cluster: Where it runs.
         folder: Where its CA goes.
         exposure: The setting of this name.
+        settings: Further ones.
     """
-    with Stack(environment=cluster.environment, settings={"exposure": exposure}) as stack:
+    with Stack(environment=cluster.environment, settings={"exposure": exposure, **(settings or {})}) as stack:
         stack.up()
         outputs = stack.outputs()
         ca_file = folder / "ca.crt"

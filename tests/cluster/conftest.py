@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from .clients import EXPOSURES, registry_for_clients
 from .harness import ROOT, Cluster, Deployed, Stack, config_trees, needs_restart, restarts
 from .local import cluster as local_cluster
 from .local import image_archive, machine, nodes, rootfs, shell
@@ -101,6 +102,15 @@ def big_layer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
             digest.update(block)
     yield path, digest.hexdigest()
     path.unlink()
+
+
+@pytest.fixture(scope="module", params=EXPOSURES)
+def deployed(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
+    """A registry for clients, at each exposure; modules that need another stack have their own fixture of this name."""
+    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed"), request.param) as deployed:
+        yield deployed
 
 
 @contextmanager

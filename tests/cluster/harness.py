@@ -241,18 +241,21 @@ class Deployed:
         """What a crane command prints that trusts only the CA."""
         return self.cluster.run("env", f"SSL_CERT_FILE={self.ca_file}", "crane", *arguments, **options).stdout
 
-    def start_pods(self, namespace: str, image: str, on: Sequence[str]) -> None:
-        """Create a pod on each node that always pulls `image`."""
+    def start_pods(
+        self, namespace: str, image: str, on: Sequence[str], *, name: str = "app", pull_secrets: Sequence[str] = ()
+    ) -> None:
+        """Create a pod `name`-<node> on each node that always pulls `image`."""
         container = {"name": "app", "image": image, "imagePullPolicy": "Always", "command": ["sleep", "1000000"]}
         self.cluster.apply(
             *(
                 {
                     "apiVersion": "v1",
                     "kind": "Pod",
-                    "metadata": {"name": f"app-{node}", "namespace": namespace},
+                    "metadata": {"name": f"{name}-{node}", "namespace": namespace},
                     "spec": {
                         "nodeSelector": {"kubernetes.io/hostname": node},
                         "containers": [container],
+                        "imagePullSecrets": [{"name": each} for each in pull_secrets],
                         "tolerations": [{"operator": "Exists"}],
                         "terminationGracePeriodSeconds": 0,
                     },
@@ -261,19 +264,19 @@ class Deployed:
             )
         )
 
-    def wait_running(self, namespace: str, on: Sequence[str], *, timeout: float = 30) -> None:
+    def wait_running(self, namespace: str, on: Sequence[str], *, name: str = "app", timeout: float = 30) -> None:
         """Wait until the pod that `start_pods` made is running on each node."""
 
         def running() -> bool:
             pods = self.cluster.get("pods", "-n", namespace)["items"]
             phases = {pod["metadata"]["name"]: pod["status"].get("phase") for pod in pods}
-            return all(phases.get(f"app-{node}") == "Running" for node in on)
+            return all(phases.get(f"{name}-{node}") == "Running" for node in on)
 
-        wait_until(running, f"pods run on {', '.join(on)}", timeout=timeout)
+        wait_until(running, f"pods {name} run on {', '.join(on)}", timeout=timeout)
 
-    def assert_running(self, namespace: str, on: Sequence[str]) -> None:
-        """Wait until the pods run, and check that no pull of theirs had failed."""
-        self.wait_running(namespace, on)
+    def assert_running(self, namespace: str, on: Sequence[str], *, name: str = "app", timeout: float = 30) -> None:
+        """Wait until the pods run, and check that no pull in the namespace has failed."""
+        self.wait_running(namespace, on, name=name, timeout=timeout)
         for event in self.cluster.get("events", "-n", namespace)["items"]:
             assert event["reason"] not in ("Failed", "BackOff", "ErrImagePull"), event["message"]
 

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from secrets import token_hex
 from subprocess import CompletedProcess
@@ -148,27 +149,6 @@ def test_no_secret_is_in_the_state_in_plain_in_a_log_or_in_what_runs(cluster: Cl
             assert secret not in text, place
 
 
-def pod(name: str, image: str, node: str, *pull_secrets: str) -> dict[str, Any]:
-    container = {"name": "app", "image": image, "imagePullPolicy": "Always", "command": ["sleep", "1000000"]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            "nodeSelector": {"kubernetes.io/hostname": node},
-            "containers": [container],
-            "imagePullSecrets": [{"name": each} for each in pull_secrets],
-            "tolerations": [{"operator": "Exists"}],
-            "terminationGracePeriodSeconds": 0,
-        },
-    }
-
-
-def wait_running(cluster: Cluster, namespace: str, *names: str) -> None:
-    pods = [f"pod/{name}" for name in names]
-    cluster.kubectl("wait", "-n", namespace, "--for=condition=Ready", "--timeout=60s", *pods, timeout=90)
-
-
 def test_kubelets_pull_on_every_node_where_the_secret_is_attached(
     cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str
 ) -> None:
@@ -184,12 +164,9 @@ def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
     data = cluster.get("secret", "-n", namespaces["attached"], name)
     copy = {key: data[key] for key in ("apiVersion", "kind", "type", "data")}
     cluster.apply({**copy, "metadata": {"name": name, "namespace": namespace}})
-    for node in cluster.nodes:
-        cluster.apply(*(
-            {**each, "metadata": {"name": each["metadata"]["name"], "namespace": namespace}}
-            for each in (pod(f"with-{node}", pushed, node, name), pod(f"without-{node}", pushed, node))
-        ))
-    wait_running(cluster, namespace, *(f"with-{node}" for node in cluster.nodes))
+    deployed.start_pods(namespace, pushed, cluster.nodes, name="with", pull_secrets=[name])
+    deployed.start_pods(namespace, pushed, cluster.nodes, name="without")
+    deployed.wait_running(namespace, cluster.nodes, name="with", timeout=60)
 
     def refused() -> bool:
         events = cluster.get("events", "-n", namespace, "--field-selector=reason=Failed")["items"]
@@ -207,6 +184,7 @@ def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
 def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
     cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str, logged_in: Path, tmp_path: Path
 ) -> None:
+    namespace = namespaces["attached"]
     registries = [each["metadata"]["uid"] for each in registry_pods(deployed)]
     failures: list[str] = []
     pulls = 0
@@ -222,24 +200,34 @@ def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
                 if answer.returncode:
                     failures.append(answer.stderr)
 
-    loop = threading.Thread(target=pull)
-    loop.start()
-    try:
-        deployed.stack.pulumi("config", "set", "passwordVersion", "2")
-        deployed.stack.up()
-        outputs = deployed.stack.outputs()
-        both.append(login(tmp_path, deployed.host, outputs["username"], outputs["password"]))
-        # The kubelets pull with the new password the moment that `up` returns.
-        for node in cluster.nodes:
-            new = pod(f"rotated-{node}", pushed, node)
-            cluster.apply({**new, "metadata": {**new["metadata"], "namespace": namespaces["attached"]}})
-        wait_running(cluster, namespaces["attached"], *(f"rotated-{node}" for node in cluster.nodes))
-        # Until the password file in the pod is the new one.
-        third = f"{outputs['username'][:-1]}3:"
-        wait_until(lambda: third in users_file(deployed), "the password file is the new one", timeout=120)
-    finally:
-        done.set()
-        loop.join()
+    def pull_by_kubelets(name: str) -> None:
+        """Run a pod on every node, without one pull that fails, and delete it."""
+        deployed.start_pods(namespace, pushed, cluster.nodes, name=name)
+        deployed.assert_running(namespace, cluster.nodes, name=name, timeout=60)
+        cluster.kubectl("delete", "pods", "-n", namespace, *(f"{name}-{node}" for node in cluster.nodes))
+
+    with ThreadPoolExecutor() as pool:
+        loop = pool.submit(pull)
+        try:
+            pull_by_kubelets("before")
+            deployed.stack.pulumi("config", "set", "passwordVersion", "2")
+            up = pool.submit(deployed.stack.up)
+            during = 0
+            while not up.done():
+                pull_by_kubelets(f"during-{during}")
+                during += 1
+            up.result()
+            outputs = deployed.stack.outputs()
+            both.append(login(tmp_path, deployed.host, outputs["username"], outputs["password"]))
+            # The kubelets pull with the new password the moment that `up` returns.
+            pull_by_kubelets("after")
+            # Until the password file in the pod is the new one.
+            third = f"{outputs['username'][:-1]}3:"
+            wait_until(lambda: third in users_file(deployed), "the password file is the new one", timeout=120)
+            pull_by_kubelets("last")
+        finally:
+            done.set()
+        loop.result()
     assert not failures
     assert pulls > 10
     assert outputs["username"] == "registry-2"

@@ -6,8 +6,8 @@ import random
 import re
 import shutil
 import subprocess
+import tarfile
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +15,12 @@ import pytest
 import yaml
 
 from registry.client_setup import client_setup
+from registry.hostname import registry_label
 
-from .clients import EXPOSURES, SHARED, Machine, registry_for_clients
+from .clients import SHARED, Machine, registry_for_clients
 from .harness import Cluster, Deployed, wait_until
 from .local import rootfs
+from .local.paths import BIN
 
 pytestmark = pytest.mark.cluster
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority|SSL certificate problem")
@@ -240,14 +242,6 @@ TRIED = Path(__file__).with_name("clients_tried.md")
 """What the README says was tried."""
 QUICK = ("crane", "skopeo", "curl")
 """Those of `make test`."""
-
-
-@pytest.fixture(scope="module", params=EXPOSURES)
-def deployed(
-    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployed]:
-    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed"), request.param) as deployed:
-        yield deployed
 
 
 @pytest.fixture(scope="module")
@@ -477,31 +471,73 @@ send("PUT", registry + "/manifests/1", json.dumps(manifest).encode(), kind)
 """
 
 
-def test_a_builder_in_the_cluster_pushes_with_the_mounted_config_map(
-    cluster: Cluster, deployed: Deployed, namespace: str
-) -> None:
-    name = deployed.outputs["configMap"]
-    data = cluster.get("configmap", "-n", deployed.namespace, name)["data"]
-    metadata = {"namespace": namespace}
+def build_in_a_pod(cluster: Cluster, namespace: str, config_map: str, image: str, *command: str) -> str:
+    """Run a program to its end in a pod with the ConfigMap mounted and no right that a plain pod lacks; its output."""
     container = {
         "name": "builder",
-        "image": "docker.io/library/python:3.13-alpine",
-        "command": ["python3", "-c", PUSH_FROM_A_POD],
-        "volumeMounts": [{"name": "registry", "mountPath": "/private-registry"}],
+        "image": image,
+        "command": command,
+        "workingDir": "/work",
+        "securityContext": {"runAsUser": 1000, "runAsNonRoot": True, "allowPrivilegeEscalation": False},
+        "volumeMounts": [
+            {"name": "registry", "mountPath": "/private-registry", "readOnly": True},
+            {"name": "work", "mountPath": "/work"},
+        ],
     }
-    spec = {
-        "restartPolicy": "Never",
-        "containers": [container],
-        "volumes": [{"name": "registry", "configMap": {"name": name}}],
-    }
-    cluster.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {**metadata, "name": name}, "data": data},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "name": "builder"}, "spec": spec},
-    )
+    volumes = [{"name": "registry", "configMap": {"name": config_map}}, {"name": "work", "emptyDir": {}}]
+    spec = {"restartPolicy": "Never", "containers": [container], "volumes": volumes}
+    metadata = {"name": "builder", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
     def phase() -> str:
         return cluster.get("pod", "-n", namespace, "builder")["status"].get("phase", "")
 
     wait_until(lambda: phase() in ("Succeeded", "Failed"), "the builder has ended", timeout=60)
-    assert phase() == "Succeeded", cluster.kubectl("logs", "-n", namespace, "builder")
+    said = cluster.kubectl("logs", "-n", namespace, "builder")
+    assert phase() == "Succeeded", said
+    return said
+
+
+def test_a_builder_in_the_cluster_pushes_with_the_mounted_config_map(
+    cluster: Cluster, deployed: Deployed, namespace: str
+) -> None:
+    name = deployed.outputs["configMap"]
+    data = cluster.get("configmap", "-n", deployed.namespace, name)["data"]
+    metadata = {"name": name, "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    image = "docker.io/library/python:3.13-alpine"
+    build_in_a_pod(cluster, namespace, name, image, "python3", "-c", PUSH_FROM_A_POD)
     assert deployed.crane("ls", f"{deployed.host}/test/from-a-pod").split() == ["1"]
+
+
+BUILD_WITH_CRANE = """
+host=$(cat /private-registry/host)
+echo 'built in the cluster' >built
+tar -cf layer.tar built
+build="crane append --base $host/test/builder:1 --new_layer layer.tar --new_tag $host/test/built:1"
+if $build 2>refused; then echo 'not refused without the CA'; exit 1; fi
+grep 'x509: certificate signed by unknown authority' refused
+SSL_CERT_FILE=/private-registry/ca.crt $build
+"""
+
+
+def test_crane_in_a_pod_pushes_with_the_copied_config_map_and_every_node_runs_what_it_built(
+    cluster: Cluster, app_image: Path, namespace: str, tmp_path: Path
+) -> None:
+    with registry_for_clients(cluster, tmp_path, "ingress", {"caNamespaces[0]": namespace}) as deployed:
+        # The builder's image, on which it builds too, is the registry's: the app's with crane in it.
+        with tarfile.open(tmp_path / "crane.tar", "w") as layer:
+            layer.add((BIN / "crane").resolve(), "bin/crane")
+        base, builder = f"{deployed.host}/test/app:1", f"{deployed.host}/test/builder:1"
+        deployed.crane("push", app_image, base)
+        deployed.crane("append", "--base", base, "--new_layer", tmp_path / "crane.tar", "--new_tag", builder)
+        config_map = registry_label(deployed.stack.name)
+        said = build_in_a_pod(cluster, namespace, config_map, builder, "sh", "-euc", BUILD_WITH_CRANE)
+        repository = f"{deployed.host}/test/built"
+        [built] = (line for line in said.splitlines() if line.startswith(f"{repository}@"))
+        assert built == f"{repository}@{deployed.crane('digest', f'{repository}:1').strip()}"
+        deployed.start_pods(namespace, built, cluster.nodes)
+        deployed.assert_running(namespace, cluster.nodes)
+        for node in cluster.nodes:
+            read = ("exec", "-n", namespace, f"app-{node}", "--", "busybox", "cat", "/built")
+            assert cluster.kubectl(*read) == "built in the cluster\n"

@@ -46,6 +46,48 @@ def other_certificate(folder: Path, host: str) -> tuple[str, str]:
     return (folder / "other.crt").read_text(), (folder / "other.key").read_text()
 
 
+EXPIRED = """
+[ca]
+default_ca = expired
+[expired]
+database = index
+new_certs_dir = .
+rand_serial = yes
+default_md = sha256
+policy = anything
+copy_extensions = copy
+[anything]
+commonName = supplied
+"""
+"""Configuration for `openssl ca`, which unlike `openssl x509` takes dates of the past in every version."""
+
+
+def expired_certificate(folder: Path, deployed: Deployed) -> tuple[str, str]:
+    """A certificate for the host that the stack's own CA issued and that has expired, and its key; both PEM."""
+    state = json.loads(deployed.stack.pulumi("stack", "export", "--show-secrets").stdout)
+    [ca_key] = (each for each in state["deployment"]["resources"] if each["urn"].endswith("::certificate-ca-key"))
+    (folder / "ca.key").write_text(json.loads(ca_key["outputs"]["privateKeyPem"]["plaintext"]))
+    (folder / "ca.cnf").write_text(EXPIRED)
+    (folder / "index").touch()
+    for command in (
+        ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=expired",
+         "-addext", f"subjectAltName=DNS:{deployed.host}", "-keyout", "expired.key", "-out", "expired.csr"],
+        ["ca", "-batch", "-notext", "-config", "ca.cnf", "-cert", deployed.ca_file, "-keyfile", "ca.key",
+         "-startdate", "20200101000000Z", "-enddate", "20200102000000Z", "-in", "expired.csr", "-out", "expired.crt"],
+    ):  # fmt: skip
+        run(["openssl", *command], {"PATH": "/usr/bin:/bin"}, cwd=folder)
+    return (folder / "expired.crt").read_text(), (folder / "expired.key").read_text()
+
+
+def serve(deployed: Deployed, certificate: str, key: str) -> None:
+    """Put another certificate and key into the Secret that the Ingress serves."""
+    data = {"tls.crt": b64encode(certificate.encode()).decode(), "tls.key": b64encode(key.encode()).decode()}
+    [ingress] = (i for i in deployed.cluster.get("ingress", "-n", deployed.namespace)["items"] if i["spec"].get("tls"))
+    secret = ingress["spec"]["tls"][0]["secretName"]
+    patch = ("patch", "secret", secret, "-n", deployed.namespace, "--patch-file=/dev/stdin")
+    deployed.cluster.kubectl(*patch, text=json.dumps({"data": data}))
+
+
 def try_again(deployed: Deployed) -> bool:
     """Have the controller look at the DaemonSet now and not minutes later, and tell whether it has all its pods."""
     again = f"test/again={secrets.token_hex(4)}"
@@ -76,15 +118,40 @@ def test_another_certificate_that_is_served_is_named_with_both_fingerprints(
 ) -> None:
     with mended(deployed):
         certificate, key = other_certificate(tmp_path, deployed.host)
-        data = {"tls.crt": b64encode(certificate.encode()).decode(), "tls.key": b64encode(key.encode()).decode()}
-        [ingress] = (i for i in cluster.get("ingress", "-n", deployed.namespace)["items"] if i["spec"].get("tls"))
-        secret = ingress["spec"]["tls"][0]["secretName"]
-        patch = ("patch", "secret", secret, "-n", deployed.namespace, "--patch-file=/dev/stdin")
-        cluster.kubectl(*patch, text=json.dumps({"data": data}))
+        serve(deployed, certificate, key)
         diagnosis = wait_diagnosis(cluster, deployed.stack, ("CERTIFICATE_MISMATCH", "certificate"))
         for file in (tmp_path / "other.crt", deployed.ca_file):
             shown = run(["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", file], cluster.environment)
             assert shown.stdout.partition("=")[2].strip().replace(":", "").lower() in diagnosis.text
+
+
+def test_a_certificate_that_has_expired_is_named_by_everyone_and_up_brings_a_good_one(
+    cluster: Cluster, deployed: Deployed, app_image: Path, namespace: str, tmp_path: Path
+) -> None:
+    image = f"{deployed.host}/test/expired:1"
+    deployed.crane("push", app_image, image)
+    trusting = ("env", f"SSL_CERT_FILE={deployed.ca_file}")
+
+    def refused() -> bool:
+        done = cluster.run(*trusting, "crane", "digest", image, check=False)
+        return done.returncode != 0 and "certificate has expired" in done.stderr
+
+    def told() -> bool:
+        failed = cluster.get("events", "-n", namespace, "--field-selector=reason=Failed")["items"]
+        named = {e["involvedObject"]["name"] for e in failed if "certificate has expired" in e["message"]}
+        return named == {f"app-{node}" for node in cluster.nodes}
+
+    with mended(deployed):
+        serve(deployed, *expired_certificate(tmp_path, deployed))
+        wait_until(refused, "crane is refused, as the certificate has expired", timeout=30)
+        deployed.start_pods(namespace, image, cluster.nodes)
+        wait_until(told, "the pull fails on every node, as the certificate has expired", timeout=60)
+        diagnosis = wait_diagnosis(cluster, deployed.stack, ("CERTIFICATE_MISMATCH", "certificate"))
+        named = [line for line in diagnosis.text.splitlines() if "certificate has expired; the registry's TLS" in line]
+        assert [line.split()[0] for line in named] == list(cluster.nodes)
+    deployed.crane("digest", image)
+    # The kubelet tries again by itself, after a minute at most by now.
+    deployed.wait_running(namespace, cluster.nodes, timeout=120)
 
 
 def test_a_registry_without_pods_is_named(cluster: Cluster, deployed: Deployed) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from .clients import EXPOSURES, registry_for_clients
 from .harness import ROOT, Cluster, Deployed
 from .local import network
 
@@ -44,14 +43,6 @@ MANIFEST_CLAIM = 10 * 1024**3
 SENT_AT_MOST = 64 * 1024**2
 SLOW_CONNECTIONS = 1000
 SLOW_SECONDS = 15
-
-
-@pytest.fixture(scope="module", params=EXPOSURES)
-def deployed(
-    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployed]:
-    with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed"), request.param) as deployed:
-        yield deployed
 
 
 @pytest.fixture(autouse=True)

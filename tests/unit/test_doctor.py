@@ -259,9 +259,7 @@ def test_a_certificate_is_told_with_whose_fault_it_is(healthy: Facts, served: st
     found = verdict(replace(facts, served=served, stored=stored))
     assert (found.code, found.link) == ("CERTIFICATE_MISMATCH", Link.CERTIFICATE)
     assert words in found.sentence
-    if served:
-        assert served in found.sentence
-        assert facts.probes["trust-1"].ca[0] in found.sentence
+    assert found.sentence.startswith("Told by the agent; ")
 
 
 @pytest.mark.parametrize("state", ["T", "t", "Z", ""])

@@ -38,9 +38,10 @@ def check(host: str, ca: str, node: str) -> None:
     except ssl.SSLCertVerificationError as error:
         raise Fault(
             Reason.CERTIFICATE_MISMATCH,
-            f"{address} serves a certificate (SHA-256 {_served(name, int(port or 443))}) that the registry's CA "
-            f"(SHA-256 {', '.join(fingerprints(ca))}) did not issue for this name ({error.verify_message}); check that "
-            "the Ingress controller uses the TLS Secret of this Ingress, and that nothing between intercepts TLS.",
+            f"{address} serves a certificate (SHA-256 {_served(name, int(port or 443))}) that is not valid for it "
+            f"under the registry's CA (SHA-256 {', '.join(fingerprints(ca))}): {error.verify_message.rstrip('.')}; "
+            "check that the Ingress controller uses the TLS Secret of this Ingress, and that nothing between "
+            "intercepts TLS.",
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise Fault(

@@ -276,7 +276,7 @@ def _probed(probe: Probe, facts: Facts) -> Verdict | None:
     if probe.connection:
         reason, sentence = probe.connection
         if reason == Reason.CERTIFICATE_MISMATCH:
-            return _certificate(sentence, probe, facts)
+            return _certificate(sentence, facts)
         return Verdict(reason, link_of(reason, sentence), sentence)
     reason, sentence = probe.status.get("reason", ""), probe.status.get("sentence", "")
     if not reason:
@@ -298,20 +298,17 @@ def _probed(probe: Probe, facts: Facts) -> Verdict | None:
     return None
 
 
-def _certificate(sentence: str, probe: Probe, facts: Facts) -> Verdict:
-    """The certificate that is served against the CA that is installed, and whose fault the difference is."""
+def _certificate(sentence: str, facts: Facts) -> Verdict:
+    """What the node says of the certificate that it is served, and whose fault that is."""
     if facts.served:
         fix = (
-            f"the registry's TLS Secret holds it, and the stack made another one: run pulumi up --refresh --stack "
-            f"{facts.declared.stack}"
+            f"the registry's TLS Secret holds it: run pulumi up --refresh --stack {facts.declared.stack}, which puts a "
+            "good one there"
             if facts.served == facts.stored
             else "the registry's TLS Secret holds another one: look in the Ingress controller's log for why it does "
             "not use that, and for a proxy that intercepts TLS"
         )
-        sentence = (
-            f"{facts.declared.host} serves a certificate with SHA-256 {facts.served}, which the CA that the node has "
-            f"(SHA-256 {', '.join(probe.ca)}) did not issue for it; {fix}."
-        )
+        sentence = f"{sentence.partition(';')[0]}; {fix}."
     return Verdict(Reason.CERTIFICATE_MISMATCH, Link.CERTIFICATE, sentence)
 
 
