@@ -45,6 +45,7 @@ if settings.pull_namespaces or settings.ca_namespaces or settings.advertise:
         pull_namespaces=settings.pull_namespaces, ca_namespaces=settings.ca_namespaces,
     ))
     pulumi.export("pullSecret", sharing.pull_secret)
+    pulumi.export("caConfigMap", sharing.ca_config_map)
 nodes = trust.Trust("trust", trust.TrustArgs(
     namespace=namespace, host=served.host, ca_config_map=lookup.metadata.name, proof=store.proof, timeout=timeout,
     pull_secret=credentials.pull_secret, python_image=settings.python_image, runtime_restart=settings.runtime_restart,

@@ -47,12 +47,15 @@ class Sharing(pulumi.ComponentResource):
 
     pull_secret: pulumi.Output[str | None]
     """Name of the Secrets for pulls, known once they are there; None: there are none."""
+    ca_config_map: pulumi.Output[str | None]
+    """Name of the copies of the lookup ConfigMap, known once they are there; None: there are none."""
 
     def __init__(self, name: str, args: SharingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the objects. `name` is the prefix of the resources' names."""
         super().__init__("private-registry:registry:Sharing", name, None, opts)
         core, child = k8s.core.v1, pulumi.ResourceOptions(parent=self)
-        made: list[pulumi.Output[str]] = []
+        secrets: list[pulumi.Output[str]] = []
+        copies: list[pulumi.Output[str]] = []
         for namespace in args.pull_namespaces:
             secret = core.Secret(
                 f"{name}-pull-{namespace}",
@@ -61,7 +64,7 @@ class Sharing(pulumi.ComponentResource):
                 string_data={DOCKER_CONFIG: args.docker_config},
                 opts=child,
             )
-            made.append(secret.metadata.name)
+            secrets.append(secret.metadata.name)
             if args.attach:
                 core.ServiceAccountPatch(
                     f"{name}-attach-{namespace}",
@@ -76,12 +79,13 @@ class Sharing(pulumi.ComponentResource):
                     ),
                 )
         for namespace in args.ca_namespaces:
-            core.ConfigMap(
+            copy = core.ConfigMap(
                 f"{name}-ca-{namespace}",
                 metadata=k8s.meta.v1.ObjectMetaArgs(name=args.object_name, namespace=namespace, labels=_LABELS),
                 data=args.lookup,
                 opts=child,
             )
+            copies.append(copy.metadata.name)
         if args.advertise:
             hosting = pulumi.Output.from_input(args.host).apply(local_registry_hosting)
             core.ConfigMap(
@@ -98,8 +102,8 @@ class Sharing(pulumi.ComponentResource):
                     "delete configmap -n kube-public local-registry-hosting).",
                 ),
             )
-        self.pull_secret = pulumi.Output.all(*made).apply(lambda names: names[0] if names else None)
-        self.register_outputs({"pullSecret": self.pull_secret})
+        self.pull_secret, self.ca_config_map = _one_name(secrets), _one_name(copies)
+        self.register_outputs({"pullSecret": self.pull_secret, "caConfigMap": self.ca_config_map})
 
     def _explain(self, name: str, text: str) -> pulumi.ResourceOptions:
         """Options of an object whose creation can meet somebody else's: tell what to do then."""
@@ -111,6 +115,11 @@ class Sharing(pulumi.ComponentResource):
         return pulumi.ResourceOptions(
             parent=self, hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(name, tell)])
         )
+
+
+def _one_name(names: Sequence[pulumi.Output[str]]) -> pulumi.Output[str | None]:
+    """The name that objects in several namespaces share, known once all of them are there; None: there are none."""
+    return pulumi.Output.all(*names).apply(lambda made: made[0] if made else None)
 
 
 def local_registry_hosting(host: str) -> str:

@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from registry.client_setup import client_setup
-from registry.hostname import registry_label
 
 from .clients import SHARED, Machine, registry_for_clients
 from .harness import Cluster, Deployed, wait_until
@@ -531,7 +530,7 @@ def test_crane_in_a_pod_pushes_with_the_copied_config_map_and_every_node_runs_wh
         base, builder = f"{deployed.host}/test/app:1", f"{deployed.host}/test/builder:1"
         deployed.crane("push", app_image, base)
         deployed.crane("append", "--base", base, "--new_layer", tmp_path / "crane.tar", "--new_tag", builder)
-        config_map = registry_label(deployed.stack.name)
+        config_map = deployed.outputs["caConfigMap"]
         said = build_in_a_pod(cluster, namespace, config_map, builder, "sh", "-euc", BUILD_WITH_CRANE)
         repository = f"{deployed.host}/test/built"
         [built] = (line for line in said.splitlines() if line.startswith(f"{repository}@"))
