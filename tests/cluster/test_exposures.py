@@ -389,7 +389,7 @@ def test_a_load_balancer_with_a_host_name_is_reached_by_that(
     hostname = "lb-1.10-99-0-218.nip.io"
     with (
         ingress_controller(cluster, "named", "10.99.0.218", hostname),
-        deployed_stack(cluster, tmp_path, {"ingressClass": "named"}) as deployed,
+        deployed_stack(cluster, tmp_path, {"ingressClass": "named", "auth": "none"}) as deployed,
     ):
         assert (deployed.host, deployed.outputs["address"]) == (hostname, hostname)
         image = f"{deployed.host}/test/app:1"

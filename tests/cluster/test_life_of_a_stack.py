@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.waiting import is_rolled_out
+
 from .conftest import deployed_stack
 from .harness import Cluster, config_trees, wait_until
 from .local import cluster as local_cluster
@@ -89,3 +91,16 @@ def test_two_stacks_work_side_by_side_and_the_end_of_one_leaves_the_other(
             assert one.trusted(node)
     for node in cluster.nodes:
         assert config_trees(node) == one.trees_before[node], node
+
+
+@pytest.mark.slow
+def test_an_up_that_changes_the_registrys_pod_returns_when_the_new_one_is_ready(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with deployed_stack(cluster, tmp_path, {"storage": "memory", "storageSize": "1Gi"}) as deployed:
+        deployed.stack.pulumi("config", "set", "storageSize", "2Gi")
+        deployed.stack.up()
+        deployment = cluster.get("deployment", "-n", deployed.namespace, "registry")
+        assert is_rolled_out(deployment), deployment
+        memory = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        assert memory == str(512 * 2**20 + 2 * 2**30)
