@@ -27,7 +27,6 @@ from trust.agent.faults import Fault
 from .facts import LOOKUP, REGISTRY, TRUST, Declared, Facts, Json, Probe
 
 _PROGRAM = Path(__file__).parents[2]
-_GATEWAYS = ("gateway.networking.k8s.io", "v1")
 _SECONDS = 20
 """How long one request may take; an agent's own look at the registry takes 10 s at most."""
 _AT_ONCE = 16
@@ -120,8 +119,6 @@ def _look(api: client.ApiClient, declared: Declared) -> Facts:
     pods = _items(core.list_namespaced_pod, namespace)
     services = [s for s in _items(core.list_namespaced_service, namespace) if s["spec"].get("type") == "LoadBalancer"]
     ingresses = _items(networking.list_namespaced_ingress, namespace)
-    listing = _one(client.CustomObjectsApi(api).list_namespaced_custom_object, *_GATEWAYS, namespace, "gateways")
-    gateways: list[Json] = listing["items"] if listing else []  # None: the cluster has no Gateway API
     agents = [pod for pod in pods if _labels(pod).get("app.kubernetes.io/name") == TRUST]
     running = [pod["metadata"]["name"] for pod in agents if _agent_runs(pod)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -135,7 +132,7 @@ def _look(api: client.ApiClient, declared: Declared) -> Facts:
         deployment=_first(_items(apps.list_namespaced_deployment, namespace), REGISTRY),
         daemon_set=_first(_items(apps.list_namespaced_daemon_set, namespace), TRUST),
         config_map=_one(core.read_namespaced_config_map, LOOKUP, namespace),
-        entrances=[*ingresses, *services, *gateways],
+        entrances=[*ingresses, *services, *_gateways(api, namespace)],
         pods=pods,
         events=_items(core.list_namespaced_event, namespace, field_selector="type=Warning"),
         probes={pod: probe for pod, probe in probes.items() if probe},
@@ -161,6 +158,17 @@ def _one(call: Callable[..., Any], *arguments: str) -> Json | None:
     except ApiException as error:
         if error.status == 404:
             return None
+        raise
+
+
+def _gateways(api: client.ApiClient, namespace: str) -> list[Json]:
+    """The Gateways of the namespace; none where the cluster has no Gateway API, or the user no part in it."""
+    listing = client.CustomObjectsApi(api).list_namespaced_custom_object
+    try:
+        return _items(listing, "gateway.networking.k8s.io", "v1", namespace, "gateways")
+    except ApiException as error:
+        if error.status in (403, 404):
+            return []
         raise
 
 
