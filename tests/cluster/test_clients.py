@@ -520,6 +520,7 @@ SSL_CERT_FILE=/private-registry/ca.crt $build
 """
 
 
+@pytest.mark.slow
 def test_crane_in_a_pod_pushes_with_the_copied_config_map_and_every_node_runs_what_it_built(
     cluster: Cluster, app_image: Path, namespace: str, tmp_path: Path
 ) -> None:
