@@ -9,6 +9,8 @@ import pulumi
 
 from .cluster import Cluster, Object
 
+_IN_VAIN = "timed out waiting"
+"""What is in the provider's error when it has waited in vain (provider source, await/internal/awaiter.go)."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -27,11 +29,13 @@ def wait(
         parent: Component of the object.
         timeout: How long to wait, such as `2m`.
         reason: Asked once when the wait was in vain: why, and what to do. The provider tells only that it was. It is
-            given the object as it was asked for.
+            given the object as it was asked for. An object that the cluster refuses is not waited for: then the
+            cluster's own sentence says why.
     """
 
     def tell(failed: pulumi.ErrorHookArgs) -> bool:
-        pulumi.log.error(reason(failed.new_inputs or {}))
+        if any(_IN_VAIN in error for error in failed.errors):
+            pulumi.log.error(reason(failed.new_inputs or {}))
         return False  # it has waited enough
 
     return pulumi.ResourceOptions(

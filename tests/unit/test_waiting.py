@@ -1,13 +1,38 @@
-"""A Deployment is rolled out when its controller has seen it and every pod is a new one and ready."""
+"""What is waited for: the reason when it was in vain, and when a Deployment is rolled out."""
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 import pulumi
 import pytest
 
 from registry.cluster import Cluster, Object
-from registry.waiting import is_rolled_out, rolled_out
+from registry.waiting import is_rolled_out, rolled_out, wait
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("1 error occurred:\n\t* the Kubernetes API server reported: timed out waiting for the condition", ["in team"]),
+        ("'exposure' timed out waiting to be Ready", ["in team"]),
+        ('admission webhook "validate.nginx.ingress.kubernetes.io" denied the request: host is taken', []),
+    ],
+)
+def test_the_reason_is_told_of_a_wait_in_vain_and_not_of_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, error: str, told: list[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+
+    def unregistered(_name: str, tell: Any) -> Any:
+        return tell
+
+    monkeypatch.setattr(pulumi, "ErrorHook", unregistered)
+    options = wait("hook", cast(Any, None), "2m", lambda asked: f"in {asked['metadata']['namespace']}")
+    [tell] = cast(Any, options.hooks).on_error
+    inputs = {"metadata": {"namespace": "team"}}
+    assert tell(pulumi.ErrorHookArgs("urn", "id", "name", "type", new_inputs=inputs, errors=[error])) is False
+    assert said == told
 
 
 def deployment(generation: int = 2, *, seen: int = 2, replicas: int = 1, updated: int = 1, ready: int = 1) -> Object:
