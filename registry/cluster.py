@@ -7,7 +7,7 @@ reads; `preflight` does.
 import json
 import os
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,9 @@ class Cluster:
         api: Any = kubernetes.client.CustomObjectsApi(self._client)
         return self._list(partial(api.list_cluster_custom_object, "gateway.networking.k8s.io", "v1", "gatewayclasses"))
 
+    @cache  # noqa: B019 - one cluster for the whole program
     def serves(self, group_version: str, kind: str) -> bool:
-        """Whether the cluster knows a kind in a version of its group, such as `cert-manager.io/v1`."""
+        """Whether the cluster knows a kind in a version of its group, such as `cert-manager.io/v1`. Asked once."""
         group, version = group_version.split("/")
         api: Any = kubernetes.client.CustomObjectsApi(self._client)
         try:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pulumi
@@ -84,7 +83,7 @@ class Gateway(DirectExposure):
         behind = service(name, "ClusterIP", args, {"pulumi.com/skipAwait": "true"}, pulumi.ResourceOptions(parent=self))
         self._service = behind.metadata.name
         # The preflight has made sure that there is only one where none is named.
-        names = [str(entry["metadata"]["name"]) for entry in args.cluster.gateway_classes or []]
+        only = next((str(entry["metadata"]["name"]) for entry in args.cluster.gateway_classes or []), "")
         listener = {
             "name": "registry",
             "protocol": "TLS",
@@ -92,7 +91,7 @@ class Gateway(DirectExposure):
             "tls": {"mode": "Passthrough"},
             "allowedRoutes": {"namespaces": {"from": "Same"}, "kinds": [{"group": GROUP, "kind": "TLSRoute"}]},
         }
-        spec = {"gatewayClassName": args.gateway_class or next(iter(names), ""), "listeners": [listener]}
+        spec = {"gatewayClassName": args.gateway_class or only, "listeners": [listener]}
         wanted = [_PROGRAMMED] if args.address else [_PROGRAMMED, _ADDRESS]
         gateway = self._make("Gateway", GATEWAY_API, spec, wanted)
 
@@ -119,7 +118,7 @@ class Gateway(DirectExposure):
         api_version = f"{GROUP}/{route_version(self._args.cluster)}"
         route = self._make("TLSRoute", api_version, spec, [_ACCEPTED])
         routed = pulumi.Output.all(host, route.id).apply(lambda made: made[0])
-        return replace(super().serve(name, host, certificate), host=routed)
+        return super().serve(name, routed, certificate)
 
     def _make(
         self, kind: str, api_version: str, spec: Mapping[str, Any], wanted: Sequence[str]

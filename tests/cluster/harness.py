@@ -7,7 +7,8 @@ import stat
 import subprocess
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -109,6 +110,39 @@ class Cluster:
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """`kubectl apply` some objects."""
         self.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def dry_run(self, *objects: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+        """What the cluster would make of new objects, as JSON; every policy has its say, and nothing is made."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        return self.run("kubectl", "create", "--dry-run=server", "-o", "json", "-f", "-", text=text, check=False)
+
+    @contextmanager
+    def policy(
+        self, kind: str, name: str, resource: str, spec: Mapping[str, Any], binding: Mapping[str, Any], where: str = ""
+    ) -> Iterator[None]:
+        """A policy on what is created, until the end of the context; it takes a second until a new one counts.
+
+        Args:
+            kind: `ValidatingAdmissionPolicy` or `MutatingAdmissionPolicy`.
+            name: Its name.
+            resource: What is created, as group/plural.
+            spec: What it does.
+            binding: How it is bound, besides to everything.
+            where: An expression that has to hold for it to apply; empty: it always does.
+        """
+        api, (group, plural) = "admissionregistration.k8s.io/v1", resource.split("/")
+        rule = {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}
+        conditions = [{"name": "where", "expression": where}] if where else []
+        what = {"matchConstraints": {"resourceRules": [rule]}, "matchConditions": conditions, "failurePolicy": "Fail"}
+        bound = {"policyName": name, **binding}
+        self.apply(
+            {"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": {**what, **spec}},
+            {"apiVersion": api, "kind": f"{kind}Binding", "metadata": {"name": name}, "spec": bound},
+        )
+        try:
+            yield
+        finally:
+            self.kubectl("delete", f"{kind}Binding,{kind}".lower(), name)
 
     def ready_nodes(self) -> list[str]:
         """Names of the nodes that are Ready."""

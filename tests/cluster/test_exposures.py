@@ -459,7 +459,7 @@ def test_a_gateway_whose_address_moved_moves_everything_in_one_up_and_the_ca_sta
         def move(to: str) -> None:
             gateway_controller(to)
             points = "--output=jsonpath={.status.addresses[*].value}"
-            path = ("gateways.gateway.networking.k8s.io", "exposure", "-n", deployed.namespace)
+            path = (f"gateways.{GATEWAY_API}", "exposure", "-n", deployed.namespace)
             wait_until(lambda: cluster.kubectl("get", *path, points) == to, f"Traefik published {to}", timeout=60)
 
         try:

@@ -3,7 +3,6 @@
 What disturbs a node happens on one that joins for these tests. The doctor says when a node is proved again.
 """
 
-import json
 import os
 import random
 import tarfile
@@ -11,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -336,64 +335,20 @@ def test_a_node_whose_etc_containerd_is_empty_at_each_boot_is_proved_again(deplo
 # Before and after
 
 
-def refused(cluster: Cluster, namespace: str) -> bool:
-    """Whether a privileged pod may not be made in a namespace, which is made for the question."""
-    cluster.run("kubectl", "create", "namespace", namespace, check=False)
-    try:
-        container = {"name": "app", "image": "busybox:1", "securityContext": {"privileged": True}}
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "app", "namespace": namespace},
-            "spec": {"containers": [container]},
-        }
-        create = ("kubectl", "create", "--dry-run=server", "-f", "-")
-        return "no privileged pods here" in cluster.run(*create, text=json.dumps(pod), check=False).stderr
-    finally:
-        cluster.kubectl("delete", "namespace", namespace, timeout=60)
-
-
-def moved_away(cluster: Cluster, namespace: str) -> bool:
-    """Whether a DaemonSet of the namespace would be sent to nodes that there are none of."""
+def in_a_new_namespace(cluster: Cluster, namespace: str, kind: str, api: str, spec: Mapping[str, Any]) -> str:
+    """What the cluster says of a new object in a namespace, which is made for the question."""
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     try:
-        labels = {"app": "any"}
-        pod = {"nodeSelector": {"kubernetes.io/os": "linux"}, "containers": [{"name": "app", "image": "busybox:1"}]}
-        daemon_set = {
-            "apiVersion": "apps/v1",
-            "kind": "DaemonSet",
-            "metadata": {"name": "any", "namespace": namespace},
-            "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
-        }
-        create = ("kubectl", "create", "--dry-run=server", "-o", "json", "-f", "-")
-        return "nowhere" in cluster.run(*create, text=json.dumps(daemon_set)).stdout
+        metadata = {"name": "any", "namespace": namespace}
+        done = cluster.dry_run({"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec})
+        return done.stdout + done.stderr
     finally:
         cluster.kubectl("delete", "namespace", namespace, timeout=60)
 
 
-@contextmanager
-def admission(
-    cluster: Cluster, kind: str, stack: Stack, resource: str, spec: Mapping[str, Any], binding: Mapping[str, Any]
-) -> Iterator[None]:
-    """A policy of the cluster on what is created in the stack's namespace, and in others whose names begin so."""
-    name, api = f"{kind.lower()}-{stack.name}", "admissionregistration.k8s.io/v1"
-    group, plural = resource.split("/")
-    rule = {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}
-    here = f"request.namespace.startsWith('registry-{stack.name}')"
-    common = {
-        "failurePolicy": "Fail",
-        "matchConstraints": {"resourceRules": [rule]},
-        "matchConditions": [{"name": "here", "expression": here}],
-    }
-    metadata = {"name": name}
-    cluster.apply(
-        {"apiVersion": api, "kind": kind, "metadata": metadata, "spec": {**common, **spec}},
-        {"apiVersion": api, "kind": f"{kind}Binding", "metadata": metadata, "spec": {"policyName": name, **binding}},
-    )
-    try:
-        yield
-    finally:
-        cluster.kubectl("delete", f"{kind}Binding,{kind}".lower(), name)
+def here(stack: Stack) -> str:
+    """An expression that holds in the stack's namespace, and in others whose names begin so."""
+    return f"request.namespace.startsWith('registry-{stack.name}')"
 
 
 def test_a_policy_against_privileged_pods_is_an_error_at_once(cluster: Cluster) -> None:
@@ -401,32 +356,43 @@ def test_a_policy_against_privileged_pods_is_an_error_at_once(cluster: Cluster) 
         "!has(c.securityContext.privileged) || !c.securityContext.privileged)"
     spec = {"validations": [{"expression": rule, "message": "no privileged pods here"}]}
     deny = {"validationActions": ["Deny"]}
-    with (
-        Stack(environment=cluster.environment) as stack,
-        admission(cluster, "ValidatingAdmissionPolicy", stack, "/pods", spec, deny),
-    ):
-        wait_until(lambda: refused(cluster, f"registry-{stack.name}-other"), "the policy is in force", timeout=60)
-        began = time.monotonic()
-        failed = stack.up(check=False)
-        took = time.monotonic() - began
-        assert failed.returncode != 0
-        assert "no privileged pods here" in failed.stdout + failed.stderr
-        assert took < 10
+    pod = {"containers": [{"name": "app", "image": "busybox:1", "securityContext": {"privileged": True}}]}
+    with Stack(environment=cluster.environment) as stack:
+        name, other = f"no-privileged-{stack.name}", f"registry-{stack.name}-other"
+
+        def refused() -> bool:
+            return "no privileged pods here" in in_a_new_namespace(cluster, other, "Pod", "v1", pod)
+
+        with cluster.policy("ValidatingAdmissionPolicy", name, "/pods", spec, deny, here(stack)):
+            wait_until(refused, "the policy is in force", timeout=60)
+            began = time.monotonic()
+            failed = stack.up(check=False)
+            took = time.monotonic() - began
+            assert failed.returncode != 0
+            assert "no privileged pods here" in failed.stdout + failed.stderr
+            assert took < 10
 
 
 def test_a_daemon_set_that_matches_no_node_is_an_error_and_no_trust(cluster: Cluster) -> None:
     elsewhere = 'JSONPatch{op: "add", path: "/spec/template/spec/nodeSelector/nowhere", value: "true"}'
     mutation = {"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{elsewhere}]"}}
     spec = {"reinvocationPolicy": "Never", "mutations": [mutation]}
-    with (
-        Stack(environment=cluster.environment) as stack,
-        admission(cluster, "MutatingAdmissionPolicy", stack, "apps/daemonsets", spec, {}),
-    ):
-        wait_until(lambda: moved_away(cluster, f"registry-{stack.name}-other"), "the policy is in force", timeout=60)
-        failed = stack.up(check=False)
-        assert failed.returncode != 0
-        assert "The DaemonSet trust matches no node" in failed.stdout + failed.stderr
-        assert "registryUrl" not in stack.outputs()
+    labels = {"app": "any"}
+    pod = {"nodeSelector": {"kubernetes.io/os": "linux"}, "containers": [{"name": "app", "image": "busybox:1"}]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    daemon_set = {"selector": {"matchLabels": labels}, "template": template}
+    with Stack(environment=cluster.environment) as stack:
+        name, other = f"nowhere-{stack.name}", f"registry-{stack.name}-other"
+
+        def moved_away() -> bool:
+            return '"nowhere"' in in_a_new_namespace(cluster, other, "DaemonSet", "apps/v1", daemon_set)
+
+        with cluster.policy("MutatingAdmissionPolicy", name, "apps/daemonsets", spec, {}, here(stack)):
+            wait_until(moved_away, "the policy is in force", timeout=60)
+            failed = stack.up(check=False)
+            assert failed.returncode != 0
+            assert "The DaemonSet trust matches no node" in failed.stdout + failed.stderr
+            assert "registryUrl" not in stack.outputs()
 
 
 def test_another_owners_host_port_folder_is_used_and_left_behind(

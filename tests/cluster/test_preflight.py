@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,68 +222,43 @@ def test_a_user_who_may_not_look_is_warned_and_goes_on(classes: Cluster, tmp_pat
         fails(stack, "may not list nodes", "pulumi config set address", command="preview")
 
 
-def policy(name: str, group: Mapping[str, Any], expression: str) -> list[dict[str, Any]]:
-    """A policy of the cluster that refuses what does not fulfil the expression (ValidatingAdmissionPolicy)."""
-    return [
-        {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": name},
-            "spec": {
-                "matchConstraints": {"resourceRules": [{**group, "operations": ["CREATE"]}]},
-                "validations": [{"expression": expression, "message": "not in this company"}],
-            },
-        },
-        {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": name},
-            "spec": {"policyName": name, "validationActions": ["Deny"]},
-        },
-    ]
+def refusing(cluster: Cluster, name: str, resource: str, expression: str) -> AbstractContextManager[None]:
+    """A policy of the cluster that refuses what does not fulfil the expression."""
+    spec = {"validations": [{"expression": expression, "message": "not in this company"}]}
+    return cluster.policy("ValidatingAdmissionPolicy", name, resource, spec, {"validationActions": ["Deny"]})
 
 
-NAMESPACES = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["namespaces"]}
-PODS = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
 NOT_PRIVILEGED = "!object.spec.containers.exists(c, has(c.securityContext) && c.securityContext.privileged == true)"
 LABEL = "object.metadata.?labels['pod-security.kubernetes.io/enforce'].orValue('') != 'privileged'"
 
 
 def refuses(cluster: Cluster, *objects: Mapping[str, Any]) -> bool:
     """Whether the cluster refuses these objects by the policy: it takes a second until a new one counts."""
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    done = cluster.run("kubectl", "create", "--dry-run=server", "-f", "-", text=text, check=False)
-    return "not in this company" in done.stderr
+    return "not in this company" in cluster.dry_run(*objects).stderr
 
 
 @pytest.mark.slow
 def test_a_policy_against_the_namespace_is_told_before_anything_is_made(classes: Cluster) -> None:
     classes.apply(ingress_class("nginx", default=True), storage_class("ssd", default=True))
-    objects = policy("no-privileged-namespaces", NAMESPACES, LABEL)
     labels = {"pod-security.kubernetes.io/enforce": "privileged"}
     probe = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "probe", "labels": labels}}
-    classes.apply(*objects)
-    try:
+    with refusing(classes, "no-privileged-namespaces", "/namespaces", LABEL):
         wait_until(lambda: refuses(classes, probe), "the policy counts", timeout=30)
         with Stack(environment=classes.environment) as stack:
             fails(stack, "The cluster refuses the namespace", "not in this company", command="preview")
             fails(stack, "The cluster refuses the namespace", "not in this company")
             nothing_is_left(classes, stack)
-    finally:
-        classes.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", "--all")
 
 
 @pytest.mark.slow
 def test_a_policy_against_privileged_pods_is_told_before_anything_is_in_the_namespace(classes: Cluster) -> None:
     classes.apply(ingress_class("nginx", default=True), storage_class("ssd", default=True))
-    objects = policy("no-privileged-pods", PODS, NOT_PRIVILEGED)
     container = {"name": "probe", "image": "probe", "securityContext": {"privileged": True}}
     probe = {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe", "namespace": "default"},
         "spec": {"containers": [container]},
     }
-    classes.apply(*objects)
-    try:
+    with refusing(classes, "no-privileged-pods", "/pods", NOT_PRIVILEGED):
         wait_until(lambda: refuses(classes, probe), "the policy counts", timeout=30)
         with Stack(environment=classes.environment) as stack:
             fails(stack, "The cluster refuses privileged pods in the namespace", "not in this company")
@@ -293,8 +268,6 @@ def test_a_policy_against_privileged_pods_is_told_before_anything_is_in_the_name
             assert classes.kubectl("get", kinds, "-n", name, "-o", "name") == ""
             stack.destroy()
             nothing_is_left(classes, stack)
-    finally:
-        classes.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", "--all")
 
 
 @pytest.mark.slow
