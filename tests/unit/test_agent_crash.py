@@ -58,8 +58,11 @@ def killed_at_each_change(make: Callable[[Stop], Agent], act: Callable[[Agent], 
 
 
 @pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> tuple[str, str | None, int]:
-    return CASES[request.param]
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Iterator[FixtureNode], int]:
+    """Nodes that are all alike, and how often the runtime of each has to be restarted."""
+    version, config, restarts = CASES[request.param]
+    files = {} if config is None else {CONFIG: config}
+    return (FixtureNode(tmp_path / str(number), version, files=files) for number in range(1000)), restarts
 
 
 def with_kill(node: FixtureNode, stop: Stop, pod: str = "pod-1") -> Agent:
@@ -77,10 +80,8 @@ def with_kill(node: FixtureNode, stop: Stop, pod: str = "pod-1") -> Agent:
 
 
 @pytest.mark.parametrize("next_is", ["the same pod", "another pod", "SIGTERM"])
-def test_killed_while_it_sets_up(case: tuple[str, str | None, int], next_is: str, tmp_path: Path) -> None:
-    version, config, restarts = case
-    files = {} if config is None else {CONFIG: config}
-    nodes = (FixtureNode(tmp_path / str(number), version, files=files) for number in range(1000))
+def test_killed_while_it_sets_up(case: tuple[Iterator[FixtureNode], int], next_is: str) -> None:
+    nodes, restarts = case
     node = next(nodes)
     original = node.tree()
     node.agent(pod="pod-2" if next_is == "another pod" else "pod-1").tick(CA)
@@ -105,10 +106,8 @@ def test_killed_while_it_sets_up(case: tuple[str, str | None, int], next_is: str
 
 
 @pytest.mark.parametrize("next_is", ["the same pod", "another pod", "SIGTERM"])
-def test_killed_while_it_cleans_up(case: tuple[str, str | None, int], next_is: str, tmp_path: Path) -> None:
-    version, config, restarts = case
-    files = {} if config is None else {CONFIG: config}
-    nodes = (FixtureNode(tmp_path / str(number), version, files=files) for number in range(1000))
+def test_killed_while_it_cleans_up(case: tuple[Iterator[FixtureNode], int], next_is: str) -> None:
+    nodes, restarts = case
     node = next(nodes)
     original = node.tree()
 
@@ -129,10 +128,8 @@ def test_killed_while_it_cleans_up(case: tuple[str, str | None, int], next_is: s
 
 
 @pytest.mark.parametrize("ca", [OTHER_CA, CA + OTHER_CA])
-def test_killed_while_it_rotates(case: tuple[str, str | None, int], ca: str, tmp_path: Path) -> None:
-    version, config, restarts = case
-    files = {} if config is None else {CONFIG: config}
-    nodes = (FixtureNode(tmp_path / str(number), version, files=files) for number in range(1000))
+def test_killed_while_it_rotates(case: tuple[Iterator[FixtureNode], int], ca: str) -> None:
+    nodes, restarts = case
     node = next(nodes)
     original = node.tree()
 
