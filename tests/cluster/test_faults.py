@@ -498,8 +498,9 @@ class Life:
         self.namespace = ""
 
     def rollout_restart(self) -> None:
-        if self.namespace:
-            self.cluster.kubectl("rollout", "restart", "daemonset/trust", "-n", self.namespace)
+        command = ("kubectl", "rollout", "restart", "daemonset/trust", "-n", self.namespace)
+        if self.namespace:  # kubectl refuses a second one within a second
+            wait_until(lambda: self.cluster.run(*command, check=False).returncode == 0, " ".join(command), timeout=10)
 
     def delete_pods(self) -> None:
         if self.namespace:
