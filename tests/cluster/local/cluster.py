@@ -77,34 +77,37 @@ def up(names: Sequence[str] = nodes.DEFAULT) -> None:
         addons.wait(seconds=READY_SECONDS)
 
 
-def add(name: str) -> None:
-    """Let one more node join the running cluster; return when it is Ready.
+def add(*names: str) -> None:
+    """Let more nodes join the running cluster; return when they are Ready.
 
     Raises:
-        ClusterError: No cluster runs, or the node was not ready in time.
+        ClusterError: No cluster runs, or a node was not ready in time.
     """
-    node = nodes.known(name)
+    trees = {name: rootfs.ensure(nodes.known(name).suite) for name in names}
     require()
-    tree, archives = rootfs.ensure(node.suite), images.ensure()
+    archives = images.ensure()
     with _lock():
         require()
-        if name not in nodes.running():
-            _join(name, tree, archives)
-        _wait_nodes([name])
+        for name, tree in trees.items():
+            if name not in nodes.running():
+                _join(name, tree, archives)
+        _wait_nodes(names)
 
 
-def remove(name: str) -> None:
-    """Remove a node from the running cluster: its object, its machine and its files.
+def remove(*names: str) -> None:
+    """Remove nodes from the running cluster: their objects, their machines and their files.
 
     Raises:
         ClusterError: No cluster runs.
     """
-    nodes.known(name)
+    for name in names:
+        nodes.known(name)
     with _lock():
         require()
-        nodes.stop([name])
-        nodes.remove(name)
-        control_plane.kubectl("delete", "node", name, "--ignore-not-found")
+        nodes.stop(names)
+        for name in names:
+            nodes.remove(name)
+        control_plane.kubectl("delete", "node", *names, "--ignore-not-found")
         network.route_services(nodes.TABLE[other].address for other in nodes.running())
 
 

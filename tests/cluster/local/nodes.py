@@ -65,6 +65,8 @@ TABLE = {
     "node-f": Node(index=6, suite="bookworm", containerd="containerd-2.1", config="stock"),
     "node-g": Node(index=7, suite="bookworm", containerd="containerd-2.2", config="stock"),
     "node-h": Node(index=8, suite="bookworm", containerd="containerd-2.3", config="stock"),
+    "node-i": Node(index=9, suite="bookworm", containerd="containerd-1.6", config="generated"),
+    "node-j": Node(index=10, suite="trixie", containerd="containerd-1.7", config="generated"),
 }
 """Every node that can be in the cluster."""
 

@@ -66,9 +66,8 @@ class Group:
     programs: tuple[Program, ...]
 
 
-def _containerd(folder: str = "") -> tuple[Program, ...]:
+def _containerd(folder: str = "", module: str = "github.com/containerd/containerd/v2") -> tuple[Program, ...]:
     """Return containerd with its shim and client; containerd starts the first shim on its PATH."""
-    module = "github.com/containerd/containerd/v2"
     variables = {f"{module}/version.Version": "v{version}"}
     return tuple(
         Program(name=f"{folder}{name}", package=f"{module}/cmd/{name}", module=module, variables=variables)
@@ -206,7 +205,11 @@ GROUPS = {
             ),
         ),
     ),
-    # The release lines between Debian's containerd and the newest, each in a folder of its name.
+    # The release lines of containerd before the newest, each in a folder of its name.
+    **{
+        name: Group(module=name, programs=_containerd(f"{name}/", module="github.com/containerd/containerd"))
+        for name in ("containerd-1.6", "containerd-1.7")
+    },
     **{
         name: Group(module=name, programs=_containerd(f"{name}/"))
         for name in ("containerd-2.0", "containerd-2.1", "containerd-2.2", "containerd-2.3")
@@ -223,7 +226,7 @@ EXTRA = tuple(name for name in GROUPS if name not in DEFAULT)
 def ensure(groups: Sequence[str] = DEFAULT) -> Path:
     """Return a folder with all programs of `groups` and the language host for Pulumi, built first if need be.
 
-    A cold build takes 20 minutes on two cores; progress goes to stderr. What an interrupted build finished is kept.
+    A cold build takes half an hour on two cores; progress goes to stderr. What an interrupted build finished is kept.
     Where Pulumi is installed, its command line, language host and providers are linked instead of built.
 
     Raises:

@@ -7,16 +7,18 @@ from ..harness import ROOT
 
 _FIXTURES = ROOT / "tests" / "unit" / "fixtures" / "agent" / "layouts"
 
+DEBIAN = {"1.6.20": "/opt/bookworm/usr/bin", "1.7.24": "/usr/bin"}
 VERSIONS = {
-    "1.6.20": "/opt/bookworm/usr/bin",
-    "1.7.24": "/usr/bin",
+    **DEBIAN,
+    "1.6.38": "/opt/extra/containerd-1.6",
+    "1.7.36": "/opt/extra/containerd-1.7",
     "2.0.14": "/opt/extra/containerd-2.0",
     "2.1.9": "/opt/extra/containerd-2.1",
     "2.2.9": "/opt/extra/containerd-2.2",
     "2.3.7": "/opt/extra/containerd-2.3",
     "2.4.2": "/opt/base",
 }
-"""Folders with the containerd of each version, on the machine."""
+"""Folders with the containerd of each version, on the machine: Debian's, and the newest of each release line."""
 
 CONFIG = "/etc/containerd/config.toml"
 SOCKET = "/run/containerd/containerd.sock"
@@ -215,9 +217,9 @@ CORE = (
 """What is tried in every run of the tests; needs no other containerd than the cluster's."""
 
 CELLS = tuple(
-    Cell(version=version, configuration=name)
+    cell
     for version in VERSIONS
     for name, layout in LAYOUTS.items()
-    if layout.fits(version)
+    if layout.fits(version) and ((cell := Cell(version=version, configuration=name)) in CORE or version not in DEBIAN)
 )
-"""The whole matrix of containerd."""
+"""The whole matrix of containerd. Debian's are patched ones of lines whose newest one is tried with everything."""
