@@ -498,9 +498,14 @@ class Life:
         self.namespace = ""
 
     def rollout_restart(self) -> None:
-        command = ("kubectl", "rollout", "restart", "daemonset/trust", "-n", self.namespace)
-        if self.namespace:  # kubectl refuses a second one within a second
-            wait_until(lambda: self.cluster.run(*command, check=False).returncode == 0, " ".join(command), timeout=10)
+        def restarted() -> bool:
+            command = ("kubectl", "rollout", "restart", "daemonset/trust", "-n", self.namespace)
+            done = self.cluster.run(*command, check=False)
+            assert done.returncode == 0 or "within the past second" in done.stderr, done.stderr
+            return done.returncode == 0
+
+        if self.namespace:
+            wait_until(restarted, "kubectl, which refuses two within a second, restarts the rollout", timeout=10)
 
     def delete_pods(self) -> None:
         if self.namespace:

@@ -83,9 +83,9 @@ def add(*names: str) -> None:
     Raises:
         ClusterError: No cluster runs, or a node was not ready in time.
     """
-    trees = {name: rootfs.ensure(nodes.known(name).suite) for name in names}
+    suites = {name: nodes.known(name).suite for name in names}
     require()
-    archives = images.ensure()
+    trees, archives = {name: rootfs.ensure(suite) for name, suite in suites.items()}, images.ensure()
     with _lock():
         require()
         for name, tree in trees.items():

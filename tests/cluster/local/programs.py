@@ -207,12 +207,12 @@ GROUPS = {
     ),
     # The release lines of containerd before the newest, each in a folder of its name.
     **{
-        name: Group(module=name, programs=_containerd(f"{name}/", module="github.com/containerd/containerd"))
-        for name in ("containerd-1.6", "containerd-1.7")
-    },
-    **{
-        name: Group(module=name, programs=_containerd(f"{name}/"))
-        for name in ("containerd-2.0", "containerd-2.1", "containerd-2.2", "containerd-2.3")
+        f"containerd-{line}": Group(module=f"containerd-{line}", programs=_containerd(f"containerd-{line}/", module))
+        for module, lines in (
+            ("github.com/containerd/containerd", ("1.6", "1.7")),
+            ("github.com/containerd/containerd/v2", ("2.0", "2.1", "2.2", "2.3")),
+        )
+        for line in lines
     },
 }
 

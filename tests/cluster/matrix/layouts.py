@@ -8,8 +8,7 @@ from ..harness import ROOT
 _FIXTURES = ROOT / "tests" / "unit" / "fixtures" / "agent" / "layouts"
 
 DEBIAN = {"1.6.20": "/opt/bookworm/usr/bin", "1.7.24": "/usr/bin"}
-VERSIONS = {
-    **DEBIAN,
+NEWEST = {
     "1.6.38": "/opt/extra/containerd-1.6",
     "1.7.36": "/opt/extra/containerd-1.7",
     "2.0.14": "/opt/extra/containerd-2.0",
@@ -18,7 +17,9 @@ VERSIONS = {
     "2.3.7": "/opt/extra/containerd-2.3",
     "2.4.2": "/opt/base",
 }
-"""Folders with the containerd of each version, on the machine: Debian's, and the newest of each release line."""
+"""The newest of each release line."""
+VERSIONS = {**DEBIAN, **NEWEST}
+"""Folders with the containerd of each version, on the machine."""
 
 CONFIG = "/etc/containerd/config.toml"
 SOCKET = "/run/containerd/containerd.sock"
@@ -216,10 +217,13 @@ CORE = (
 )
 """What is tried in every run of the tests; needs no other containerd than the cluster's."""
 
-CELLS = tuple(
-    cell
-    for version in VERSIONS
-    for name, layout in LAYOUTS.items()
-    if layout.fits(version) and ((cell := Cell(version=version, configuration=name)) in CORE or version not in DEBIAN)
+CELLS = (
+    *(cell for cell in CORE if cell.version in DEBIAN),
+    *(
+        Cell(version=version, configuration=name)
+        for version in NEWEST
+        for name, layout in LAYOUTS.items()
+        if layout.fits(version)
+    ),
 )
 """The whole matrix of containerd. Debian's are patched ones of lines whose newest one is tried with everything."""
