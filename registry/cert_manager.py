@@ -45,25 +45,35 @@ class CertManagerCertificate(pulumi.ComponentResource):
         self._ready = wait(f"{name}-not-issued", self, args.timeout, lambda _: not_issued(args.timeout))
 
         self_signed = self._make("Issuer", f"{name}-self-signed", {"selfSigned": {}})
-        ca = self._make("Certificate", f"{name}-ca", {
-            "isCA": True,
-            "commonName": "Private registry CA",
-            # Two CAs of one subject confuse clients that look for an issuer by name alone.
-            "subject": {"organizationalUnits": [organizational_unit()]},
-            "secretName": f"{name}-ca",
-            "duration": f"{CA_VALIDITY}h",
-            "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Never"},
-            "issuerRef": {"kind": "Issuer", "name": f"{name}-self-signed"},
-        }, after=self_signed)
+        ca = self._make(
+            "Certificate",
+            f"{name}-ca",
+            {
+                "isCA": True,
+                "commonName": "Private registry CA",
+                # Two CAs of one subject confuse clients that look for an issuer by name alone.
+                "subject": {"organizationalUnits": [organizational_unit()]},
+                "secretName": f"{name}-ca",
+                "duration": f"{CA_VALIDITY}h",
+                "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Never"},
+                "issuerRef": {"kind": "Issuer", "name": f"{name}-self-signed"},
+            },
+            after=self_signed,
+        )
         issuer = self._make("Issuer", f"{name}-ca", {"ca": {"secretName": f"{name}-ca"}}, after=ca)
-        server = self._make("Certificate", f"{name}-server", {
-            "dnsNames": [pulumi.Output.from_input(args.host).apply(lambda host: split_port(host)[0])],
-            "secretName": f"{name}-tls",
-            "duration": f"{SERVER_VALIDITY}h",
-            "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
-            "usages": ["digital signature", "server auth"],
-            "issuerRef": {"kind": "Issuer", "name": f"{name}-ca"},
-        }, after=issuer)
+        server = self._make(
+            "Certificate",
+            f"{name}-server",
+            {
+                "dnsNames": [pulumi.Output.from_input(args.host).apply(lambda host: split_port(host)[0])],
+                "secretName": f"{name}-tls",
+                "duration": f"{SERVER_VALIDITY}h",
+                "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+                "usages": ["digital signature", "server auth"],
+                "issuerRef": {"kind": "Issuer", "name": f"{name}-ca"},
+            },
+            after=issuer,
+        )
         issued = k8s.core.v1.Secret.get(
             f"{name}-issued",
             pulumi.Output.concat(args.namespace, f"/{name}-tls"),

@@ -89,8 +89,9 @@ def client_setup(host: str, ca_certificate: str, username: str | None = None) ->
         "windowsCertutil": _windows("Windows", host, ca, restart=False),
         "githubActions": _github_actions(host, docker, store),
     }
-    return {name: _with_login(name, snippet, host, username) if username else snippet
-            for name, snippet in snippets.items()}
+    return {
+        name: _with_login(name, snippet, host, username) if username else snippet for name, snippet in snippets.items()
+    }
 
 
 def _with_login(name: str, snippet: str, host: str, username: str) -> str:

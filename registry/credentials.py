@@ -24,9 +24,14 @@ _LABELS = {"app.kubernetes.io/name": "registry", "app.kubernetes.io/part-of": "p
 _PRIVATE = tuple(
     ipaddress.ip_network(network)
     for network in (
-        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",  # RFC 1918
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",  # RFC 1918
         "100.64.0.0/10",  # carrier-grade NAT, RFC 6598
-        "127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10",  # loopback and link-local
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "::1/128",
+        "fe80::/10",  # loopback and link-local
         "fc00::/7",  # unique local addresses, RFC 4193
     )
 )

@@ -54,9 +54,11 @@ def not_programmed(kind: str, timeout: str, said: Sequence[str]) -> str:
         timeout: The setting `addressTimeout`.
         said: What the controller says is wrong.
     """
-    reason = f"its controller says: {'; '.join(said)}" if said else (
+    reason = (
         "its controller does not run, does not know the kind, or publishes no address (kubectl describe gatewayclass)"
     )
+    if said:
+        reason = f"its controller says: {'; '.join(said)}"
     return (
         f"The registry's {kind} was not ready within {timeout} (the setting addressTimeout): {reason}. Traefik knows a "
         "listener by the port of its own entry point, which is 8443 in its Helm chart (pulumi config set gatewayPort "
@@ -136,7 +138,9 @@ class Gateway(DirectExposure):
             api_version=api_version,
             kind=kind,
             metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=name, namespace=args.namespace, labels=LABELS,
+                name=name,
+                namespace=args.namespace,
+                labels=LABELS,
                 annotations={"pulumi.com/waitFor": json.dumps(wanted)},
             ),
             spec=spec,

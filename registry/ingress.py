@@ -88,11 +88,20 @@ class IngressAddress(pulumi.ComponentResource):
     def serve(self, name: str, host: pulumi.Output[str], certificate: pulumi.Output[str]) -> Served:
         """Make the Ingress that serves `host` with the certificate in a Secret. `name` is its name in the namespace."""
         args = self._args
-        ingress = Ingress(name, IngressArgs(
-            namespace=args.namespace, host=host, address=self.address, address_is_set=bool(args.address),
-            certificate=certificate, service=self.service, ingress_class=args.ingress_class, cluster=args.cluster,
-            timeout=args.timeout,
-        ))
+        ingress = Ingress(
+            name,
+            IngressArgs(
+                namespace=args.namespace,
+                host=host,
+                address=self.address,
+                address_is_set=bool(args.address),
+                certificate=certificate,
+                service=self.service,
+                ingress_class=args.ingress_class,
+                cluster=args.cluster,
+                timeout=args.timeout,
+            ),
+        )
         known = ingress.addresses if args.address or args.host_is_set else self.addresses
         return Served(host=ingress.host, address=ingress.address, addresses=known, certificate=None)
 

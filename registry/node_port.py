@@ -56,9 +56,7 @@ class NodePort(DirectExposure):
         """Make the Service. `name` is its name in the namespace."""
         super().__init__("private-registry:registry:NodePort", name, None, opts)
         # There is nothing to wait for: the port is there as soon as the object is.
-        made = service(
-            name, "NodePort", args, {"pulumi.com/skipAwait": "true"}, pulumi.ResourceOptions(parent=self)
-        )
+        made = service(name, "NodePort", args, {"pulumi.com/skipAwait": "true"}, pulumi.ResourceOptions(parent=self))
         nodes = args.cluster.nodes or []
         self.address = pulumi.Output.from_input(args.address or node_address(nodes))
         self.addresses = self.address.apply(lambda address: [address, *every_address(nodes)])

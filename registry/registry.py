@@ -27,10 +27,16 @@ _LOGIN = "/etc/private-registry-login"
 _PROGRAM = "/run/program/registry"
 _MEMORY = 512 * 2**20
 """Bytes of memory that the registry may use, without the images that it keeps there."""
-_UNITS = {"": 1, "k": 10**3, "Ki": 2**10, **{
-    f"{letter}{i}": base**power
-    for power, letter in enumerate("MGTP", start=2) for i, base in (("", 10**3), ("i", 2**10))
-}}
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "Ki": 2**10,
+    **{
+        f"{letter}{i}": base**power
+        for power, letter in enumerate("MGTP", start=2)
+        for i, base in (("", 10**3), ("i", 2**10))
+    },
+}
 
 # Kubernetes' restricted pod security standard.
 _CONTAINER_SECURITY = k8s.core.v1.SecurityContextArgs(
@@ -271,7 +277,10 @@ def _pod(
             requests={"cpu": "50m", "memory": "64Mi"}, limits={"cpu": "2", "memory": memory}
         ),
         volume_mounts=[
-            mount_config, mount_data, *([mount_tls, mount_program] if tls else []), *([mount_users] if password else [])
+            mount_config,
+            mount_data,
+            *([mount_tls, mount_program] if tls else []),
+            *([mount_users] if password else []),
         ],
     )
     program = core.ContainerArgs(

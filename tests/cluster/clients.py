@@ -76,7 +76,12 @@ def registry_for_clients(
         ca_file = folder / "ca.crt"
         ca_file.write_text(outputs["caCertificate"])
         yield Deployed(
-            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before={}, restarts_before={},
+            cluster=cluster,
+            stack=stack,
+            outputs=outputs,
+            ca_file=ca_file,
+            trees_before={},
+            restarts_before={},
             restarts_needed={},
         )
 

@@ -114,9 +114,7 @@ def deployed(
 
 
 @contextmanager
-def deployed_stack(
-    cluster: Cluster, folder: Path, settings: Mapping[str, str] | None = None
-) -> Iterator[Deployed]:
+def deployed_stack(cluster: Cluster, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Deployed]:
     """A stack that is up, with these settings besides the defaults; destroyed in the end.
 
     containerd is restarted by hand on the nodes whose configuration has no `config_path`, so that each of them runs
@@ -136,6 +134,11 @@ def deployed_stack(
         outputs = stack.outputs()
         ca_file.write_text(outputs["caCertificate"])
         yield Deployed(
-            cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file, trees_before=trees, restarts_before=before,
+            cluster=cluster,
+            stack=stack,
+            outputs=outputs,
+            ca_file=ca_file,
+            trees_before=trees,
+            restarts_before=before,
             restarts_needed=needed,
         )

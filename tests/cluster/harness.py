@@ -48,7 +48,13 @@ def run(
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
-            words, env=dict(environment), timeout=timeout, input=text, cwd=cwd, capture_output=True, text=True,
+            words,
+            env=dict(environment),
+            timeout=timeout,
+            input=text,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
             check=False,
         )
     except subprocess.TimeoutExpired as error:

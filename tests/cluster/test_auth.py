@@ -112,7 +112,9 @@ def test_the_line_of_a_snippet_that_logs_in_does_so(
     (certificates / "ca.crt").write_text(deployed.ca)
     line = line.replace("skopeo login", f"skopeo login --cert-dir {certificates}")
     environment = [
-        f"SSL_CERT_FILE={deployed.ca_file}", f"CURL_CA_BUNDLE={deployed.ca_file}", f"DOCKER_CONFIG={tmp_path}",
+        f"SSL_CERT_FILE={deployed.ca_file}",
+        f"CURL_CA_BUNDLE={deployed.ca_file}",
+        f"DOCKER_CONFIG={tmp_path}",
         f"REGISTRY_AUTH_FILE={tmp_path}/config.json",
     ]
     done = cluster.run("env", *environment, "bash", "-o", "pipefail", "-c", line)
@@ -285,13 +287,25 @@ def broken_registry(deployed: Deployed, namespace: str, name: str, data: dict[st
     place = {"namespace": namespace}
     meta = {"name": name, **place}
     deployed.cluster.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "registry-config", **place},
-         "data": config["data"]},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "registry-config", **place},
+            "data": config["data"],
+        },
         {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {
-            "containers": [container, ask], "volumes": list(volumes.values()), "restartPolicy": "Never",
-            "securityContext": template["securityContext"], "terminationGracePeriodSeconds": 0,
-        }},
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": meta,
+            "spec": {
+                "containers": [container, ask],
+                "volumes": list(volumes.values()),
+                "restartPolicy": "Never",
+                "securityContext": template["securityContext"],
+                "terminationGracePeriodSeconds": 0,
+            },
+        },
     )
     return name
 
@@ -335,8 +349,12 @@ SHARED = ("secret", "configmap")
 def test_what_other_namespaces_get_is_right_and_destroy_takes_it_back(cluster: Cluster, namespace: str) -> None:
     before = account(cluster, namespace)
     settings = {
-        "pullNamespaces[0]": namespace, "attachPullSecret": "true", "caNamespaces[0]": namespace, "advertise": "true",
-        "storage": "memory", "storageSize": "1Gi",
+        "pullNamespaces[0]": namespace,
+        "attachPullSecret": "true",
+        "caNamespaces[0]": namespace,
+        "advertise": "true",
+        "storage": "memory",
+        "storageSize": "1Gi",
     }
     with Stack(environment=cluster.environment, settings=settings) as stack:
         stack.up()
@@ -346,11 +364,15 @@ def test_what_other_namespaces_get_is_right_and_destroy_takes_it_back(cluster: C
         assert account(cluster, namespace)["imagePullSecrets"] == [{"name": name}]
         assert base64_text(cluster.get("secret", "-n", namespace, name)["data"][".dockerconfigjson"]) == '{"auths": {}}'
         assert cluster.get("configmap", "-n", namespace, name)["data"] == {
-            "host": host, "address": outputs["address"], "ca.crt": outputs["caCertificate"],
+            "host": host,
+            "address": outputs["address"],
+            "ca.crt": outputs["caCertificate"],
         }
         told = cluster.get("configmap", "-n", "kube-public", "local-registry-hosting")["data"]
         assert yaml.safe_load(told["localRegistryHosting.v1"]) == {
-            "host": host, "hostFromContainerRuntime": host, "hostFromClusterNetwork": host,
+            "host": host,
+            "hostFromContainerRuntime": host,
+            "hostFromClusterNetwork": host,
         }
         stack.pulumi("preview", "--expect-no-changes")
         stack.destroy()

@@ -442,9 +442,7 @@ def test_the_github_step_sets_up_docker_and_the_system(deployed: Deployed, tmp_p
         assert machine.sh(f"cat /etc/docker/certs.d/{deployed.host}/ca.crt").stdout == deployed.ca
 
 
-def test_kanikos_config_map_is_one_that_the_cluster_takes(
-    cluster: Cluster, deployed: Deployed, namespace: str
-) -> None:
+def test_kanikos_config_map_is_one_that_the_cluster_takes(cluster: Cluster, deployed: Deployed, namespace: str) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", text=deployed.outputs["clientSetup"]["kaniko"])
     assert cluster.get("configmap", "-n", namespace, deployed.host.replace(":", "-"))["data"] == {"ca.crt": deployed.ca}
 

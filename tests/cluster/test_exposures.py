@@ -64,7 +64,8 @@ def second_traefik(
     container = template["spec"]["containers"][0]
     container["args"] = [
         *(option for option in container["args"] if "kubernetesingress" not in option and ":8443" not in option),
-        "--entrypoints.websecure.address=:443", *options,
+        "--entrypoints.websecure.address=:443",
+        *options,
     ]
     for port in container["ports"]:
         port["containerPort"] = 443 if port["name"] == "websecure" else port["containerPort"]
@@ -74,11 +75,15 @@ def second_traefik(
     objects = [
         *kinds,
         {
-            "apiVersion": "v1", "kind": "Service", "metadata": {**own, "annotations": {annotation: address}},
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {**own, "annotations": {annotation: address}},
             "spec": {"type": "LoadBalancer", "selector": {"app": name}, "ports": ports},
         },
         {
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": own,
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": own,
             "spec": {"selector": {"matchLabels": {"app": name}}, "template": template},
         },
     ]
@@ -111,12 +116,15 @@ def ingress_controller(
     It publishes its address, or the host name that is given, as those of AWS do.
     """
     ingress_class = {
-        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name},
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": name},
         "spec": {"controller": "traefik.io/ingress-controller"},
     }
     provider = "--providers.kubernetesingress"
     options = [
-        f"{provider}=true", f"{provider}.ingressclass={name}",
+        f"{provider}=true",
+        f"{provider}.ingressclass={name}",
         f"{provider}.ingressendpoint." + (f"hostname={hostname}" if hostname else f"publishedservice=traefik/{name}"),
     ]
     with second_traefik(cluster, name, address, options, ingress_class) as move:
@@ -126,7 +134,13 @@ def ingress_controller(
 GATEWAY_API = "gateway.networking.k8s.io"
 GATEWAY_ADDRESS = "10.99.0.217"
 KINDS = (
-    "gatewayclasses", "gateways", "httproutes", "grpcroutes", "tcproutes", "tlsroutes", "referencegrants",
+    "gatewayclasses",
+    "gateways",
+    "httproutes",
+    "grpcroutes",
+    "tcproutes",
+    "tlsroutes",
+    "referencegrants",
     "backendtlspolicies",
 )
 """What Traefik watches."""
@@ -140,22 +154,30 @@ def gateway_controller(cluster: Cluster) -> Iterator[Callable[[str], None]]:
     name, api_group = "gateways", "rbac.authorization.k8s.io"
     watched = [f"{kind}{part}" for kind in KINDS for part in ("", "/status")]
     role = {
-        "apiVersion": f"{api_group}/v1", "kind": "ClusterRole", "metadata": {"name": name},
+        "apiVersion": f"{api_group}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
         "rules": [{"apiGroups": [GATEWAY_API], "resources": watched, "verbs": ["get", "list", "watch", "update"]}],
     }
     binding = {
-        "apiVersion": f"{api_group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "apiVersion": f"{api_group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
         "roleRef": {"apiGroup": api_group, "kind": "ClusterRole", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": "traefik", "namespace": "traefik"}],
     }
     gateway_class = {
-        "apiVersion": f"{GATEWAY_API}/v1", "kind": "GatewayClass", "metadata": {"name": name},
+        "apiVersion": f"{GATEWAY_API}/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": name},
         "spec": {"controllerName": "traefik.io/gateway-controller"},
     }
     provider = "--providers.kubernetesgateway"
     options = [
-        f"{provider}=true", f"{provider}.experimentalchannel=true",
-        f"{provider}.statusaddress.service.namespace=traefik", f"{provider}.statusaddress.service.name={name}",
+        f"{provider}=true",
+        f"{provider}.experimentalchannel=true",
+        f"{provider}.statusaddress.service.namespace=traefik",
+        f"{provider}.statusaddress.service.name={name}",
     ]
     cluster.kubectl("apply", "--server-side", *kinds)
     try:
@@ -257,10 +279,20 @@ def served_certificate(deployed: Deployed) -> str:
     """The fingerprint of the certificate that a client is shown; the client verifies it."""
     name, _, port = deployed.host.partition(":")
     shown = deployed.cluster.run(
-        "openssl", "s_client", "-connect", f"{name}:{port or 443}", "-servername", name, "-verify_hostname", name,
-        "-verify_return_error", "-CAfile", deployed.ca_file, text="",
+        "openssl",
+        "s_client",
+        "-connect",
+        f"{name}:{port or 443}",
+        "-servername",
+        name,
+        "-verify_hostname",
+        name,
+        "-verify_return_error",
+        "-CAfile",
+        deployed.ca_file,
+        text="",
     ).stdout
-    pem = shown[shown.index("-----BEGIN"):shown.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
+    pem = shown[shown.index("-----BEGIN") : shown.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
@@ -274,7 +306,10 @@ def renew_by_pulumi(deployed: Deployed) -> None:
 def renew_by_cert_manager(deployed: Deployed, certificate: str = "certificate-server") -> None:
     """Have cert-manager renew a certificate, as it does by itself in time; `cmctl renew` sets the same condition."""
     condition = {
-        "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "renewal by a test",
+        "type": "Issuing",
+        "status": "True",
+        "reason": "ManuallyTriggered",
+        "message": "renewal by a test",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
     path = ("certificate", certificate, "-n", deployed.namespace)

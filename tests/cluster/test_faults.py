@@ -352,8 +352,10 @@ def here(stack: Stack) -> str:
 
 
 def test_a_policy_against_privileged_pods_is_an_error_at_once(cluster: Cluster) -> None:
-    rule = "!has(object.spec.initContainers) && object.spec.containers.all(c, !has(c.securityContext) || " \
+    rule = (
+        "!has(object.spec.initContainers) && object.spec.containers.all(c, !has(c.securityContext) || "
         "!has(c.securityContext.privileged) || !c.securityContext.privileged)"
+    )
     spec = {"validations": [{"expression": rule, "message": "no privileged pods here"}]}
     deny = {"validationActions": ["Deny"]}
     pod = {"containers": [{"name": "app", "image": "busybox:1", "securityContext": {"privileged": True}}]}
@@ -534,7 +536,7 @@ AT_ONCE = 4
 """Stacks that live at the same time, and disturb each other by it: the node that restarts is the same for all."""
 
 
-@pytest.mark.parametrize("seeds", [SEEDS[first:first + AT_ONCE] for first in SEEDS[::AT_ONCE]], ids=str)
+@pytest.mark.parametrize("seeds", [SEEDS[first : first + AT_ONCE] for first in SEEDS[::AT_ONCE]], ids=str)
 def test_any_order_of_events_leaves_nothing_behind(cluster: Cluster, joined: str, seeds: range) -> None:
     chosen = {seed: random.Random(seed).choices(list(STEPS), k=5) for seed in seeds}
     for seed, steps in chosen.items():

@@ -68,7 +68,8 @@ def test_destroy_leaves_every_node_as_it_was_and_ready(
         assert set(cluster.nodes) <= set(cluster.ready_nodes())
         wait_until(
             lambda: cluster.run("kubectl", "get", "namespace", deployed.namespace, check=False).returncode != 0,
-            "the namespace is gone", timeout=30,
+            "the namespace is gone",
+            timeout=30,
         )
         # The Ingress controller still answers under the old name, now with a certificate of its own.
         for node in cluster.nodes:

@@ -57,8 +57,18 @@ def test_skopeo_pushes_with_the_ca_and_is_refused_without(
 
 def test_openssl_and_python_accept_the_certificate(cluster: Cluster, deployed: Deployed) -> None:
     verified = cluster.run(
-        "openssl", "s_client", "-connect", f"{deployed.host}:443", "-servername", deployed.host, "-verify_hostname",
-        deployed.host, "-verify_return_error", "-CAfile", deployed.ca_file, text="",
+        "openssl",
+        "s_client",
+        "-connect",
+        f"{deployed.host}:443",
+        "-servername",
+        deployed.host,
+        "-verify_hostname",
+        deployed.host,
+        "-verify_return_error",
+        "-CAfile",
+        deployed.ca_file,
+        text="",
     )
     assert "Verify return code: 0 (ok)" in verified.stdout
     strict = (
@@ -77,14 +87,20 @@ def test_a_layer_of_two_gigabytes_goes_up_and_comes_down(
     reference = f"{deployed.host}/test/big:1"
     deployed.crane("append", "--new_layer", path, "--new_tag", reference, timeout=600)
     layer = json.loads(deployed.crane("manifest", reference))["layers"][0]["digest"]
-    read = "set -o pipefail; crane blob \"$1\" | python3 -c \"$2\""
+    read = 'set -o pipefail; crane blob "$1" | python3 -c "$2"'
     unpack = (
         "import gzip, hashlib, sys\n"
         "print(hashlib.file_digest(gzip.GzipFile(fileobj=sys.stdin.buffer), 'sha256').hexdigest())"
     )
     come_down = cluster.run(
-        "env", f"SSL_CERT_FILE={deployed.ca_file}",
-        "bash", "-c", read, "-", f"{deployed.host}/test/big@{layer}", unpack,
+        "env",
+        f"SSL_CERT_FILE={deployed.ca_file}",
+        "bash",
+        "-c",
+        read,
+        "-",
+        f"{deployed.host}/test/big@{layer}",
+        unpack,
         timeout=600,
     )
     assert come_down.stdout.strip() == digest
@@ -162,9 +178,12 @@ def test_the_proof_image_comes_back_when_somebody_deletes_it(cluster: Cluster, d
     deployed.crane("manifest", proof["image"])
     deployed.crane("delete", proof["image"])
     wait_until(
-        lambda: cluster.run(
-            "env", f"SSL_CERT_FILE={deployed.ca_file}", "crane", "manifest", proof["image"], check=False
-        ).returncode == 0,
+        lambda: (
+            cluster.run(
+                "env", f"SSL_CERT_FILE={deployed.ca_file}", "crane", "manifest", proof["image"], check=False
+            ).returncode
+            == 0
+        ),
         "the proof image is back",
         timeout=30,
     )

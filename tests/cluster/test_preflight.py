@@ -121,7 +121,8 @@ def nothing_is_left(cluster: Cluster, stack: Stack) -> None:
 
 BAD: dict[str, tuple[list[dict[str, Any]], dict[str, str], tuple[str, ...]]] = {
     "nothing at all": (
-        [], {},
+        [],
+        {},
         (
             "private-registry:exposure is 'ingress', but the cluster has no IngressClass",
             "pulumi config set exposure loadBalancer",
@@ -130,7 +131,8 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, str], tuple[str, ...]]] = {
         ),
     ),
     "no default one": (
-        [ingress_class("nginx"), storage_class("ssd")], {},
+        [ingress_class("nginx"), storage_class("ssd")],
+        {},
         (
             "private-registry:ingressClass is '', but no IngressClass is marked as the default one",
             "pulumi config set ingressClass nginx",
@@ -139,7 +141,8 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, str], tuple[str, ...]]] = {
         ),
     ),
     "two default IngressClasses": (
-        [ingress_class("a", default=True), ingress_class("b", default=True), storage_class("ssd", default=True)], {},
+        [ingress_class("a", default=True), ingress_class("b", default=True), storage_class("ssd", default=True)],
+        {},
         ("several IngressClasses are marked as the default one (a, b)", "pulumi config set ingressClass a"),
     ),
     "other names": (
@@ -151,14 +154,16 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, str], tuple[str, ...]]] = {
         ),
     ),
     "no Gateway API": (
-        [], {"exposure": "gateway", "storage": "memory"},
+        [],
+        {"exposure": "gateway", "storage": "memory"},
         (
             "private-registry:exposure is 'gateway', but the cluster has no Gateway API",
             "pulumi config set exposure loadBalancer",
         ),
     ),
     "a port of no node": (
-        [], {"exposure": "nodePort", "storage": "memory"},
+        [],
+        {"exposure": "nodePort", "storage": "memory"},
         ("private-registry:address is '', but no node tells an InternalIP", "pulumi config set address 192.0.2.10"),
     ),
 }
@@ -255,7 +260,9 @@ def test_a_policy_against_privileged_pods_is_told_before_anything_is_in_the_name
     classes.apply(ingress_class("nginx", default=True), storage_class("ssd", default=True))
     container = {"name": "probe", "image": "probe", "securityContext": {"privileged": True}}
     probe = {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe", "namespace": "default"},
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": "default"},
         "spec": {"containers": [container]},
     }
     with refusing(classes, "no-privileged-pods", "/pods", NOT_PRIVILEGED):
@@ -286,8 +293,12 @@ def test_an_address_that_does_not_come_is_waited_for_a_bounded_time(
     bounds = {"storage": "memory", "addressTimeout": "3s", "readyTimeout": "15s"}
     with Stack(environment=classes.environment, settings={**values, **bounds}) as stack:
         fails(
-            stack, "no address within 3s (the setting addressTimeout)", reason, "pulumi config set exposure nodePort",
-            "pulumi config set address", seconds=SECONDS + 15,
+            stack,
+            "no address within 3s (the setting addressTimeout)",
+            reason,
+            "pulumi config set exposure nodePort",
+            "pulumi config set address",
+            seconds=SECONDS + 15,
         )
         stack.destroy()
         nothing_is_left(classes, stack)
@@ -296,7 +307,9 @@ def test_an_address_that_does_not_come_is_waited_for_a_bounded_time(
 @pytest.mark.slow
 def test_an_ingress_controller_without_a_load_balancer_is_named(classes: Cluster) -> None:
     service = {
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "ingress-nginx", "namespace": "default"},
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "ingress-nginx", "namespace": "default"},
         "spec": {"type": "LoadBalancer", "ports": [{"port": 443}]},
     }
     classes.apply(ingress_class("nginx", default=True), service)

@@ -77,11 +77,15 @@ class QuietCluster:
 
     gateway_classes: tuple[Object, ...] = ({"metadata": {"name": "the-only-one"}},)
 
-    nodes: list[Object] = field(default_factory=lambda: [{
-        "metadata": {"name": "node-a"},
-        "spec": {},
-        "status": {"addresses": [{"type": "InternalIP", "address": "10.99.0.11"}]},
-    }])
+    nodes: list[Object] = field(
+        default_factory=lambda: [
+            {
+                "metadata": {"name": "node-a"},
+                "spec": {},
+                "status": {"addresses": [{"type": "InternalIP", "address": "10.99.0.11"}]},
+            }
+        ]
+    )
 
     def version(self) -> tuple[int, int]:
         return 1, 36
@@ -113,7 +117,8 @@ def run_program(recorder: Recorder, **config: str) -> dict[str, Any]:
     schema = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     defaults = {
         f"private-registry:{key}": entry["default"] if entry["type"] == "string" else json.dumps(entry["default"])
-        for key, entry in schema.items() if ":" not in key
+        for key, entry in schema.items()
+        if ":" not in key
     }
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(recorder, project="private-registry", stack="pr-42", preview=False)
@@ -247,8 +252,14 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
     for typ, _ in made.resources:
         counts[typ] = counts.get(typ, 0) + 1
     assert {re.sub(r"^.*:", "", typ): n for typ, n in counts.items() if typ.startswith("kubernetes:")} == {
-        "Namespace": 1, "PersistentVolumeClaim": 1, "ConfigMap": 3, "Secret": 2, "Deployment": 1, "Service": 1,
-        "Ingress": 2, "DaemonSet": 1,
+        "Namespace": 1,
+        "PersistentVolumeClaim": 1,
+        "ConfigMap": 3,
+        "Secret": 2,
+        "Deployment": 1,
+        "Service": 1,
+        "Ingress": 2,
+        "DaemonSet": 1,
     }
 
 
@@ -296,9 +307,9 @@ def test_a_host_that_is_set_needs_no_placeholder_and_its_port_is_in_no_certifica
 
 def types(recorder: Recorder) -> dict[str, int]:
     """How many objects of each kind are made in the cluster."""
-    return dict(collections.Counter(
-        re.sub(r"^.*:", "", typ) for typ, _ in recorder.resources if typ.startswith("kubernetes:")
-    ))
+    return dict(
+        collections.Counter(re.sub(r"^.*:", "", typ) for typ, _ in recorder.resources if typ.startswith("kubernetes:"))
+    )
 
 
 def test_behind_a_load_balancer_the_registry_terminates_tls_itself() -> None:
@@ -307,7 +318,12 @@ def test_behind_a_load_balancer_the_registry_terminates_tls_itself() -> None:
     assert outputs["registryUrl"] == "registry-pr-42-r.10-99-0-200.nip.io"
     assert recorder.of(":Service")["spec"]["ports"] == [{"name": "registry", "port": 443, "targetPort": 5000}]
     assert types(recorder) == {
-        "Namespace": 1, "PersistentVolumeClaim": 1, "ConfigMap": 3, "Secret": 2, "Deployment": 1, "Service": 1,
+        "Namespace": 1,
+        "PersistentVolumeClaim": 1,
+        "ConfigMap": 3,
+        "Secret": 2,
+        "Deployment": 1,
+        "Service": 1,
         "DaemonSet": 1,
     }
     config = json.loads(recorder.of(":ConfigMap", "registry")["data"]["config.yml"])

@@ -16,14 +16,22 @@ from tests.unit.test_components import Recorder, run_program
 
 SEEDS = st.text(min_size=1)
 PRIVATE = [
-    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "::1/128",
-    "fe80::/10", "fc00::/7", "::ffff:10.0.0.0/104",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "::1/128",
+    "fe80::/10",
+    "fc00::/7",
+    "::ffff:10.0.0.0/104",
 ]
 
 
 @pytest.mark.parametrize("network", PRIVATE)
 def test_the_first_and_the_last_address_of_a_private_network_are_private_and_those_beside_it_are_not(
-    network: str
+    network: str,
 ) -> None:
     addresses = ipaddress.ip_network(network)
     assert credentials.is_private(str(addresses[0]))

@@ -275,9 +275,7 @@ def test_files_that_are_gone_although_the_agent_runs_are_named(healthy: Facts) -
     assert (found.code, found.link) == ("CA_FILE_LOST", Link.FILES)
 
 
-def test_a_node_that_still_has_the_ca_of_before_a_rotation_is_named(
-    healthy: Facts, ca: str, other_ca: str
-) -> None:
+def test_a_node_that_still_has_the_ca_of_before_a_rotation_is_named(healthy: Facts, ca: str, other_ca: str) -> None:
     rotated = {"metadata": {"name": "private-registry"}, "data": {"host": HOST, "ca.crt": other_ca}}
     facts = replace(healthy, config_map=rotated, declared=replace(healthy.declared, ca=other_ca))
     found = verdict(facts)

@@ -54,7 +54,8 @@ def test_a_kubernetes_with_native_sidecars_is_accepted(version: tuple[int, int])
         ("", [], (":exposure is 'ingress'", "no IngressClass", "set exposure loadBalancer")),
         ("", [ingress_class("nginx")], (":ingressClass is ''", "no IngressClass is marked", "set ingressClass nginx")),
         (
-            "", [ingress_class("traefik", default=True), ingress_class("nginx", default=True)],
+            "",
+            [ingress_class("traefik", default=True), ingress_class("nginx", default=True)],
             (":ingressClass is ''", "several", "nginx, traefik", "set ingressClass nginx"),
         ),
         ("gce", [], (":ingressClass is 'gce'", "no IngressClass of that name: the cluster has none")),
@@ -233,10 +234,14 @@ def condition(kind: str, status: str, message: str) -> cluster.Object:
 
 
 def test_what_a_controller_says_is_wrong_is_told_once() -> None:
-    listener = {"conditions": [
-        condition("Accepted", "False", "no entry point"), condition("Conflicted", "False", "no conflict"),
-        condition("ResolvedRefs", "True", "all there"), condition("Programmed", "False", "no entry point"),
-    ]}
+    listener = {
+        "conditions": [
+            condition("Accepted", "False", "no entry point"),
+            condition("Conflicted", "False", "no conflict"),
+            condition("ResolvedRefs", "True", "all there"),
+            condition("Programmed", "False", "no entry point"),
+        ]
+    }
     status = {"conditions": [condition("Accepted", "Unknown", "waiting")], "listeners": [listener]}
     assert gateway.complaints(status) == ["no entry point"]
     assert gateway.complaints({"parents": [{"conditions": [condition("Conflicted", "True", "taken")]}]}) == ["taken"]

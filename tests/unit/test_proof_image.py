@@ -54,9 +54,7 @@ def test_it_serves_both_architectures_in_few_bytes(image: Image) -> None:
 def test_the_program_of_this_machine_waits_and_ends_on_a_signal(image: Image, tmp_path: Path) -> None:
     wanted = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     contents = _by_digest(image)
-    entry = next(
-        m for m in json.loads(image.index.data)["manifests"] if m["platform"]["architecture"] == wanted
-    )
+    entry = next(m for m in json.loads(image.index.data)["manifests"] if m["platform"]["architecture"] == wanted)
     layer = contents[json.loads(contents[entry["digest"]].data)["layers"][0]["digest"]]
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(layer.data))) as archive:
         archive.extractall(tmp_path, filter="data")

@@ -11,8 +11,10 @@ from registry import settings
 
 PROJECT = yaml.safe_load((Path(__file__).parents[2] / "Pulumi.yaml").read_text())
 SCHEMA = {key: entry for key, entry in PROJECT["config"].items() if ":" not in key}
-DEFAULTS = {key: entry["default"] if entry["type"] == "string" else json.dumps(entry["default"])
-            for key, entry in SCHEMA.items()}
+DEFAULTS = {
+    key: entry["default"] if entry["type"] == "string" else json.dumps(entry["default"])
+    for key, entry in SCHEMA.items()
+}
 
 
 class FakeConfig(pulumi.Config):

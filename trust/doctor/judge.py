@@ -97,8 +97,10 @@ def shared_fault(facts: Facts) -> Verdict | None:
     declared = facts.declared
     up = f"run pulumi up --refresh --stack {declared.stack}"
     if facts.namespace is None:
-        gone = f"The namespace {declared.namespace} is not on the cluster" if declared.namespace else (
-            "The stack has not made its namespace yet"
+        gone = (
+            f"The namespace {declared.namespace} is not on the cluster"
+            if declared.namespace
+            else ("The stack has not made its namespace yet")
         )
         return Verdict("NOT_DEPLOYED", Link.STACK, f"{gone}; {up}, and read its first error.")
     fault = _registry_fault(facts, up) or _address_fault(facts)
@@ -331,8 +333,10 @@ def _proof(pod: Json, facts: Facts) -> Verdict:
 def link_of(reason: str, sentence: str) -> Link:
     """The link that an agent's fault is about; its sentence tells the three ways to be unreachable apart."""
     if reason == Reason.UNREACHABLE:
-        return Link.DNS if sentence.startswith("DNS") else (
-            Link.NETWORK if sentence.startswith("Network") else Link.REGISTRY
+        return (
+            Link.DNS
+            if sentence.startswith("DNS")
+            else (Link.NETWORK if sentence.startswith("Network") else Link.REGISTRY)
         )
     return _LINKS.get(Reason(reason), Link.AGENT) if reason in set(Reason) else Link.AGENT
 

@@ -84,7 +84,11 @@ def _pulumi(*arguments: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603
             ["pulumi", "--non-interactive", *arguments],  # noqa: S607
-            cwd=_PROGRAM, capture_output=True, text=True, timeout=120, check=False,
+            cwd=_PROGRAM,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
     except FileNotFoundError as error:
         msg = "There is no program pulumi on PATH, which has the stack's state; install it."
@@ -192,9 +196,17 @@ def _probe(api: client.ApiClient, namespace: str, pod: str) -> Probe | None:
     core = client.CoreV1Api(client.ApiClient(api.configuration))
     with contextlib.suppress(ApiException, ValueError, TypeError, OSError):
         answer = stream(
-            core.connect_get_namespaced_pod_exec, pod, namespace, container="agent",
-            command=["python3", "-c", source], stdin=False, stdout=True, stderr=False, tty=False,
-            _request_timeout=_SECONDS, _preload_content=False,
+            core.connect_get_namespaced_pod_exec,
+            pod,
+            namespace,
+            container="agent",
+            command=["python3", "-c", source],
+            stdin=False,
+            stdout=True,
+            stderr=False,
+            tty=False,
+            _request_timeout=_SECONDS,
+            _preload_content=False,
         )
         answer.run_forever(timeout=_SECONDS)
         return Probe(**json.loads(answer.read_stdout(timeout=0) or ""))
