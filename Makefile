@@ -4,19 +4,23 @@ SHELL := /bin/bash
 STACK ?= dev
 NODES ?= node-a,node-b,node-c
 PYTHON := .venv/bin/python
-LOCAL := $(PYTHON) -m tests.cluster.local
+LOCAL := $(PYTHON) -m local_cluster
 DOCTOR := $(LOCAL) run -- $(PYTHON) -m trust.doctor --stack $(STACK)
 INSTALLED := .venv/.installed
+# Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
+# told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
+# --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
+without_salt = sed -i '/^encryptionsalt:/d' $(1)
 
-.PHONY: help up down doctor test test-all check bench clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down doctor check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s $$'\t'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/; s/\$$\$$/$$/g' | column -t -s $$'\t'
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(INSTALLED): requirements-dev.lock
 	@echo 'Installing the Python packages into .venv' >&2
 	@python3 -m venv .venv 2>/dev/null || { apt-get update -qq && apt-get install -qq -y python3-venv >&2 && python3 -m venv .venv; }
-	@.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt >&2
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock >&2
 	@touch $@
 
 up: $(INSTALLED) ## Set up what is missing, start a cluster unless KUBECONFIG has one, and bring up the stack STACK
@@ -29,25 +33,35 @@ down: $(INSTALLED) ## Destroy the stack STACK
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
 	  pulumi destroy --yes --skip-preview --stack $(STACK) && \
 	  pulumi stack rm --yes --preserve-config $(STACK)
-	@sed -i '/^encryptionsalt:/d' Pulumi.$(STACK).yaml
+	@$(call without_salt,Pulumi.$(STACK).yaml)
 
 doctor: $(INSTALLED) ## Say of every node whether it trusts the registry, and if not, what is broken and how to mend it
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(DOCTOR)
 
-test: $(INSTALLED) ## Run the unit tests, and the tests on the real cluster
+check: $(INSTALLED) ## Check the layout, the lint rules and the types
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/pyright
+
+unit: $(INSTALLED) ## Run the unit tests, which need neither root nor a cluster
 	@$(PYTHON) -m pytest tests/unit -q
+
+test: unit ## Run the unit tests, and the tests on the real cluster
 	@$(PYTHON) -m pytest tests/cluster -m 'not slow'
 
 test-all: test ## Run `make test`, and what takes longer
 	@$(LOCAL) programs --extra >/dev/null
 	@$(PYTHON) -m pytest tests/cluster -m slow
 
-check: $(INSTALLED) ## Run the linter and the type checker
-	@.venv/bin/ruff check .
-	@.venv/bin/pyright
-
 bench: $(INSTALLED) ## Measure how long up, pull and push take
-	@$(PYTHON) -m tests.cluster.bench
+	@$(PYTHON) -m bench
+
+lock: $(INSTALLED) ## Write requirements-dev.lock anew from requirements-dev.txt
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command 'make lock' --output-file requirements-dev.lock requirements-dev.txt
+
+docs: $(INSTALLED) ## Write the generated tables of README.md and docs/ anew
+	@$(PYTHON) -m tests.docs
 
 cluster: $(INSTALLED) ## Start the local cluster (NODES=node-a,node-b,node-c)
 	@$(LOCAL) up --nodes $(NODES)
@@ -64,5 +78,4 @@ shell-env: $(INSTALLED) ## Print the environment of a shell on the cluster: eval
 clean: ## Remove what the tools left in the tree; binaries and images of the local cluster stay in the cache folder
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis test-results
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@# The salt of a local stack's secrets; the stack's state has its own copy.
-	@sed -i '/^encryptionsalt:/d' Pulumi.dev.yaml
+	@$(call without_salt,Pulumi.dev.yaml)
