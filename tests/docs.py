@@ -1,6 +1,6 @@
-"""The parts of the README that are made from what the program reads and from what the tests have run.
+"""The tables of the documentation that are made from what the program reads and from what the tests have run.
 
-`python3 -m tests.readme` writes them; a unit test checks that they are current.
+`make docs` writes them into the pages; a unit test checks that they are current.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,13 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-CLIENTS = ROOT / "tests" / "cluster" / "clients_tried.md"
-MATRIX = ROOT / "tests" / "cluster" / "matrix" / "expected.md"
+CLIENTS = next((ROOT / "tests" / "cluster").rglob("clients_tried.md"))
+MATRIX = next((ROOT / "tests" / "cluster").rglob("matrix/expected.md"))
+
+
+def pages() -> list[Path]:
+    """Every page of the documentation: those at the top of the tree, those in docs/, and that of the local cluster."""
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("local_cluster/README.md")]
 
 
 def rows(table: str) -> list[list[str]]:
@@ -61,18 +66,20 @@ def runtimes() -> str:
 
 
 BLOCKS = {"settings": settings, "clients": clients, "runtimes": runtimes}
-"""The generated parts by the name in their markers."""
+"""The generated tables by the name in their markers."""
 
 
 def current(text: str) -> str:
-    """The README's text with every generated part made anew."""
+    """A page's text in which every generated table that the page has is made anew."""
     for name, make in BLOCKS.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = f"{before}{begin}{make()}\n{end}{after}"
+        before, found, rest = text.partition(begin)
+        if found:
+            _, _, after = rest.partition(end)
+            text = f"{before}{begin}{make()}\n{end}{after}"
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(current(README.read_text()))
+    for page in pages():
+        page.write_text(current(page.read_text()))
