@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 CLIENTS = next((ROOT / "tests" / "cluster").rglob("clients_tried.md"))
-MATRIX = next((ROOT / "tests" / "cluster").rglob("matrix/expected.md"))
+MATRIX = next((ROOT / "tests" / "cluster").rglob("*expected.md"))
 
 
 def pages() -> list[Path]:
