@@ -4,7 +4,7 @@ SHELL := /bin/bash
 STACK ?= dev
 NODES ?= node-a,node-b,node-c
 PYTHON := .venv/bin/python
-LOCAL := $(PYTHON) -m tests.cluster.local
+LOCAL := $(PYTHON) -m local_cluster
 DOCTOR := $(LOCAL) run -- $(PYTHON) -m trust.doctor --stack $(STACK)
 INSTALLED := .venv/.installed
 
@@ -47,7 +47,7 @@ check: $(INSTALLED) ## Run the linter and the type checker
 	@.venv/bin/pyright
 
 bench: $(INSTALLED) ## Measure how long up, pull and push take
-	@$(PYTHON) -m tests.cluster.bench
+	@$(PYTHON) -m bench
 
 cluster: $(INSTALLED) ## Start the local cluster (NODES=node-a,node-b,node-c)
 	@$(LOCAL) up --nodes $(NODES)

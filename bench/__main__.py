@@ -11,12 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from registry import PORT
-
-from .conftest import deployed_stack
-from .harness import Cluster, Deployed
-from .local import cluster as local_cluster
-from .local import nodes, shell
+from local_cluster import cluster as local_cluster
+from registry.registry import PORT
+from tests.cluster.support.cluster import running_cluster
+from tests.cluster.support.stacks import Deployed, deployed_stack
 
 LAYER_BYTES = 200 * 1000**2
 ROUNDS = 3
@@ -51,7 +49,7 @@ def _layer_times(deployed: Deployed, host: str, folder: Path) -> tuple[float, fl
 def main() -> None:
     """Start the local cluster if need be, measure, and leave the cluster running."""
     local_cluster.up()
-    cluster = Cluster(environment={**os.environ, **shell.environment()}, nodes=nodes.DEFAULT)
+    cluster = running_cluster()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""`python3 -m tests.cluster.local COMMAND`: a real Kubernetes cluster on one Debian machine."""
+"""`python3 -m local_cluster COMMAND`: a real Kubernetes cluster on one Debian machine."""
 
 import argparse
 import os
@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import building, cluster, images, network, nodes, programs, shell
-from .building import BuildError
-from .machine import ClusterError
+from .errors import BuildError, ClusterError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python3 -m tests.cluster.local", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python3 -m local_cluster", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("programs", help="build the programs that are missing, and print their folder")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from . import control_plane, network
-from .machine import ClusterError
+from .errors import ClusterError
 
 MANIFESTS = Path(__file__).parent / "manifests"
 

@@ -10,15 +10,13 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
+from .errors import BuildError
+
 HEARTBEAT = 20.0
 """Seconds between two lines of progress while one command runs."""
 
 TAIL = 4000
 """Characters of a failed command's output that go into the error."""
-
-
-class BuildError(Exception):
-    """Something that the local cluster is made of can't be built here; the message says what, why and what to do."""
 
 
 def announce(message: str) -> None:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .machine import ClusterError
+from .errors import ClusterError
 
 ROOT = Path("/sys/fs/cgroup")
 

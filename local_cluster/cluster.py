@@ -19,8 +19,8 @@ from . import (
     building,
     cgroups,
     control_plane,
+    host_machine,
     images,
-    machine,
     network,
     nodes,
     processes,
@@ -28,7 +28,7 @@ from . import (
     rootfs,
     shell,
 )
-from .machine import ClusterError
+from .errors import ClusterError
 from .paths import BIN, CLUSTER, KUBECONFIG, LOCAL, LOGS, NODES
 
 READY_SECONDS = 120.0
@@ -40,6 +40,7 @@ _KEY_FILES = (
     "addons.py",
     "cgroups.py",
     "control_plane.py",
+    "machine.py",
     "network.py",
     "nodes.py",
     "manifests/**/*",
@@ -57,8 +58,8 @@ def up(names: Sequence[str] = nodes.DEFAULT) -> None:
     """
     for name in names:
         nodes.known(name)
-    machine.check()
-    built, archives, etcd = programs.ensure(), images.ensure(), machine.etcd()
+    host_machine.check()
+    built, archives, etcd = programs.ensure(), images.ensure(), host_machine.etcd()
     trees = {nodes.TABLE[name].suite: rootfs.ensure(nodes.TABLE[name].suite) for name in names}
     key = _key(built, etcd, archives)
     with _lock():
@@ -197,7 +198,7 @@ def _start(names: Iterable[str], *, built: Path, archives: Sequence[Path], etcd:
     building.announce(f"starting the cluster: {', '.join(names)}")
     CLUSTER.mkdir(parents=True, mode=0o700)
     BIN.symlink_to(built)
-    machine.set_kernel_settings()
+    host_machine.set_kernel_settings()
     network.create()
     control_plane.make_pki()
     control_plane.start(etcd, "etcd", "kube-apiserver")
@@ -245,7 +246,7 @@ def _remove() -> None:
     for name in every:
         nodes.remove(name)
     network.delete()
-    machine.restore_kernel_settings()
+    host_machine.restore_kernel_settings()
     left = network.leftovers() + nodes.leftovers()
     if left:
         raise ClusterError(f"the cluster is not wholly removed, there is still: {'; '.join(left)}")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from . import network, processes
-from .machine import ClusterError
+from .errors import ClusterError
 from .paths import BIN, CLUSTER, KUBECONFIG, PKI
 
 VERSION = "v1.36.3"

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from . import rootfs
+from .errors import ClusterError
 from .paths import CLUSTER
 
 PACKAGES = ("ca-certificates", "curl", "iproute2", "kmod", "skopeo", "systemd-container", "util-linux")
@@ -32,10 +33,6 @@ KERNEL_SETTINGS = {
 """Settings below /proc/sys that a cluster changes for the whole machine, and the least value where we set it."""
 
 _SAVED_SETTINGS = CLUSTER / "kernel-settings.json"
-
-
-class ClusterError(Exception):
-    """The local cluster can't do what was asked; one sentence says what failed and what to do."""
 
 
 def check() -> None:

@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import machine
-from .machine import ClusterError
+from . import host_machine
+from .errors import ClusterError
 
 NAMESPACE = "private-registry"
 BRIDGE = "br-registry"
@@ -76,7 +76,7 @@ def client(*command: str) -> list[str]:
 
 def exists() -> bool:
     """Tell whether the namespace exists."""
-    return _HANDLE in machine.mounts()
+    return _HANDLE in host_machine.mounts()
 
 
 def delete() -> None:
@@ -84,7 +84,9 @@ def delete() -> None:
     if _HANDLE.exists():
         _ip("netns", "delete", NAMESPACE)
     folder = _HANDLE.parent
-    if folder in machine.mounts() and not any(folder.iterdir()):  # `ip netns add` mounts it, and nothing unmounts it
+    if folder in host_machine.mounts() and not any(
+        folder.iterdir()
+    ):  # `ip netns add` mounts it, and nothing unmounts it
         subprocess.run(["umount", folder], check=True)
         folder.rmdir()
     for path in _FILES.glob("*"):

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from . import building, cgroups, control_plane, machine, network, processes
-from .machine import ClusterError
+from . import building, cgroups, control_plane, host_machine, machine, network, processes
+from .errors import ClusterError
 from .paths import BIN, CLUSTER, NODE_DATA, NODES, PKI
 from .processes import Process
 
@@ -76,25 +76,6 @@ DEFAULT = ("node-a", "node-b", "node-c")
 PROGRAMS = ("crictl", "kube-proxy", "kubelet")
 PROGRAMS_OF_CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
 """Programs that all nodes get, and those that a node with a containerd of ours gets too; in /usr/local/bin."""
-
-MASKED_UNITS = (
-    "systemd-modules-load.service",  # these four would change the machine's kernel
-    "systemd-sysctl.service",
-    "systemd-udev-trigger.service",
-    "systemd-udevd.service",
-    "apt-daily-upgrade.timer",  # and a node has no use for these
-    "apt-daily.timer",
-    "console-getty.service",
-    "dpkg-db-backup.timer",
-    "e2scrub_all.timer",
-    "e2scrub_reap.service",
-    "fstrim.timer",
-    "getty@tty1.service",
-    "systemd-networkd.service",
-    "systemd-pstore.service",
-    "systemd-resolved.service",
-    "systemd-timesyncd.service",
-)
 
 _CONFIG_PATH_TABLE = """\
 [plugins."io.containerd.grpc.v1.cri".registry]
@@ -156,9 +137,9 @@ def remove(name: str) -> None:
     cgroups.kill(name)
     cgroups.remove(name)
     tree = NODES / name / "tree"
-    if tree in machine.mounts():
+    if tree in host_machine.mounts():
         _forget_nspawn(name, tree)
-    while tree in machine.mounts():
+    while tree in host_machine.mounts():
         done = subprocess.run(["umount", tree], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ClusterError(f"the file system of {name} can't be unmounted: {done.stderr.strip()}")
@@ -199,10 +180,8 @@ def exec_in_node(name: str, argv: Sequence[str], *, stdin: str | None = None) ->
     Raises:
         ClusterError: The node does not run.
     """
-    namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
-    command = ["nsenter", f"--target={leader(name).pid}", *namespaces, "--", *argv]
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    environment = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root"}
+    command = machine.enter(leader(name).pid, *argv)
+    environment = {"PATH": machine.PATH, "LANG": "C.UTF-8", "HOME": "/root"}
     return subprocess.run(command, input=stdin or "", env=environment, capture_output=True, text=True, check=False)
 
 
@@ -237,12 +216,10 @@ def leader(name: str, *, seconds: float = 15) -> Process:
         nspawn = processes.recorded().get(name)
         if nspawn is None or not nspawn.alive():
             raise ClusterError(f"{name} does not run; the last lines of its console:\n{processes.log_tail(name)}")
-        for pid in cgroups.processes(name):
-            try:
-                if _is_leader(pid):
-                    return processes.of(pid)
-            except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
-                continue
+        pid = machine.init_process(name)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                return processes.of(pid)
         if time.monotonic() > deadline:
             raise ClusterError(f"{name} has no systemd after {seconds:.0f} s; its console:\n{processes.log_tail(name)}")
         time.sleep(0.05)
@@ -251,7 +228,7 @@ def leader(name: str, *, seconds: float = 15) -> Process:
 def leftovers() -> list[str]:
     """Return mounts and control groups of nodes that are still there."""
     return [
-        *(f"mount {path}" for path in machine.mounts() if path.is_relative_to(CLUSTER)),
+        *(f"mount {path}" for path in host_machine.mounts() if path.is_relative_to(CLUSTER)),
         *(f"cgroup {name}" for name in cgroups.nodes()),
     ]
 
@@ -286,12 +263,6 @@ def _forget_nspawn(name: str, tree: Path) -> None:
     building.remove(state / "propagate" / name)
 
 
-def _is_leader(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    ids = next(line.split()[1:] for line in status if line.startswith("NSpid:"))
-    return len(ids) == 2 and ids[1] == "1"
-
-
 def _has_grown(store: Path, images: Sequence[Path]) -> bool:
     """Tell whether earlier clusters left much more in containerd's store than the preloaded images."""
     blobs = store / "io.containerd.content.v1.content" / "blobs" / "sha256"
@@ -311,7 +282,7 @@ def _write_files(name: str, node: Node, tree: Path, containerd: Path | None) -> 
     for part in ("common",) if containerd is None else ("common", "built"):
         shutil.copytree(FILES / part, tree, dirs_exist_ok=True)
     units = tree / "etc" / "systemd" / "system"
-    for unit in MASKED_UNITS:
+    for unit in machine.MASKED_UNITS:
         (units / unit).symlink_to("/dev/null")
     wanted = units / "multi-user.target.wants"
     wanted.mkdir(exist_ok=True)
@@ -369,7 +340,7 @@ def _write_containerd_config(config: Config, tree: Path, containerd: Path | None
         config,
         debian=path.read_text(),
         generated=generated.stdout,
-        restricted=not machine.has_capability(CAP_SYS_RESOURCE),
+        restricted=not host_machine.has_capability(CAP_SYS_RESOURCE),
     )
     path.unlink()
     if text is not None:
@@ -381,35 +352,19 @@ def _nspawn(name: str, containerd: Path | None, images: Sequence[Path]) -> list[
     provided = [BIN / program for program in PROGRAMS]
     if containerd is not None:
         provided += [containerd / program for program in PROGRAMS_OF_CONTAINERD]
-    return [
-        "systemd-nspawn",
-        "--quiet",
-        "--boot",
-        f"--directory={NODES / name / 'tree'}",
-        f"--machine={name}",
-        "--settings=no",
-        "--register=no",  # the machine may have no systemd of its own
-        "--keep-unit",
-        "--console=read-only",
-        "--link-journal=no",
-        "--resolv-conf=off",
-        "--timezone=off",
+    return machine.nspawn(
+        name,
+        NODES / name / "tree",
         f"--network-bridge={network.BRIDGE}",
-        "--capability=all",
-        "--system-call-filter=@mount @keyring @privileged @raw-io bpf perf_event_open",
         "--bind=/dev/kmsg",
         f"--bind={NODES / name / 'kubelet'}:/var/lib/kubelet",
         f"--bind={NODE_DATA / name / 'containerd'}:/var/lib/containerd",
         *(f"--bind-ro={program.resolve()}:/usr/local/bin/{program.name}" for program in provided),
         *(f"--bind-ro={image}:/usr/local/share/images/{image.name}" for image in images),
-        # Since version 256 systemd asks for this word before it runs on version 1 control groups; older ones ignore it.
-        "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
-    ]
+    )
 
 
 def _boot(name: str) -> None:
     command = json.loads((NODES / name / "nspawn.json").read_text())
-    joins = [str(path) for path in cgroups.create(name)]
-    script = 'until [ "$1" = -- ]; do echo $$ > "$1" || exit; shift; done; shift; exec "$@"'
-    environment = os.environ | {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes"}
-    processes.start(name, ["sh", "-c", script, "sh", *joins, "--", *network.inside(*command)], env=environment)
+    inside = machine.in_control_groups(name, *network.inside(*command))
+    processes.start(name, inside, env=os.environ | machine.ENVIRONMENT)

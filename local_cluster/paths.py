@@ -6,7 +6,7 @@ It survives clones and `git clean`, so that binaries, root file systems and imag
 import os
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[1]
 """The source tree that this package is part of."""
 
 LOCAL = Path(os.environ.get("PRIVATE_REGISTRY_LOCAL") or Path.home() / ".cache" / "private-registry").absolute()

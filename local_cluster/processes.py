@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .machine import ClusterError
+from .errors import ClusterError
 from .paths import LOGS, PROCESSES
 
 

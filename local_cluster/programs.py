@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import building
-from .building import BuildError
+from .errors import BuildError
 from .paths import LOCAL, PROGRAMS
 
 MODULES = Path(__file__).parent / "modules"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import building
-from .building import BuildError
+from .errors import BuildError
 from .paths import ROOTFS
 
 NODE_PACKAGES = (

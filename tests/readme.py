@@ -11,8 +11,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-CLIENTS = ROOT / "tests" / "cluster" / "clients_tried.md"
-MATRIX = ROOT / "tests" / "cluster" / "matrix" / "expected.md"
+CLIENTS = ROOT / "tests" / "cluster" / "data" / "clients_tried.md"
+MATRIX = ROOT / "tests" / "cluster" / "data" / "runtimes_expected.md"
 
 
 def rows(table: str) -> list[list[str]]:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from local_cluster import programs
 from registry import registry, serve
 
-from .harness import wait_until
-from .local import programs
+from .support.commands import wait_until
 
 pytestmark = pytest.mark.cluster  # not the cluster itself, but what it is built from
 

@@ -14,9 +14,12 @@ from typing import Self
 
 import pytest
 
-from .harness import Cluster, Deployed, Stack, run, wait_until
-from .local import network, programs, rootfs
-from .local.paths import BIN
+from local_cluster import machine, network, programs, rootfs
+from local_cluster.paths import BIN
+
+from .cluster import Cluster
+from .commands import run, wait_until
+from .stacks import Deployed, Stack
 
 EXPOSURES = (
     "ingress",
@@ -28,11 +31,8 @@ EXPOSURES = (
 SHARED = Path("/work")
 """Where the machine sees the folder that it shares with the test."""
 
-_BOOT = """
-tree=$1 state=$2 shared=$3 netns=$4; shift 4
-mount -t tmpfs tmpfs "$state"
-mkdir "$state/upper" "$state/work" "$state/root"
-mount -t overlay overlay -o "lowerdir=$tree,upperdir=$state/upper,workdir=$state/work" "$state/root"
+_START = """
+shared=$1 netns=$2; shift 2
 cd "$state/root"
 mount -t proc proc proc
 mount --rbind /sys sys
@@ -86,7 +86,7 @@ def registry_for_clients(
         )
 
 
-class Machine:
+class ClientMachine:
     """A Debian with its own clients: docker, podman, buildah, skopeo, curl; ours are in /opt/cluster.
 
     As a context manager it is ended with all that runs on it.
@@ -113,11 +113,17 @@ class Machine:
     def __enter__(self) -> Self:
         """Start it."""
         self._state = Path(tempfile.mkdtemp())
-        command = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
-        words = [rootfs.ensure("clients"), self._state, self.shared, network.NAMESPACE]
-        folders = [f"{name}={folder}" for name, folder in self._folders.items()]
+        command = machine.on_overlay(
+            [rootfs.ensure("clients")],
+            self._state,
+            _START,
+            str(self.shared),
+            network.NAMESPACE,
+            *(f"{name}={folder}" for name, folder in self._folders.items()),
+            unshare=["--pid", "--fork", "--kill-child"],
+        )
         self._process = subprocess.Popen(
-            network.inside(*command, "sh", "-euc", _BOOT, "boot", *map(str, words), *folders),
+            network.inside(*command),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -127,7 +133,7 @@ class Machine:
             msg = f"the clients' machine did not start: {self._process.communicate()[1]}"
             raise AssertionError(msg)
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        self._init = children.read_text().split()[0]
+        self._init = int(children.read_text().split()[0])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,9 +148,9 @@ class Machine:
         self, script: str, variables: Mapping[str, str] | None = None, *, check: bool = True, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell script on it, in the home folder; the first command that fails ends it. See `run`."""
-        enter = ["nsenter", f"--target={self._init}", "--mount", "--pid", "--net", "--"]
+        command = machine.enter(self._init, "sh", "-euc", f"cd\n{script}", namespaces=("mount", "pid", "net"))
         return run(
-            [*enter, "sh", "-euc", f"cd\n{script}"],
+            command,
             {**self.variables, **(variables or {})},
             check=check,
             timeout=timeout,

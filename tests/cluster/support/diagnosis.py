@@ -4,7 +4,9 @@ import re
 import sys
 from dataclasses import dataclass
 
-from .harness import Cluster, Deployed, Stack, wait_until
+from .cluster import Cluster
+from .commands import wait_until
+from .stacks import Deployed, Stack
 
 _FAULT = re.compile(r"  ([A-Z][A-Z_]+)  ([A-Za-z]+): ")
 SIGNAL_AGENT = """

@@ -1,6 +1,6 @@
 """Open many connections to a registry, and on each of them begin an upload that hardly gets on.
 
-    python -m tests.cluster.slow_uploads HOST CA_FILE CONNECTIONS SECONDS
+    python -m tests.cluster.support.slow_uploads HOST CA_FILE CONNECTIONS SECONDS
 
 Prints how many are open, holds them for that time with a byte each second, and ends: bounded in number and time.
 """

@@ -1,172 +1,20 @@
-"""What the cluster tests use: programs that run to their end, the cluster, and stacks of the program on it."""
+"""Stacks of the program on the cluster."""
 
-import hashlib
 import json
 import secrets
-import stat
 import subprocess
-import time
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from .local import network, nodes
+from local_cluster import nodes
+from local_cluster.paths import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
-CONFIG_TREES = ("etc/containerd", "etc/docker", "etc/containers")
-
-
-class CommandError(AssertionError):
-    """A command that should have succeeded did not."""
-
-
-def run(
-    command: Sequence[str | Path],
-    environment: Mapping[str, str],
-    *,
-    timeout: float = 300,
-    text: str | None = None,
-    check: bool = True,
-    cwd: Path = ROOT,
-) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end with its output kept.
-
-    Args:
-        command: The program and its arguments.
-        environment: Its whole environment.
-        timeout: Seconds after which it is ended.
-        text: What it reads from standard input.
-        check: Whether a non-zero exit code is an error.
-        cwd: The folder to run it in.
-
-    Raises:
-        CommandError: `check` is set and it failed, or it ran too long.
-    """
-    words = [str(word) for word in command]
-    try:
-        done = subprocess.run(
-            words,
-            env=dict(environment),
-            timeout=timeout,
-            input=text,
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        msg = f"{' '.join(words)}: still running after {timeout} s\n{error.stdout}\n{error.stderr}"
-        raise CommandError(msg) from error
-    if check and done.returncode:
-        msg = f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        raise CommandError(msg)
-    return done
-
-
-def wait_until(condition: Callable[[], object], what: str, *, timeout: float, interval: float = 0.25) -> None:
-    """Wait for a condition.
-
-    Args:
-        condition: Asked again and again until it is truthy.
-        what: The condition in words, for the error.
-        timeout: Seconds to wait at most.
-        interval: Seconds between two looks.
-
-    Raises:
-        AssertionError: it did not come true in time.
-    """
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            msg = f"not within {timeout} s: {what}"
-            raise AssertionError(msg)
-        time.sleep(interval)
-
-
-def is_ready(found: Mapping[str, Any]) -> bool:
-    """Whether a node or a pod, as the Kubernetes API tells it, is Ready."""
-    conditions = found["status"].get("conditions", [])
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-@dataclass(kw_only=True)
-class Cluster:
-    """The running cluster, as a user with kubectl and as an administrator of its nodes."""
-
-    environment: Mapping[str, str]
-    """Environment in which plain `kubectl`, `pulumi`, `crane` and `skopeo` work against the cluster."""
-    nodes: Sequence[str]
-    """Names of the nodes that the cluster was started with."""
-
-    def run(self, *command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a program in the cluster's network; see `run`."""
-        return run(network.client(*map(str, command)), self.environment, **options)
-
-    def kubectl(self, *arguments: str, **options: Any) -> str:
-        """What a kubectl command prints."""
-        return self.run("kubectl", *arguments, **options).stdout
-
-    def get(self, *arguments: str) -> Any:
-        """What `kubectl get` finds."""
-        return json.loads(self.kubectl("get", "-o", "json", *arguments))
-
-    def apply(self, *objects: Mapping[str, Any]) -> None:
-        """`kubectl apply` some objects."""
-        self.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-
-    def dry_run(self, *objects: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-        """What the cluster would make of new objects, as JSON; every policy has its say, and nothing is made."""
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        return self.run("kubectl", "create", "--dry-run=server", "-o", "json", "-f", "-", text=text, check=False)
-
-    @contextmanager
-    def policy(
-        self, kind: str, name: str, resource: str, spec: Mapping[str, Any], binding: Mapping[str, Any], where: str = ""
-    ) -> Iterator[None]:
-        """A policy on what is created, until the end of the context; it takes a second until a new one counts.
-
-        Args:
-            kind: `ValidatingAdmissionPolicy` or `MutatingAdmissionPolicy`.
-            name: Its name.
-            resource: What is created, as group/plural.
-            spec: What it does.
-            binding: How it is bound, besides to everything.
-            where: An expression that has to hold for it to apply; empty: it always does.
-        """
-        api, (group, plural) = "admissionregistration.k8s.io/v1", resource.split("/")
-        rule = {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}
-        conditions = [{"name": "where", "expression": where}] if where else []
-        what = {"matchConstraints": {"resourceRules": [rule]}, "matchConditions": conditions, "failurePolicy": "Fail"}
-        bound = {"policyName": name, **binding}
-        self.apply(
-            {"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": {**what, **spec}},
-            {"apiVersion": api, "kind": f"{kind}Binding", "metadata": {"name": name}, "spec": bound},
-        )
-        try:
-            yield
-        finally:
-            self.kubectl("delete", f"{kind}Binding,{kind}".lower(), name)
-
-    def ready_nodes(self) -> list[str]:
-        """Names of the nodes that are Ready."""
-        return [node["metadata"]["name"] for node in self.get("nodes")["items"] if is_ready(node)]
-
-
-def tree_hashes(root: Path) -> dict[str, str]:
-    """Every path below `root` with what it is: its type, permissions and content. Empty when there is no `root`."""
-    found: dict[str, str] = {}
-    for path in [root, *sorted(root.rglob("*"))] if root.exists() else []:
-        mode = path.lstat().st_mode
-        content = b""
-        if stat.S_ISREG(mode):
-            content = path.read_bytes()
-        elif stat.S_ISLNK(mode):
-            content = str(path.readlink()).encode()
-        found[str(path.relative_to(root))] = f"{stat.filemode(mode)} {hashlib.sha256(content).hexdigest()}"
-    return found
+from .cluster import Cluster, is_ready
+from .commands import run, wait_until
+from .node_state import config_trees, needs_restart, restarts
 
 
 @dataclass(kw_only=True)
@@ -192,7 +40,7 @@ class Stack:
             self.destroy()
         finally:
             self.pulumi("stack", "rm", "--yes", "--force", check=False)
-            (ROOT / f"Pulumi.{self.name}.yaml").unlink(missing_ok=True)
+            (REPOSITORY / f"Pulumi.{self.name}.yaml").unlink(missing_ok=True)
 
     def pulumi(self, *arguments: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `pulumi` command on this stack."""
@@ -219,31 +67,6 @@ class Stack:
     def state(self) -> str:
         """The stack's whole state as it is stored: secrets stay encrypted."""
         return self.pulumi("stack", "export").stdout
-
-
-def config_trees(node: str) -> dict[str, str]:
-    """Everything below the folders that a node's container runtimes are configured by; see `tree_hashes`."""
-    root = nodes.node_root(node)
-    return {f"{tree}/{path}": what for tree in CONFIG_TREES for path, what in tree_hashes(root / tree).items()}
-
-
-def restarts(node: str) -> int:
-    """How often systemd has started containerd since the node's boot."""
-    entries = nodes.exec_in_node(
-        node, ["journalctl", "--boot", "--unit=containerd", "--output=cat", "--grep=^Started "]
-    )
-    return len(entries.stdout.splitlines())
-
-
-def needs_restart(node: str) -> bool:
-    """Whether the node's containerd, as its file says now, reads no folder of certificates until it is restarted.
-
-    False on a node where another stack is up that needed the same restart before.
-    """
-    if nodes.TABLE[node].config != "generated":
-        return False
-    config = tomllib.loads((nodes.node_root(node) / "etc/containerd/config.toml").read_text())
-    return not config["plugins"]["io.containerd.grpc.v1.cri"]["registry"]["config_path"]
 
 
 @dataclass(kw_only=True)
@@ -343,3 +166,34 @@ class Deployed:
     def trusted(self, node: str) -> bool:
         """Whether the node's containerd finds exactly the CA's certificate for the registry's host."""
         return any(path.read_text() == self.ca for path in self.hosts_directory(node).glob("*.crt"))
+
+
+@contextmanager
+def deployed_stack(cluster: Cluster, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Deployed]:
+    """A stack that is up, with these settings besides the defaults; destroyed in the end.
+
+    containerd is restarted by hand on the nodes whose configuration has no `config_path`, so that each of them runs
+    with what its file says, whatever an earlier stack made of it.
+    """
+    for node in cluster.nodes:
+        if nodes.TABLE[node].config == "generated":
+            nodes.exec_in_node(node, ["systemctl", "restart", "containerd"])
+    stack = Stack(environment=cluster.environment, settings=settings or {})
+    folder.mkdir(parents=True, exist_ok=True)
+    ca_file = folder / "ca.crt"
+    trees = {node: config_trees(node) for node in cluster.nodes}
+    before = {node: restarts(node) for node in cluster.nodes}
+    needed = {node: int(needs_restart(node)) for node in cluster.nodes}
+    with stack:
+        stack.up()
+        outputs = stack.outputs()
+        ca_file.write_text(outputs["caCertificate"])
+        yield Deployed(
+            cluster=cluster,
+            stack=stack,
+            outputs=outputs,
+            ca_file=ca_file,
+            trees_before=trees,
+            restarts_before=before,
+            restarts_needed=needed,
+        )

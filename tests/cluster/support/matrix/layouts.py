@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..harness import ROOT
+from local_cluster.paths import REPOSITORY
 
-_FIXTURES = ROOT / "tests" / "unit" / "fixtures" / "agent" / "layouts"
+_FIXTURES = REPOSITORY / "tests" / "unit" / "fixtures" / "agent" / "layouts"
 
 DEBIAN = {"1.6.20": "/opt/bookworm/usr/bin", "1.7.24": "/usr/bin"}
 NEWEST = {

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from ..harness import ROOT, CommandError, run, tree_hashes, wait_until
-from ..local import cgroups, image_archive, programs, rootfs
-from ..local.nodes import MASKED_UNITS
+from local_cluster import cgroups, image_archive, machine, programs, rootfs
+from local_cluster.paths import REPOSITORY
+
+from ..commands import CommandError, run, wait_until
+from ..node_state import tree_hashes
 
 HOST = "registry-pr-42.10-99-0-200.nip.io"
 HOST_WITH_PORT = "registry.example:5000"
@@ -24,12 +26,8 @@ ADDRESS = "10.99.0.200"
 """Of both hosts, on the machine's loopback device. Not 127.0.0.1: from there Docker takes an unverified certificate."""
 IMAGE = "team/app:1"
 
-_BOOT = """
-state=$1 trees=$2; shift 2
-until [ "$1" = -- ]; do echo $$ > "$1"; shift; done; shift
-mount -t tmpfs tmpfs "$state"
-mkdir "$state/upper" "$state/work" "$state/root" "$state/pod"
-mount -t overlay overlay -o "lowerdir=$trees,upperdir=$state/upper,workdir=$state/work" "$state/root"
+_START = """
+mkdir "$state/pod"
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd  # where systemd-nspawn leaves things
 for unit in $MASKED; do ln -sf /dev/null "$state/root/etc/systemd/system/$unit"; done
@@ -64,7 +62,7 @@ raise SystemExit(main())
 """
 
 
-class Machine:
+class RuntimeMachine:
     """A booted machine. As a context manager it is ended with all that runs on it."""
 
     def __init__(self, folder: Path, *, trees: Sequence[str] = ("trixie",), groups: Sequence[str] = ()) -> None:
@@ -77,11 +75,11 @@ class Machine:
         """
         self.name = f"matrix-{secrets.token_hex(3)}"
         self._folder = folder
-        self._lower = ":".join(str(rootfs.ensure(tree)) for tree in trees)
+        self._lower = [rootfs.ensure(tree) for tree in trees]
         self._binds = {
             "base": programs.ensure(),
             "bookworm": rootfs.ensure("bookworm"),
-            "agent/agent": ROOT / "trust" / "agent",
+            "agent/agent": REPOSITORY / "trust" / "agent",
         }
         if groups:
             self._binds["extra"] = programs.ensure(groups)
@@ -89,38 +87,24 @@ class Machine:
     def __enter__(self) -> Self:
         """Boot it, with the registry and an image in it."""
         self._state = Path(tempfile.mkdtemp())
-        nspawn = [
-            "systemd-nspawn",
-            "--quiet",
-            "--boot",
-            f"--directory={self._state / 'root'}",
-            f"--machine={self.name}",
-            "--settings=no",
-            "--register=no",
-            "--keep-unit",
-            "--console=read-only",
-            "--link-journal=no",
-            "--resolv-conf=off",
-            "--timezone=off",
+        boot = machine.nspawn(
+            self.name,
+            self._state / "root",
             "--private-network",
-            "--capability=all",
-            "--system-call-filter=@mount @keyring @privileged @raw-io bpf perf_event_open",
             "--tmpfs=/var",  # not on the overlay: containerd's and Docker's snapshots are overlays themselves
             f"--overlay={rootfs.ensure('python')}:{self._state / 'pod'}:/opt/pod",
             *(f"--bind-ro={source}:/opt/{target}" for target, source in self._binds.items()),
-            "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
-            "--unit=basic.target",
-        ]
-        joins = [str(path) for path in cgroups.create(self.name)]
+            init=["--unit=basic.target"],
+        )
+        on_overlay = machine.on_overlay(self._lower, self._state, _START, *boot)
         self._console = self._folder / "console"
         with self._console.open("w") as console:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "--propagation=private", "sh", "-euc", _BOOT, "boot", self._state, self._lower]
-                + [*joins, "--", *nspawn],
+                machine.in_control_groups(self.name, *on_overlay),
                 env={
                     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-                    "MASKED": " ".join(MASKED_UNITS),
-                    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "yes",
+                    "MASKED": " ".join(machine.MASKED_UNITS),
+                    **machine.ENVIRONMENT,
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -147,11 +131,14 @@ class Machine:
         return Path(f"/proc/{self._init}/root")
 
     def run(self, *command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a program on it, see `harness.run`."""
-        enter = ["nsenter", f"--target={self._init}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]
-        path = "/opt/base:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        environment = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "SSL_CERT_FILE": "/run/pod/ca.crt"}
-        return run([*enter, *command], environment, check=check, timeout=timeout)
+        """Run a program on it, see `commands.run`."""
+        environment = {
+            "PATH": f"/opt/base:{machine.PATH}",
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "SSL_CERT_FILE": "/run/pod/ca.crt",
+        }
+        return run(machine.enter(self._init, *command), environment, check=check, timeout=timeout)
 
     def write(self, path: str, text: str) -> None:
         """Put a file on it."""
@@ -226,17 +213,11 @@ class Machine:
         if self._process.poll() is not None:
             msg = f"{self.name} did not boot: {self._console.read_text()[-2000:]}"
             raise CommandError(msg)
-        for pid in cgroups.processes(self.name):
-            try:
-                status = Path(f"/proc/{pid}/status").read_text().splitlines()
-            except OSError:  # ended meanwhile
-                continue
-            ids = next((line.split()[1:] for line in status if line.startswith("NSpid:")), [])
-            if ids[1:] == ["1"]:
-                self._init = pid
-                state = self.run("systemctl", "is-active", "basic.target", check=False).stdout
-                return state.strip() == "active"
-        return False
+        init = machine.init_process(self.name)
+        if init is None:
+            return False
+        self._init = init
+        return self.run("systemctl", "is-active", "basic.target", check=False).stdout.strip() == "active"
 
     def _start_registry(self) -> None:
         names = ",".join(f"DNS:{host.partition(':')[0]}" for host in (HOST, HOST_WITH_PORT))

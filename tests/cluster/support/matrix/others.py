@@ -9,11 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..harness import ROOT
-from .machine import HOST, HOST_WITH_PORT, IMAGE, Machine
+from local_cluster.paths import REPOSITORY
+
+from .machine import HOST, HOST_WITH_PORT, IMAGE, RuntimeMachine
 from .steps import KUBELET, Runtime, clean
 
-_OTHER_CA = (ROOT / "tests" / "unit" / "fixtures" / "agent" / "other-ca.crt").read_text()
+_OTHER_CA = (REPOSITORY / "tests" / "unit" / "fixtures" / "agent" / "other-ca.crt").read_text()
 _USER, _CONTAINERS, _DOCKER = (
     f"{root}/certs.d/{HOST}" for root in ("/root/.config/containers", "/etc/containers", "/etc/docker")
 )
@@ -68,7 +69,7 @@ OTHERS = (
 )
 
 
-def start(machine: Machine, other: Other) -> Runtime:
+def start(machine: RuntimeMachine, other: Other) -> Runtime:
     """Start it; it does not trust the registry."""
     clean(machine)
     for folder in other.folders:

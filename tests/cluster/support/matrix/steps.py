@@ -3,9 +3,10 @@
 import shlex
 from collections.abc import Callable
 
-from ..harness import CONFIG_TREES, wait_until
+from ..commands import wait_until
+from ..node_state import CONFIG_TREES
 from .layouts import CONFIG, VERSIONS, Cell
-from .machine import HOST, IMAGE, Machine
+from .machine import HOST, IMAGE, RuntimeMachine
 from .table import Row
 
 UNTRUSTED = "x509: certificate signed by unknown authority"
@@ -58,7 +59,7 @@ class Runtime:
 
     def __init__(
         self,
-        machine: Machine,
+        machine: RuntimeMachine,
         host: str,
         unit: str,
         pull: Callable[[], str],
@@ -169,7 +170,7 @@ def stop_agent(runtime: Runtime) -> None:
     assert machine.trees(*_TREES) == runtime.before, log
 
 
-def kill_agent(machine: Machine) -> None:
+def kill_agent(machine: RuntimeMachine) -> None:
     """End the agent at once."""
     machine.run("systemctl", "kill", "--signal=KILL", "agent.service")
     wait_until(
@@ -184,7 +185,7 @@ def _shown(text: str, runtime: Runtime) -> str:
     return text.replace(runtime.host, "<host>").replace("pr-42", "<owner>")
 
 
-def containerd(machine: Machine, cell: Cell, *, check: str = "true") -> Runtime:
+def containerd(machine: RuntimeMachine, cell: Cell, *, check: str = "true") -> Runtime:
     """Start the containerd of a cell on its configuration.
 
     Args:
@@ -227,7 +228,7 @@ def containerd(machine: Machine, cell: Cell, *, check: str = "true") -> Runtime:
     return Runtime(machine, host, unit, pull, wipes=bool(layout.wipes))
 
 
-def clean(machine: Machine) -> None:
+def clean(machine: RuntimeMachine) -> None:
     """Leave nothing of an earlier cell."""
     machine.remove_units(*_UNITS)
     script = """

@@ -3,7 +3,9 @@
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-EXPECTED = Path(__file__).parent / "expected.md"
+from ..results import DATA
+
+EXPECTED = DATA / "runtimes_expected.md"
 """The reviewed table. After a change that is wanted: copy test-results/matrix.md here and review the difference."""
 
 _TITLE = """\
