@@ -10,6 +10,7 @@ There are three kinds of machines, and this module is the one place for what the
   memory, and it is on the cluster's network.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,8 +135,7 @@ def init_process(name: str) -> int | None:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:  # the process has ended since it was listed
             continue
-        # The line has one id per nested PID namespace. A container's process 1 on a node has three.
-        ids = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
-        if ids[1:] == ["1"]:
+        # The line has one id per nested PID namespace: two for the machine's process 1, three for that of a container.
+        if any(re.fullmatch(r"NSpid:\s+\d+\s+1", line) for line in status.splitlines()):
             return pid
     return None

@@ -45,7 +45,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Dump the cluster when a test failed, before its namespace and stack are gone."""
     report = yield
     if report.failed and item.get_closest_marker("cluster") and CLUSTER.exists():
-        folder = RESULTS / f"{item.module.__name__.rpartition('.')[2]}.{item.name}.{report.when}"
+        folder = RESULTS / f"{item.path.stem}.{item.name}.{report.when}"
         local_cluster.dump(folder)
         report.sections.append(("cluster", f"what explains it is in {folder}"))
     return report

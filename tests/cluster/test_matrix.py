@@ -8,6 +8,7 @@ The run is written to test-results/matrix.md and compared with the reviewed tabl
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,8 @@ def rows(pytestconfig: pytest.Config) -> Iterator[list[Row]]:
     yield rows
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "matrix.md").write_text(table.text(rows))
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+    capture: Any = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
         print(f"\n{table.text(rows)}")
 
 

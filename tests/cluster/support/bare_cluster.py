@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from local_cluster import control_plane, machine, network
+from local_cluster import control_plane, host_machine, network
 from local_cluster.paths import CLUSTER, KUBECONFIG
 
 from .cluster import Cluster
@@ -59,7 +59,7 @@ def kubeconfig(path: Path, user: Mapping[str, Any] | None = None, port: int = PO
 def bare_cluster(cluster: Cluster, folder: Path) -> Iterator[Cluster]:
     """A Kubernetes API with its controllers and nothing else: no node, no class, no load balancer."""
     admin = kubeconfig(folder / "admin")
-    commands = control_plane.commands(machine.etcd())
+    commands = control_plane.commands(host_machine.etcd())
     own = {
         # A part of etcd that nobody else looks at.
         "kube-apiserver": [f"--secure-port={PORT}", f"--etcd-prefix=/bare-{secrets.token_hex(4)}"],

@@ -2,9 +2,9 @@
 
 import re
 
-from tests.cluster.matrix import table
-from tests.cluster.matrix.layouts import CELLS, CORE, LAYOUTS, VERSIONS
-from tests.cluster.matrix.others import OTHERS
+from tests.cluster.support.matrix import table
+from tests.cluster.support.matrix.layouts import CELLS, CORE, LAYOUTS, VERSIONS
+from tests.cluster.support.matrix.others import OTHERS
 from trust.agent.faults import Reason
 
 ROWS = table.read()

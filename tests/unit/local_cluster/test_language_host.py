@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc
 
-from tests.cluster.local.programs import LANGUAGE_HOST
+from local_cluster.programs import LANGUAGE_HOST
 
 Process = subprocess.Popen[str]
 

@@ -51,6 +51,6 @@ def read(path: Path = EXPECTED) -> dict[tuple[str, str, str], Row]:
 def text(rows: list[Row]) -> str:
     """The table of these rows."""
     names = [field.name for field in fields(Row)]
-    lines = [names, *map(astuple, rows)]
+    lines = [names, *(astuple(row) for row in rows)]
     table = ["| " + " | ".join(line) + " |" for line in lines]
     return _TITLE + "\n".join([table[0], "|" + "---|" * len(names), *table[1:]]) + "\n"
