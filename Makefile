@@ -47,7 +47,7 @@ check: $(INSTALLED) ## Run the linter and the type checker
 	@.venv/bin/pyright
 
 bench: $(INSTALLED) ## Measure how long up, pull and push take
-	@$(PYTHON) -m bench
+	@$(PYTHON) -m tests.cluster.bench
 
 cluster: $(INSTALLED) ## Start the local cluster (NODES=node-a,node-b,node-c)
 	@$(LOCAL) up --nodes $(NODES)
