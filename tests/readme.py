@@ -11,8 +11,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-CLIENTS = ROOT / "tests" / "cluster" / "data" / "clients_tried.md"
-MATRIX = ROOT / "tests" / "cluster" / "data" / "runtimes_expected.md"
+CLIENTS = next((ROOT / "tests" / "cluster").rglob("clients_tried.md"))
+MATRIX = next((ROOT / "tests" / "cluster").rglob("*expected.md"))
 
 
 def rows(table: str) -> list[list[str]]:
