@@ -1,4 +1,7 @@
-"""For all that builds parts of the local cluster: one builder at a time, progress, results complete or absent."""
+"""What everything that builds parts of the local cluster shares.
+
+Only one builder runs at a time, long commands report progress, and a result is either complete or absent.
+"""
 
 import contextlib
 import fcntl
@@ -26,7 +29,7 @@ def announce(message: str) -> None:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Generator[None, None, None]:
-    """Hold an exclusive lock on `path`, which is created; a second caller waits and says for what."""
+    """Hold an exclusive lock on the file `path`, which is created. A second caller waits, and says for what."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
         try:
@@ -39,9 +42,9 @@ def lock(path: Path) -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def complete_or_absent(target: Path) -> Generator[Path, None, None]:
-    """Give a path beside `target` to write to, renamed to `target` at the end, removed when anything fails.
+    """Give a path to write to. It becomes `target` at the end, and is removed when anything fails.
 
-    Call it under `lock`: what an interrupted builder left is removed first.
+    Call this under `lock`, because it first removes what an interrupted builder has left.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
@@ -110,6 +113,6 @@ def run(title: str, command: Sequence[str], *, cwd: Path | None = None, env: Map
 
 
 def duration(seconds: float) -> str:
-    """`75` -> `1 min 15 s`."""
+    """Return a duration as people write it: 75 seconds are `1 min 15 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,4 +1,4 @@
-"""Control groups of the nodes: one per node in every hierarchy of the machine, version 1, version 2 or both.
+"""Every node has a control group in each hierarchy of the machine, which may be of version 1, version 2 or both.
 
 systemd-nspawn is started inside them. So a node sees only its own groups, and all its processes can be found.
 """
@@ -53,7 +53,7 @@ def create(node: str) -> list[Path]:
         parent = hierarchy.path / NAME
         group = parent / node
         parent.mkdir(exist_ok=True)
-        if hierarchy.path == ROOT:  # version 2 and nothing else, so that all controllers are in it
+        if hierarchy.path == ROOT:  # The machine has version 2 alone, so this hierarchy has all controllers.
             _delegate(hierarchy.path, parent)
         _inherit_processors(hierarchy, parent)
         group.mkdir(exist_ok=True)
@@ -72,7 +72,7 @@ def _delegate(*groups: Path) -> None:
 
 
 def _inherit_processors(hierarchy: Hierarchy, group: Path) -> None:
-    """Give a version 1 group the processors and memory of its parent: without, it takes no process."""
+    """Give a group of version 1 the processors and memory of its parent: it accepts no process without them."""
     if hierarchy.version == 1 and "cpuset" in hierarchy.options:
         (group / "cgroup.clone_children").write_text("1")
         for name in ("cpuset.cpus", "cpuset.mems"):
@@ -131,5 +131,5 @@ def _tree(group: Path) -> list[Path]:
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:  # the group went away
+    except OSError:  # The group has been removed since it was listed.
         return ""

@@ -1,7 +1,7 @@
-"""The whole cluster: start it, let nodes join and leave, look at it, and remove it without a trace.
+"""Starts the whole cluster, lets nodes join and leave, looks at it, and removes it without a trace.
 
-A running cluster that was made from the same files is kept. Any other one, and what is left of one whose processes were
-killed, is removed and made anew: a start takes half a minute, and nothing has to be repaired.
+A running cluster that was made from the same files is kept. Any other cluster, and the remains of one whose processes
+were killed, are removed, and a new one is started. That takes half a minute, and no code has to repair anything.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from .errors import ClusterError
 from .paths import BIN, CLUSTER, KUBECONFIG, LOCAL, LOGS, NODES
 
 READY_SECONDS = 120.0
-"""How long nodes and addons may take to be ready on a slow machine; it is 15 s on two processors."""
+"""Seconds that nodes and add-ons may take to be ready on a slow machine. On two processors they take 15."""
 
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
 _KEY = CLUSTER / "key"
@@ -46,7 +46,8 @@ _KEY_FILES = (
     "manifests/**/*",
     "node_files/**/*",
 )
-"""What decides how a cluster looks. Programs and images have their content in the names of their files."""
+"""Files that decide how a cluster is made. Those of programs and images are not here: their names change with their
+content, and the names are part of the key."""
 
 
 def up(names: Sequence[str] = nodes.DEFAULT) -> None:
@@ -128,7 +129,7 @@ def require() -> None:
     """Check that the cluster runs.
 
     Raises:
-        ClusterError: It does not, or not all of it.
+        ClusterError: The cluster does not run, or a part of it does not.
     """
     if not _runs():
         raise ClusterError("the local cluster does not run: start it with `make cluster`")
@@ -207,7 +208,7 @@ def _start(names: Iterable[str], *, built: Path, archives: Sequence[Path], etcd:
     control_plane.wait_ready()
     control_plane.start(etcd, "kube-controller-manager", "kube-scheduler")
     addons.apply()
-    control_plane.start(etcd, "coredns")  # whose rights are among what was applied
+    control_plane.start(etcd, "coredns")  # It starts after the manifests, because they give it its rights.
     shell.write()
 
 
@@ -229,7 +230,7 @@ def _containerd(node: nodes.Node) -> Path | None:
 
 
 def _clean_node(name: str) -> None:
-    """Remove what a node left that ended by itself."""
+    """Remove what is left of a node that has ended by itself."""
     processes.forget(name)
     nodes.remove(name)
 

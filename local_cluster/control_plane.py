@@ -134,7 +134,7 @@ def commands(etcd: Path) -> dict[str, list[str]]:
 
 
 def make_pki() -> None:
-    """Make certificates and kubeconfigs of the control plane, and that of the cluster's administrator."""
+    """Make the certificates and kubeconfigs of the control plane, and the kubeconfig of the cluster's administrator."""
     PKI.mkdir(parents=True, mode=0o700)
     _KUBEADM.write_text(KUBEADM)
     _COREFILE.write_text(corefile())
@@ -229,6 +229,6 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without what would turn a server away from the cluster."""
+    """Return our environment without the variables that would lead a server away from the cluster, such as proxies."""
     dropped = ("kubeconfig", "http_proxy", "https_proxy", "all_proxy", "etcd_")
     return {name: value for name, value in os.environ.items() if not name.lower().startswith(dropped)}

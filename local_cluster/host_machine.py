@@ -1,6 +1,6 @@
-"""What the local cluster asks of the machine: checked before anything is started, installed where apt can.
+"""Checks and prepares the machine that the local cluster runs on.
 
-It deliberately installs nothing that runs by itself: etcd comes from a package that is unpacked and not installed.
+Missing packages are installed if apt can do it, but deliberately none that starts a service: etcd's is only unpacked.
 """
 
 import json
@@ -23,14 +23,16 @@ OWN_CLUSTER = "or set KUBECONFIG to use a cluster of your own"
 KERNEL_SETTINGS = {
     "fs/inotify/max_user_instances": 1024,  # every node has its own systemd, kubelet and containerd, all of one user
     "fs/inotify/max_user_watches": 524288,
-    "kernel/keys/root_maxbytes": 25000000,  # from here on: what each kubelet sets at its start
+    "kernel/keys/root_maxbytes": 25000000,  # each kubelet sets this one and all below at its start
     "kernel/keys/root_maxkeys": 1000000,
     "kernel/panic": None,
     "kernel/panic_on_oops": None,
     "vm/overcommit_memory": None,
     "vm/panic_on_oom": None,
 }
-"""Settings below /proc/sys that a cluster changes for the whole machine, and the least value where we set it."""
+"""Settings below /proc/sys that a cluster changes for the whole machine.
+
+We raise a setting to its number if it is lower; with None we only save it, so that it can be restored."""
 
 _SAVED_SETTINGS = CLUSTER / "kernel-settings.json"
 
@@ -67,7 +69,10 @@ def has_capability(bit: int) -> bool:
 
 
 def mounts() -> list[Path]:
-    """Return where something is mounted. Path.is_mount overlooks files, and folders of the same file system."""
+    """Return every path at which something is mounted.
+
+    `Path.is_mount` would overlook mounted files, and mounted folders of the same file system.
+    """
     return [Path(line.split()[1]) for line in Path("/proc/self/mounts").read_text().splitlines()]
 
 

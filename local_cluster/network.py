@@ -23,7 +23,7 @@ SERVICES = "10.96.0.0/16"
 
 _HANDLE = Path("/run/netns") / NAMESPACE
 _FILES = Path("/etc/netns") / NAMESPACE
-"""Files that `ip netns exec` puts over those in /etc."""
+"""Folder with the files that `ip netns exec` mounts over those in /etc."""
 
 
 def create() -> None:
@@ -39,7 +39,7 @@ def create() -> None:
     _ip("-netns", NAMESPACE, "link", "set", BRIDGE, "up")
     settings = {
         "ip_forward": 1,  # pods of two nodes talk through the bridge's address
-        "conf/all/send_redirects": 0,  # on purpose, so do not tell the nodes of a shorter way
+        "conf/all/send_redirects": 0,  # the detour is intended, so nodes are not told of a shorter way
         f"conf/{BRIDGE}/send_redirects": 0,
         "fib_multipath_use_neigh": 1,  # see route_services
     }

@@ -37,13 +37,15 @@ class Node:
     """What one node is made of."""
 
     index: int
-    """1 to 99, its own: gives its address and that of its pods."""
+    """A number from 1 to 99 that no other node has. The addresses of the node and of its pods follow from it."""
     suite: Literal["bookworm", "trixie"]
-    """Debian release: brings containerd 1.6 or 1.7."""
+    """Its Debian release. `bookworm` brings containerd 1.6, `trixie` brings 1.7."""
     containerd: str = "debian"
-    """The one of the release; `built`, the newest one; or a group of programs.py that holds another one."""
+    """Which containerd it runs: `debian` is that of its release, `built` is the newest one. Else this is the group in
+    `programs.py` that holds it."""
     config: Config
-    """Its configuration: what `containerd config default` prints; as good as none; or Debian's with a `config_path`."""
+    """How containerd is configured: `generated` is what `containerd config default` prints, `stock` is no file (or one
+    with the single setting that some machines need), `config-path` is Debian's file with a `config_path` added."""
 
     @property
     def address(self) -> str:
@@ -71,11 +73,11 @@ TABLE = {
 """Every node that can be in the cluster."""
 
 DEFAULT = ("node-a", "node-b", "node-c")
-"""The nodes that it starts with; the others may join."""
+"""The nodes that a cluster starts with. The others may join later."""
 
 PROGRAMS = ("crictl", "kube-proxy", "kubelet")
 PROGRAMS_OF_CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
-"""Programs that all nodes get, and those that a node with a containerd of ours gets too; in /usr/local/bin."""
+"""Programs in /usr/local/bin of every node, and those that a node has besides if its containerd was built by us."""
 
 _CONFIG_PATH_TABLE = """\
 [plugins."io.containerd.grpc.v1.cri".registry]
@@ -129,7 +131,8 @@ def stop(names: Iterable[str]) -> None:
     processes.stop(stopping, seconds=POWER_OFF_SECONDS)
     for name in stopping:
         cgroups.kill(name)
-        cgroups.remove(name)  # as a machine's are gone after a reboot; the kubelet waits for containers in old ones
+        # A real machine's groups are gone after a reboot. The kubelet would wait for the containers in old groups.
+        cgroups.remove(name)
 
 
 def remove(name: str) -> None:
@@ -208,7 +211,7 @@ def leader(name: str, *, seconds: float = 15) -> Process:
     """Return the node's systemd: the process that is number 1 in the node.
 
     Raises:
-        ClusterError: The node does not run, or is not that far after so many seconds.
+        ClusterError: The node does not run, or has no systemd after so many seconds.
     """
     known(name)
     deadline = time.monotonic() + seconds
@@ -257,7 +260,7 @@ def containerd_config(config: Config, *, debian: str, generated: str, restricted
 
 
 def _forget_nspawn(name: str, tree: Path) -> None:
-    """Remove what systemd-nspawn leaves in /run: its lock, if it was killed, and a folder, where /run is on a disk."""
+    """Remove what systemd-nspawn leaves in /run: its lock if it was killed, and a folder if /run is on a disk."""
     state, identity = Path("/run/systemd/nspawn"), tree.stat()
     (state / "locks" / f"inode-{identity.st_dev}:{identity.st_ino}").unlink(missing_ok=True)
     building.remove(state / "propagate" / name)

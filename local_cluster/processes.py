@@ -1,4 +1,4 @@
-"""The cluster's processes: started apart from the caller, recorded, and ended only while they are still the same ones.
+"""Starts the cluster's processes apart from the caller, records them, and ends only what is still the recorded process.
 
 A process is recorded as id and start time, so that an id that the kernel gave to someone else is never signalled.
 """
@@ -112,7 +112,7 @@ def recorded() -> dict[str, Process]:
         if record["boot"] == _boot():
             found[path.name] = Process(pid=record["pid"], start_time=record["start_time"])
         else:
-            found[path.name] = Process(pid=record["pid"], start_time=-1)  # of an earlier boot: surely ended
+            found[path.name] = Process(pid=record["pid"], start_time=-1)  # it ended when the machine was shut down
     return found
 
 

@@ -43,7 +43,7 @@ PROVIDERS = {"kubernetes": "4.34.2", "tls": "5.6.2"}
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """One binary."""
+    """A program, which is one binary."""
 
     name: str
     """Its path in the folder of the group."""
@@ -54,7 +54,7 @@ class Program:
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
     """What the linker writes into which variable; `{version}`, `{major}` and `{minor}` are those of `module`."""
     links: tuple[str, ...] = ()
-    """Further names of it."""
+    """Further names of the program, which are symbolic links to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ GROUPS = {
             Program(name="metallb/speaker", package="go.universe.tf/metallb/speaker"),
         ),
     ),
-    # Clients that Debian has not, and the conformance tests of the registry's protocol.
+    # Clients that Debian does not have, and the conformance tests of the registry's protocol.
     "clients": Group(
         module="clients",
         programs=(
@@ -193,7 +193,7 @@ GROUPS = {
             Program(name="conformance", package="github.com/opencontainers/distribution-spec/conformance"),
         ),
     ),
-    # Its controllers; a test of certificates runs them.
+    # cert-manager's controllers, which a test of certificates runs.
     "cert-manager": Group(
         module="cert-manager",
         programs=(

@@ -107,7 +107,7 @@ def _make(name: str, tree: Tree, target: Path) -> None:
         raise BuildError("only root can make root file systems: use sudo, or set KUBECONFIG to use your own cluster")
     install("mmdebstrap")
     options = [f"--variant={tree.variant}", "--mode=root", "--format=directory", f"--include={','.join(tree.packages)}"]
-    if tree.variant != "extract":  # which does without dpkg, and so without its options
+    if tree.variant != "extract":  # the variant `extract` does not run dpkg
         options += [f"--dpkgopt=path-exclude={pattern}" for pattern in NEVER_READ]
     command = ["mmdebstrap", "--quiet", *options, tree.suite, str(target), debian_mirror()]
     building.run(f"root file system {name}: Debian {tree.suite}", command, env=os.environ | _apt_proxy())

@@ -17,7 +17,7 @@ from local_cluster import cgroups, nodes
 from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.diagnosis import SIGNAL_AGENT, agent_on, wait_diagnosis
-from .support.faults import changes, on, our_file, path_on, replace_agent, state, told
+from .support.faults import changes, on, our_file, path_on, replace_agent, state, wait_reason
 from .support.node_state import config_trees, restarts
 from .support.stacks import Deployed, Stack, deployed_stack
 
@@ -91,7 +91,7 @@ def test_a_foreign_hosts_toml_for_our_host_is_named_and_left_alone(stack_on_join
     toml = stack_on_joined_node.hosts_directory(node) / "hosts.toml"
     toml.write_text(f'server = "https://{stack_on_joined_node.host}"\n')
     try:
-        told(stack_on_joined_node, node, "FOREIGN_HOSTS_TOML")
+        wait_reason(stack_on_joined_node, node, "FOREIGN_HOSTS_TOML")
         assert toml.read_text() == f'server = "https://{stack_on_joined_node.host}"\n'
     finally:
         toml.unlink()
@@ -106,7 +106,7 @@ def test_a_host_folder_that_links_out_of_the_tree_is_named_and_not_followed(
     on(node, "rm", "-rf", f"/{folder.relative_to(nodes.node_root(node))}")
     on(node, "ln", "-sT", "/srv/elsewhere", f"/{folder.relative_to(nodes.node_root(node))}")
     try:
-        told(stack_on_joined_node, node, "SYMLINK_LEAVES_TREE")
+        wait_reason(stack_on_joined_node, node, "SYMLINK_LEAVES_TREE")
         assert not list(elsewhere.iterdir())
     finally:
         folder.unlink()
@@ -122,7 +122,7 @@ def test_a_read_only_etc_is_named(stack_on_joined_node: Deployed, node: str) -> 
             on(node, "mount", "-o", "remount,bind,rw", "/etc")
             on(node, "rm", "-rf", "/etc/containerd/certs.d", "/etc/containerd/certs.d:")
             on(node, "mount", "-o", "remount,bind,ro", "/etc")
-        told(stack_on_joined_node, node, "READ_ONLY")
+        wait_reason(stack_on_joined_node, node, "READ_ONLY")
     finally:
         on(node, "umount", "/etc")
 
@@ -216,7 +216,7 @@ def test_containerd_that_restarts_during_a_pull_pulls_again(
 def test_a_kubelet_that_is_down_is_named_and_the_files_stay(stack_on_joined_node: Deployed, node: str) -> None:
     on(node, "systemctl", "stop", "kubelet")
     try:
-        told(stack_on_joined_node, node, "NODE_NOT_READY", timeout=120)
+        wait_reason(stack_on_joined_node, node, "NODE_NOT_READY", timeout=120)
         assert stack_on_joined_node.trusted(node)
     finally:
         on(node, "systemctl", "start", "kubelet")

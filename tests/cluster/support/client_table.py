@@ -16,15 +16,15 @@ class Client:
     """
 
     name: str
-    """The client; also of the repository that it pushes to."""
+    """The client's name, which is also that of the repository that it pushes to."""
     version: str
-    """Prints its version, before any other number with dots."""
+    """A command that prints its version before any other number with a dot."""
     push: str
-    """Pushes TARGET."""
+    """A script that pushes TARGET."""
     pull: str
-    """Pulls it, and prints what it got."""
+    """A script that pulls TARGET and prints what it got."""
     forget: str = ""
-    """Deletes what the client still has of it before that."""
+    """A script that deletes what the client still has of TARGET, before the pull."""
     got: str = ""
     """What `pull` has to print; empty: the digest of the configuration of the image TARGET."""
     snippet: str = ""
@@ -32,14 +32,14 @@ class Client:
     evaluated: bool = False
     """Whether the snippet prints commands for the shell to evaluate."""
     daemon: str = ""
-    """Starts what the client needs, and waits for it."""
+    """A script that starts the daemon which the client needs, and waits for it."""
     restart: bool = False
     """Whether the daemon has to be restarted after the snippet."""
     prepare: str = ""
-    """What is done first, without the registry."""
+    """A script that prepares what is pushed. It needs no registry."""
     target: str = "$REGISTRY/clients/$NAME:1"
     ours: bool = False
-    """Whether it is none of Debian's, so that it has to be built."""
+    """Whether Debian does not have it, so that it has to be built."""
 
 
 _HELLO = f"echo '{TEXT}' >hello.txt"
@@ -218,6 +218,6 @@ CLIENTS = (
     ),
 )  # fmt: skip
 TRIED = DATA / "clients_tried.md"
-"""What the README says was tried."""
+"""The table of what was tried, from which a page of the documentation is made."""
 QUICK = ("crane", "skopeo", "curl")
-"""Those of `make test`."""
+"""The clients that `make test` tries; `make test-all` tries all."""

@@ -93,7 +93,7 @@ class ClientMachine:
     """
 
     def __init__(self, shared: Path, *groups: str) -> None:
-        """Describe it.
+        """Describe the machine; entering the context starts it.
 
         Args:
             shared: A folder of the test; it is /work on the machine.
@@ -111,7 +111,7 @@ class ClientMachine:
         """The environment of what runs on it."""
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the machine."""
         self._state = Path(tempfile.mkdtemp())
         command = machine.on_overlay(
             [rootfs.ensure("clients")],
@@ -137,7 +137,7 @@ class ClientMachine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, and with its process 1 whatever it runs."""
+        """End the machine. Everything that runs on it ends with its process 1."""
         self._process.kill()
         self._process.communicate()
         init = Path(f"/proc/{self._init}")

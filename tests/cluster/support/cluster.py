@@ -16,7 +16,7 @@ from .commands import run
 
 
 def is_ready(found: Mapping[str, Any]) -> bool:
-    """Whether a node or a pod, as the Kubernetes API tells it, is Ready."""
+    """Whether a node or a pod, as the Kubernetes API describes it, is Ready."""
     conditions = found["status"].get("conditions", [])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
@@ -47,7 +47,7 @@ class Cluster:
         self.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     def dry_run(self, *objects: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-        """What the cluster would make of new objects, as JSON; every policy has its say, and nothing is made."""
+        """What the cluster would make of new objects, as JSON. Every policy is applied, but nothing is made."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         return self.run("kubectl", "create", "--dry-run=server", "-o", "json", "-f", "-", text=text, check=False)
 

@@ -1,4 +1,4 @@
-"""What the doctor says, and the agent that it speaks of."""
+"""Runs the doctor, reads its diagnosis, and finds the agent that it is about."""
 
 import re
 import sys

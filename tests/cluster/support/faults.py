@@ -69,7 +69,7 @@ def replace_agent(deployed: Deployed, node: str) -> str:
     return found
 
 
-def told(deployed: Deployed, node: str, reason: str, *, timeout: float = 60) -> None:
+def wait_reason(deployed: Deployed, node: str, reason: str, *, timeout: float = 60) -> None:
     """Wait until the doctor gives this reason for the node, and no fault of any other one."""
     text = ""
 
@@ -81,7 +81,7 @@ def told(deployed: Deployed, node: str, reason: str, *, timeout: float = 60) -> 
         return f"  {reason}  " in lines.get(node, "") and all(line.endswith("  proved") for line in others)
 
     try:
-        wait_until(named, f"{node} is told to be {reason}", timeout=timeout, interval=1)
+        wait_until(named, f"the doctor says {reason} of {node}", timeout=timeout, interval=1)
     except AssertionError as error:
         raise AssertionError(f"{error}; the doctor's last words:\n{text}") from None
 

@@ -28,14 +28,14 @@ class Stack:
     name: str = field(default_factory=lambda: f"t-{secrets.token_hex(3)}z")
 
     def __enter__(self) -> Self:
-        """Make the stack, with nothing in it."""
+        """Make the stack, which is empty at first."""
         self.pulumi("stack", "init", self.name, "--no-select")
         for key, value in self.settings.items():
             self.pulumi("config", "set", "--path", key, value)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Destroy what is left of it."""
+        """Destroy what the stack still has in the cluster, and remove the stack."""
         try:
             self.destroy()
         finally:

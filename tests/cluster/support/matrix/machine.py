@@ -23,7 +23,8 @@ from ..node_state import tree_hashes
 HOST = "registry-pr-42.10-99-0-200.nip.io"
 HOST_WITH_PORT = "registry.example:5000"
 ADDRESS = "10.99.0.200"
-"""Of both hosts, on the machine's loopback device. Not 127.0.0.1: from there Docker takes an unverified certificate."""
+"""Address of both hosts, on the machine's loopback device. It is not 127.0.0.1, from which Docker would accept an
+unverified certificate."""
 IMAGE = "team/app:1"
 
 _START = """
@@ -66,7 +67,7 @@ class RuntimeMachine:
     """A booted machine. As a context manager it is ended with all that runs on it."""
 
     def __init__(self, folder: Path, *, trees: Sequence[str] = ("trixie",), groups: Sequence[str] = ()) -> None:
-        """Describe it.
+        """Describe the machine; entering the context boots it.
 
         Args:
             folder: An empty folder of the test, for keys and certificates.
@@ -85,7 +86,7 @@ class RuntimeMachine:
             self._binds["extra"] = programs.ensure(groups)
 
     def __enter__(self) -> Self:
-        """Boot it, with the registry and an image in it."""
+        """Boot the machine, and start a registry on it that has an image."""
         self._state = Path(tempfile.mkdtemp())
         boot = machine.nspawn(
             self.name,
@@ -119,7 +120,7 @@ class RuntimeMachine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, and with its process 1 whatever it runs."""
+        """End the machine. Everything that runs on it ends with its process 1."""
         cgroups.kill(self.name)
         self._process.wait()
         cgroups.remove(self.name)
