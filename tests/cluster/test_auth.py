@@ -18,6 +18,7 @@ from .support.commands import wait_until
 from .support.stacks import Deployed, deployed_stack
 
 pytestmark = pytest.mark.cluster
+
 UNAUTHORIZED = re.compile(r"UNAUTHORIZED|401")
 
 

@@ -24,6 +24,7 @@ from .support.cluster import Cluster
 from .support.stacks import Deployed
 
 pytestmark = pytest.mark.cluster
+
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority|SSL certificate problem")
 
 

@@ -13,6 +13,7 @@ from .support.cluster import Cluster
 from .support.results import DATA
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
 GAPS = DATA / "conformance_gaps.txt"
 SUITE = "OCI Conformance Test/"
 PASSED_AT_LEAST = 580

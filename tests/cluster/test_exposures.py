@@ -1,7 +1,4 @@
-"""Every way in with every issuer: pushed from outside, pulled on each node, the same at a second look, then gone.
-
-And what changes under a running stack: a certificate that is renewed, an address that moves.
-"""
+"""Every way in with every issuer: pushed from outside, pulled on each node, the same at a second look, then gone."""
 
 import ipaddress
 import subprocess
@@ -16,6 +13,7 @@ from .support.controllers import BY_CERT_MANAGER, ingress_controller
 from .support.stacks import Stack, deployed_stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
 MATRIX = {
     "gateway, tls": {"exposure": "gateway"},
     "gateway, cert-manager": {"exposure": "gateway", "gatewayClass": "gateways", **BY_CERT_MANAGER},

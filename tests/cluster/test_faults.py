@@ -22,6 +22,7 @@ from .support.node_state import config_trees, restarts
 from .support.stacks import Deployed, Stack, deployed_stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+
 SECOND_CONTAINERD = """\
 version = 3
 root = "/run/second/root"
@@ -34,9 +35,7 @@ disabled_plugins = ["io.containerd.cri.v1.images"]
 
 
 @pytest.fixture(scope="module")
-def stack_on_joined_node(
-    cluster: Cluster, joined_node: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployed]:
+def joined_stack(cluster: Cluster, joined_node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """A stack with its agent on all nodes. When it is destroyed, every node is as it was."""
     before = {node: state(node) for node in (*cluster.nodes, joined_node)}
     with deployed_stack(cluster, tmp_path_factory.mktemp("faults")) as deployed:
@@ -47,29 +46,27 @@ def stack_on_joined_node(
 
 
 @pytest.fixture
-def node(cluster: Cluster, stack_on_joined_node: Deployed, joined_node: str) -> Iterator[str]:
+def node(cluster: Cluster, joined_stack: Deployed, joined_node: str) -> Iterator[str]:
     """The node to disturb. Afterwards all is proved again, and its containerd was never restarted by an agent."""
     yield joined_node
-    wait_diagnosis(cluster, stack_on_joined_node.stack, timeout=120)
-    assert stack_on_joined_node.trusted(joined_node)
+    wait_diagnosis(cluster, joined_stack.stack, timeout=120)
+    assert joined_stack.trusted(joined_node)
     assert set(cluster.nodes) <= set(cluster.ready_nodes())
 
 
 # The agent and its files
 
 
-def test_a_killed_agent_comes_back_and_the_node_stays_trusted(stack_on_joined_node: Deployed, node: str) -> None:
-    pod = agent_on(stack_on_joined_node, node)
-    file = our_file(stack_on_joined_node, node)
+def test_a_killed_agent_comes_back_and_the_node_stays_trusted(joined_stack: Deployed, node: str) -> None:
+    pod = agent_on(joined_stack, node)
+    file = our_file(joined_stack, node)
     before = file.stat().st_mtime_ns
-    stack_on_joined_node.cluster.kubectl(
-        "exec", "-n", stack_on_joined_node.namespace, pod, "-c", "agent", "--", "python3", "-c", SIGNAL_AGENT, "9"
+    joined_stack.cluster.kubectl(
+        "exec", "-n", joined_stack.namespace, pod, "-c", "agent", "--", "python3", "-c", SIGNAL_AGENT, "9"
     )
 
     def restarted() -> bool:
-        [status] = stack_on_joined_node.cluster.get("pod", "-n", stack_on_joined_node.namespace, pod)["status"][
-            "initContainerStatuses"
-        ]
+        [status] = joined_stack.cluster.get("pod", "-n", joined_stack.namespace, pod)["status"]["initContainerStatuses"]
         return status["restartCount"] == 1 and status.get("started", False)
 
     wait_until(restarted, "the agent was started again", timeout=30)
@@ -77,66 +74,64 @@ def test_a_killed_agent_comes_back_and_the_node_stays_trusted(stack_on_joined_no
 
 
 @pytest.mark.parametrize("content", ["", "-----BEGIN CERTIFICATE-----\nMIIB", "nonsense"])
-def test_our_file_with_another_content_is_repaired(stack_on_joined_node: Deployed, node: str, content: str) -> None:
-    our_file(stack_on_joined_node, node).write_text(content)
-    wait_until(lambda: stack_on_joined_node.trusted(node), "our file is repaired", timeout=15)
+def test_our_file_with_another_content_is_repaired(joined_stack: Deployed, node: str, content: str) -> None:
+    our_file(joined_stack, node).write_text(content)
+    wait_until(lambda: joined_stack.trusted(node), "our file is repaired", timeout=15)
 
 
-def test_a_wiped_hosts_directory_is_filled_again(stack_on_joined_node: Deployed, node: str) -> None:
+def test_a_wiped_hosts_directory_is_filled_again(joined_stack: Deployed, node: str) -> None:
     on(node, "rm", "-rf", "/etc/containerd/certs.d", "/etc/containerd/certs.d:", "/etc/docker/certs.d")
-    wait_until(lambda: stack_on_joined_node.trusted(node), "our file is back", timeout=15)
+    wait_until(lambda: joined_stack.trusted(node), "our file is back", timeout=15)
 
 
-def test_a_foreign_hosts_toml_for_our_host_is_named_and_left_alone(stack_on_joined_node: Deployed, node: str) -> None:
-    toml = stack_on_joined_node.hosts_directory(node) / "hosts.toml"
-    toml.write_text(f'server = "https://{stack_on_joined_node.host}"\n')
+def test_a_foreign_hosts_toml_for_our_host_is_named_and_left_alone(joined_stack: Deployed, node: str) -> None:
+    toml = joined_stack.hosts_directory(node) / "hosts.toml"
+    toml.write_text(f'server = "https://{joined_stack.host}"\n')
     try:
-        wait_reason(stack_on_joined_node, node, "FOREIGN_HOSTS_TOML")
-        assert toml.read_text() == f'server = "https://{stack_on_joined_node.host}"\n'
+        wait_reason(joined_stack, node, "FOREIGN_HOSTS_TOML")
+        assert toml.read_text() == f'server = "https://{joined_stack.host}"\n'
     finally:
         toml.unlink()
 
 
-def test_a_host_folder_that_links_out_of_the_tree_is_named_and_not_followed(
-    stack_on_joined_node: Deployed, node: str
-) -> None:
-    folder = stack_on_joined_node.hosts_directory(node)
+def test_a_host_folder_that_links_out_of_the_tree_is_named_and_not_followed(joined_stack: Deployed, node: str) -> None:
+    folder = joined_stack.hosts_directory(node)
     elsewhere = path_on(node, "/srv/elsewhere")
     elsewhere.mkdir()
     on(node, "rm", "-rf", f"/{folder.relative_to(nodes.node_root(node))}")
     on(node, "ln", "-sT", "/srv/elsewhere", f"/{folder.relative_to(nodes.node_root(node))}")
     try:
-        wait_reason(stack_on_joined_node, node, "SYMLINK_LEAVES_TREE")
+        wait_reason(joined_stack, node, "SYMLINK_LEAVES_TREE")
         assert not list(elsewhere.iterdir())
     finally:
         folder.unlink()
         elsewhere.rmdir()
 
 
-def test_a_read_only_etc_is_named(stack_on_joined_node: Deployed, node: str) -> None:
+def test_a_read_only_etc_is_named(joined_stack: Deployed, node: str) -> None:
     on(node, "rm", "-rf", "/etc/containerd/certs.d", "/etc/containerd/certs.d:")
     on(node, "mount", "--bind", "/etc", "/etc")
     on(node, "mount", "-o", "remount,bind,ro", "/etc")
     try:
-        if stack_on_joined_node.trusted(node):  # the agent was faster
+        if joined_stack.trusted(node):  # the agent was faster
             on(node, "mount", "-o", "remount,bind,rw", "/etc")
             on(node, "rm", "-rf", "/etc/containerd/certs.d", "/etc/containerd/certs.d:")
             on(node, "mount", "-o", "remount,bind,ro", "/etc")
-        wait_reason(stack_on_joined_node, node, "READ_ONLY")
+        wait_reason(joined_stack, node, "READ_ONLY")
     finally:
         on(node, "umount", "/etc")
 
 
-def test_a_second_containerd_is_not_taken_for_the_kubelets(stack_on_joined_node: Deployed, node: str) -> None:
+def test_a_second_containerd_is_not_taken_for_the_kubelets(joined_stack: Deployed, node: str) -> None:
     path_on(node, "/run/second").mkdir()
     path_on(node, "/run/second/config.toml").write_text(SECOND_CONTAINERD)
     unit = "second-containerd"
     on(node, "systemd-run", f"--unit={unit}", "containerd", "--config", "/run/second/config.toml")
     try:
         wait_until(path_on(node, "/run/second/containerd.sock").exists, "a second containerd runs", timeout=30)
-        replace_agent(stack_on_joined_node, node)
-        wait_diagnosis(stack_on_joined_node.cluster, stack_on_joined_node.stack)
-        assert stack_on_joined_node.trusted(node)
+        replace_agent(joined_stack, node)
+        wait_diagnosis(joined_stack.cluster, joined_stack.stack)
+        assert joined_stack.trusted(node)
     finally:
         on(node, "systemctl", "stop", unit)
         on(node, "rm", "-rf", "/run/second")
@@ -146,29 +141,29 @@ def test_a_second_containerd_is_not_taken_for_the_kubelets(stack_on_joined_node:
 
 
 def test_a_registry_that_is_down_at_the_start_is_named_and_nothing_but_the_ca_is_written(
-    stack_on_joined_node: Deployed, node: str
+    joined_stack: Deployed, node: str
 ) -> None:
-    cluster = stack_on_joined_node.cluster
-    scale = ("scale", "deployment/registry", "-n", stack_on_joined_node.namespace)
+    cluster = joined_stack.cluster
+    scale = ("scale", "deployment/registry", "-n", joined_stack.namespace)
     # On the first node the runtime's configuration would have to be changed, too, and the runtime restarted.
     changed = cluster.nodes[0]
     counts = {name: restarts(name) for name in (changed, node)}
     cluster.kubectl(*scale, "--replicas=0")
     try:
         for name in (changed, node):
-            replace_agent(stack_on_joined_node, name)
+            replace_agent(joined_stack, name)
         for name in (changed, node):
             wait_until(
                 lambda name=name: "UNREACHABLE" in cluster.kubectl(
-                    "logs", "-n", stack_on_joined_node.namespace, agent_on(stack_on_joined_node, name), "-c", "agent"
+                    "logs", "-n", joined_stack.namespace, agent_on(joined_stack, name), "-c", "agent"
                 ),
                 f"the agent on {name} says UNREACHABLE",
                 timeout=60,
             )  # fmt: skip
-            ours = config_trees(name).keys() - stack_on_joined_node.trees_before[name].keys()
-            assert {path for path in ours if path.endswith(".crt") and stack_on_joined_node.host in path}
+            ours = config_trees(name).keys() - joined_stack.trees_before[name].keys()
+            assert {path for path in ours if path.endswith(".crt") and joined_stack.host in path}
             assert not {path for path in ours if path.endswith("toml")}
-        before = stack_on_joined_node.trees_before[changed]["etc/containerd/config.toml"]
+        before = joined_stack.trees_before[changed]["etc/containerd/config.toml"]
         assert config_trees(changed)["etc/containerd/config.toml"] == before
         assert {name: restarts(name) for name in counts} == counts
     finally:
@@ -178,61 +173,59 @@ def test_a_registry_that_is_down_at_the_start_is_named_and_nothing_but_the_ca_is
 # Nodes
 
 
-def test_a_taint_keeps_no_agent_away(stack_on_joined_node: Deployed, node: str) -> None:
-    cluster = stack_on_joined_node.cluster
+def test_a_taint_keeps_no_agent_away(joined_stack: Deployed, node: str) -> None:
+    cluster = joined_stack.cluster
     for effect in ("NoSchedule", "NoExecute"):
         cluster.kubectl("taint", "node", node, f"example.com/test=1:{effect}")
         try:
-            replace_agent(stack_on_joined_node, node)
-            wait_diagnosis(cluster, stack_on_joined_node.stack)
+            replace_agent(joined_stack, node)
+            wait_diagnosis(cluster, joined_stack.stack)
         finally:
             cluster.kubectl("taint", "node", node, "example.com/test-")
 
 
 def test_containerd_that_restarts_during_a_pull_pulls_again(
-    stack_on_joined_node: Deployed, node: str, app_image: Path, namespace: str, tmp_path: Path
+    joined_stack: Deployed, node: str, app_image: Path, namespace: str, tmp_path: Path
 ) -> None:
     (tmp_path / "random").write_bytes(os.urandom(300_000_000))
     with tarfile.open(tmp_path / "layer.tar", "w") as layer:
         layer.add(tmp_path / "random", "random")
-    image = f"{stack_on_joined_node.host}/test/interrupted:1"
-    stack_on_joined_node.crane("push", app_image, image)
-    stack_on_joined_node.crane(
+    image = f"{joined_stack.host}/test/interrupted:1"
+    joined_stack.crane("push", app_image, image)
+    joined_stack.crane(
         "append", "--base", image, "--new_layer", tmp_path / "layer.tar", "--new_tag", image, timeout=300
     )
-    stack_on_joined_node.start_pods(namespace, image, [node])
+    joined_stack.start_pods(namespace, image, [node])
 
     def happened(reason: str) -> bool:
-        events = stack_on_joined_node.cluster.get("events", "-n", namespace)["items"]
+        events = joined_stack.cluster.get("events", "-n", namespace)["items"]
         return any(event["reason"] == reason for event in events)
 
     wait_until(lambda: happened("Pulling"), "the pull began", timeout=30, interval=0.1)
     on(node, "systemctl", "restart", "containerd")
     assert not happened("Pulled")
-    stack_on_joined_node.wait_running(namespace, [node], timeout=120)
-    wait_diagnosis(stack_on_joined_node.cluster, stack_on_joined_node.stack)
+    joined_stack.wait_running(namespace, [node], timeout=120)
+    wait_diagnosis(joined_stack.cluster, joined_stack.stack)
 
 
-def test_a_kubelet_that_is_down_is_named_and_the_files_stay(stack_on_joined_node: Deployed, node: str) -> None:
+def test_a_kubelet_that_is_down_is_named_and_the_files_stay(joined_stack: Deployed, node: str) -> None:
     on(node, "systemctl", "stop", "kubelet")
     try:
-        wait_reason(stack_on_joined_node, node, "NODE_NOT_READY", timeout=120)
-        assert stack_on_joined_node.trusted(node)
+        wait_reason(joined_stack, node, "NODE_NOT_READY", timeout=120)
+        assert joined_stack.trusted(node)
     finally:
         on(node, "systemctl", "start", "kubelet")
 
 
-def test_a_node_is_proved_again_after_a_reboot(stack_on_joined_node: Deployed, node: str) -> None:
+def test_a_node_is_proved_again_after_a_reboot(joined_stack: Deployed, node: str) -> None:
     nodes.restart_node(node)
-    wait_diagnosis(stack_on_joined_node.cluster, stack_on_joined_node.stack, timeout=120)
+    wait_diagnosis(joined_stack.cluster, joined_stack.stack, timeout=120)
     assert restarts(node) == 1
-    for event in stack_on_joined_node.cluster.get("events", "-n", stack_on_joined_node.namespace)["items"]:
+    for event in joined_stack.cluster.get("events", "-n", joined_stack.namespace)["items"]:
         assert "x509" not in event["message"], "the proof was pulled before the agent was ready"
 
 
-def test_a_node_whose_etc_containerd_is_empty_at_each_boot_is_proved_again(
-    stack_on_joined_node: Deployed, node: str
-) -> None:
+def test_a_node_whose_etc_containerd_is_empty_at_each_boot_is_proved_again(joined_stack: Deployed, node: str) -> None:
     on(node, "cp", "/etc/containerd/config.toml", "/opt/config.toml")
     fstab = path_on(node, "/etc/fstab")
     old = fstab.read_text() if fstab.exists() else None
@@ -242,8 +235,8 @@ def test_a_node_whose_etc_containerd_is_empty_at_each_boot_is_proved_again(
     try:
         nodes.restart_node(node)
         assert "tmpfs" in on(node, "findmnt", "--noheadings", "--output=FSTYPE", "/etc/containerd")
-        wait_diagnosis(stack_on_joined_node.cluster, stack_on_joined_node.stack, timeout=120)
-        assert stack_on_joined_node.trusted(node)
+        wait_diagnosis(joined_stack.cluster, joined_stack.stack, timeout=120)
+        assert joined_stack.trusted(node)
         assert restarts(node) == 1
     finally:
         fstab, rule = path_on(node, "/etc/fstab"), path_on(node, "/etc/tmpfiles.d/containerd-config.conf")
@@ -257,14 +250,14 @@ def test_a_node_whose_etc_containerd_is_empty_at_each_boot_is_proved_again(
 
 
 def test_another_owners_host_port_folder_is_used_and_left_behind(
-    cluster: Cluster, stack_on_joined_node: Deployed, node: str
+    cluster: Cluster, joined_stack: Deployed, node: str
 ) -> None:
     with Stack(environment=cluster.environment, settings={"exposure": "nodePort", "storage": "memory"}) as stack:
         stack.up()
         host = stack.outputs()["registryUrl"]
         name, _, port = host.partition(":")
         assert port
-        root = stack_on_joined_node.hosts_directory(node).parent
+        root = joined_stack.hosts_directory(node).parent
         theirs = root / f"{name}_{port}_"
         theirs.mkdir()
         (theirs / "stranger.txt").write_text("ours")

@@ -1,7 +1,7 @@
 """Bad clusters and bad settings: one clear sentence, soon, and nothing left behind.
 
-Most of them are an API server of their own with nothing in it: it is quickly made bad in every way, and nobody else's
-stack notices.
+Most of these tests use an API server of their own that has nothing in it. It is quickly made bad in every way, and
+nobody else's stack notices.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ from .support.cluster import Cluster
 from .support.stacks import Stack
 
 pytestmark = pytest.mark.cluster
+
 BAD: dict[str, tuple[list[dict[str, Any]], dict[str, str], tuple[str, ...]]] = {
     "nothing at all": (
         [],

@@ -12,6 +12,7 @@ from .support.commands import wait_until
 from .support.stacks import Deployed
 
 pytestmark = pytest.mark.cluster
+
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority")
 
 

@@ -13,6 +13,7 @@ from .support.cluster import Cluster
 from .support.stacks import Stack
 
 pytestmark = pytest.mark.cluster
+
 ROLE = yaml.safe_load((REPOSITORY / "rbac.yaml").read_text())
 
 

@@ -16,6 +16,7 @@ from .support.controllers import BY_CERT_MANAGER
 from .support.stacks import Deployed, deployed_stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
 PROPAGATION = 150.0
 """Seconds that a kubelet may take to bring a changed Secret into a running pod: its sync period and its cache's age."""
 

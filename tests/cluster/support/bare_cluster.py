@@ -21,12 +21,15 @@ from .stacks import Stack
 
 SECONDS = 15.0
 """How long an error may take that needs no wait: the time of Pulumi itself on two busy processors."""
+
 PORT = 7443
+"""Port of the bare API server, which has the address of the cluster's own."""
 INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
 STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 def ingress_class(name: str, *, default: bool = False) -> dict[str, Any]:
+    """An IngressClass that no controller serves."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "IngressClass",
@@ -36,6 +39,7 @@ def ingress_class(name: str, *, default: bool = False) -> dict[str, Any]:
 
 
 def storage_class(name: str, *, default: bool = False) -> dict[str, Any]:
+    """A StorageClass that no provisioner serves."""
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",

@@ -16,6 +16,7 @@ BY_CERT_MANAGER = {"certificateIssuer": "cert-manager"}
 CERT_MANAGER = "github.com/cert-manager/cert-manager"
 GATEWAY_API = "gateway.networking.k8s.io"
 GATEWAY_ADDRESS = "10.99.0.217"
+"""Where the controller of the Gateway API is reached at first."""
 KINDS = (
     "gatewayclasses",
     "gateways",
@@ -26,7 +27,7 @@ KINDS = (
     "referencegrants",
     "backendtlspolicies",
 )
-"""What Traefik watches."""
+"""The kinds of the Gateway API that Traefik watches."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What tests that disturb a node ask and do on it."""
+"""What tests that disturb a node do there, and how they see in which state it is."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +15,11 @@ from .node_state import config_trees
 from .stacks import Deployed
 
 NODE = "node-d"
+"""The node that joins, to be disturbed."""
 
 
 def settled(cluster: Cluster, node: str) -> bool:
-    """Whether every stack that is there has a ready agent on a node; one that somebody works with may be."""
+    """Whether every stack on the cluster has a ready agent on a node. A developer's own stack may be there, too."""
     label = ("--all-namespaces", "-l", "app.kubernetes.io/name=trust")
     pods = cluster.get("pods", f"--field-selector=spec.nodeName={node}", *label)["items"]
     return sum(map(is_ready, pods)) == len(cluster.get("daemonsets", *label)["items"])
@@ -31,11 +32,12 @@ def state(node: str) -> dict[str, str]:
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
-    """Paths that are not what they were."""
+    """Paths that differ between two states of a node."""
     return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
 
 
 def path_on(node: str, path: str) -> Path:
+    """The path on this machine of a file on a node."""
     return nodes.node_root(node) / path.lstrip("/")
 
 
@@ -47,6 +49,7 @@ def on(node: str, *command: str) -> str:
 
 
 def our_file(deployed: Deployed, node: str) -> Path:
+    """The file that the agent of a stack keeps on a node."""
     [file] = deployed.hosts_directory(node).glob("*.crt")
     return file
 
