@@ -19,7 +19,7 @@ from .support.bare_cluster import bare_cluster
 from .support.clients import EXPOSURES, registry_for_clients
 from .support.cluster import Cluster, running_cluster
 from .support.faults import joined
-from .support.results import RESULTS
+from .support.places import RESULTS
 from .support.stacks import Deployed, deployed_stack
 
 BIG_LAYER_BYTES = 2 * 1000**3

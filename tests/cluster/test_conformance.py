@@ -10,7 +10,7 @@ import pytest
 
 from .support.clients import EXPOSURES, SHARED, ClientMachine, registry_for_clients
 from .support.cluster import Cluster
-from .support.results import DATA
+from .support.places import DATA
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 

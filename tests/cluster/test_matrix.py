@@ -20,7 +20,7 @@ from .support.matrix.layouts import CELLS, CORE, Cell
 from .support.matrix.machine import HOST, RuntimeMachine
 from .support.matrix.others import OTHERS, Other
 from .support.matrix.table import Row
-from .support.results import RESULTS
+from .support.places import RESULTS
 
 pytestmark = pytest.mark.cluster
 

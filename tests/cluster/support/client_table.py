@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from .results import DATA
+from .places import DATA
 
 TEXT = "pushed by this client"
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from local_cluster.paths import REPOSITORY
+from ..places import AGENT_FIXTURES
 
-_FIXTURES = REPOSITORY / "tests" / "unit" / "fixtures" / "agent" / "layouts"
+_FIXTURES = AGENT_FIXTURES / "layouts"
 
 DEBIAN = {"1.6.20": "/opt/bookworm/usr/bin", "1.7.24": "/usr/bin"}
 NEWEST = {

@@ -9,12 +9,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from local_cluster.paths import REPOSITORY
-
+from ..places import AGENT_FIXTURES
 from .machine import HOST, HOST_WITH_PORT, IMAGE, RuntimeMachine
 from .steps import KUBELET, Runtime, clean
 
-_OTHER_CA = (REPOSITORY / "tests" / "unit" / "fixtures" / "agent" / "other-ca.crt").read_text()
+_OTHER_CA = (AGENT_FIXTURES / "other-ca.crt").read_text()
 _USER, _CONTAINERS, _DOCKER = (
     f"{root}/certs.d/{HOST}" for root in ("/root/.config/containers", "/etc/containers", "/etc/docker")
 )

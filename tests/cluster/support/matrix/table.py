@@ -3,7 +3,7 @@
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from ..results import DATA
+from ..places import DATA
 
 EXPECTED = DATA / "runtimes_expected.md"
 """The reviewed table. After a change that is wanted: copy test-results/matrix.md here and review the difference."""

@@ -1,4 +1,4 @@
-"""Where test runs leave what a person reads afterwards."""
+"""Where the tests keep their data, and where test runs leave what a person reads afterwards."""
 
 from local_cluster.paths import REPOSITORY
 
@@ -7,3 +7,6 @@ RESULTS = REPOSITORY / "test-results"
 
 DATA = REPOSITORY / "tests" / "cluster" / "data"
 """Reviewed tables of what tests have found; a test fails when its table no longer says what is so."""
+
+AGENT_FIXTURES = next((REPOSITORY / "tests" / "unit").rglob("other-ca.crt")).parent
+"""Files of the agent's unit tests: configurations of containerd as vendors write them, and certificates."""
