@@ -4,20 +4,24 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from .clients import EXPOSURES, registry_for_clients
-from .harness import ROOT, Cluster, Deployed, Stack, config_trees, needs_restart, restarts
-from .local import cluster as local_cluster
-from .local import image_archive, machine, nodes, rootfs, shell
-from .local.paths import CLUSTER
+from local_cluster import cluster as local_cluster
+from local_cluster import host_machine, image_archive, rootfs
+from local_cluster.errors import ClusterError
+from local_cluster.paths import CLUSTER
 
-RESULTS = ROOT / "test-results"
-"""Where a failed test leaves what explains it: a folder per test."""
+from .support import controllers
+from .support.bare_cluster import bare_cluster
+from .support.clients import EXPOSURES, registry_for_clients
+from .support.cluster import Cluster, running_cluster
+from .support.faults import joined
+from .support.places import RESULTS
+from .support.stacks import Deployed, deployed_stack
+
 BIG_LAYER_BYTES = 2 * 1000**3
 
 
@@ -25,8 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where the cluster cannot run, its tests are skipped with the reason; in CI that is a failure."""
     reason = ""
     try:
-        machine.check()
-    except machine.ClusterError as error:
+        host_machine.check()
+    except ClusterError as error:
         reason = str(error)
     if reason and os.environ.get("CI"):
         pytest.exit(f"the tests on the real cluster cannot run: {reason}", returncode=1)
@@ -41,7 +45,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Dump the cluster when a test failed, before its namespace and stack are gone."""
     report = yield
     if report.failed and item.get_closest_marker("cluster") and CLUSTER.exists():
-        folder = RESULTS / f"{item.module.__name__.rpartition('.')[2]}.{item.name}.{report.when}"
+        folder = RESULTS / f"{item.path.stem}.{item.name}.{report.when}"
         local_cluster.dump(folder)
         report.sections.append(("cluster", f"what explains it is in {folder}"))
     return report
@@ -55,8 +59,7 @@ def cluster() -> Cluster:
     """
     if not os.environ.get("PRIVATE_REGISTRY_KEEP_CLUSTER"):
         local_cluster.up()
-    local_cluster.require()
-    return Cluster(environment={**os.environ, **shell.environment()}, nodes=nodes.DEFAULT)
+    return running_cluster()
 
 
 @pytest.fixture
@@ -105,40 +108,51 @@ def big_layer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
 
 
 @pytest.fixture(scope="module", params=EXPOSURES)
-def deployed(
+def client_registry(
     request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
-    """A registry for clients, at each exposure; modules that need another stack have their own fixture of this name."""
+    """A registry for clients, one after the other at each exposure."""
     with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed"), request.param) as deployed:
         yield deployed
 
 
-@contextmanager
-def deployed_stack(cluster: Cluster, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Deployed]:
-    """A stack that is up, with these settings besides the defaults; destroyed in the end.
+@pytest.fixture(scope="module")
+def default_stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """A stack with the default settings, for all tests of a module."""
+    with deployed_stack(cluster, tmp_path_factory.mktemp("deployed")) as deployed:
+        yield deployed
 
-    containerd is restarted by hand on the nodes whose configuration has no `config_path`, so that each of them runs
-    with what its file says, whatever an earlier stack made of it.
-    """
-    for node in cluster.nodes:
-        if nodes.TABLE[node].config == "generated":
-            nodes.exec_in_node(node, ["systemctl", "restart", "containerd"])
-    stack = Stack(environment=cluster.environment, settings=settings or {})
-    folder.mkdir(parents=True, exist_ok=True)
-    ca_file = folder / "ca.crt"
-    trees = {node: config_trees(node) for node in cluster.nodes}
-    before = {node: restarts(node) for node in cluster.nodes}
-    needed = {node: int(needs_restart(node)) for node in cluster.nodes}
-    with stack:
-        stack.up()
-        outputs = stack.outputs()
-        ca_file.write_text(outputs["caCertificate"])
-        yield Deployed(
-            cluster=cluster,
-            stack=stack,
-            outputs=outputs,
-            ca_file=ca_file,
-            trees_before=trees,
-            restarts_before=before,
-            restarts_needed=needed,
-        )
+
+@pytest.fixture(scope="module")
+def joined_node(cluster: Cluster) -> Iterator[str]:
+    """The name of a node that joins for the tests of a module, which may disturb it."""
+    with joined(cluster) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def bare(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Kubernetes API with its controllers and nothing else: no node, no class, no load balancer."""
+    with bare_cluster(cluster, tmp_path_factory.mktemp("bare")) as made:
+        yield made
+
+
+@pytest.fixture
+def classes(bare: Cluster) -> Iterator[Cluster]:
+    """The bare cluster for a test that makes classes in it, which are gone after the test."""
+    yield bare
+    bare.kubectl("delete", "ingressclass,storageclass", "--all")
+
+
+@pytest.fixture(scope="module")
+def cert_manager(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """cert-manager, for the tests of a module."""
+    with controllers.cert_manager(cluster, tmp_path_factory.mktemp("cert-manager")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def gateway_controller(cluster: Cluster) -> Iterator[Callable[[str], None]]:
+    """A controller of the Gateway API, for the tests of a module; gives what moves its address."""
+    with controllers.gateway_controller(cluster) as move:
+        yield move

@@ -12,12 +12,13 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-import yaml
 
-from .conftest import deployed_stack
-from .harness import Cluster, Deployed, Stack, wait_until
+from .support.cluster import Cluster
+from .support.commands import wait_until
+from .support.stacks import Deployed, deployed_stack
 
 pytestmark = pytest.mark.cluster
+
 UNAUTHORIZED = re.compile(r"UNAUTHORIZED|401")
 
 
@@ -33,9 +34,10 @@ def namespaces(cluster: Cluster) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def deployed(
+def password_stack(
     cluster: Cluster, namespaces: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
+    """A stack that asks for a password, and gives one namespace the Secret for pulls."""
     settings = {
         "auth": "basic",
         "attachPullSecret": "true",
@@ -60,60 +62,60 @@ def crane(deployed: Deployed, folder: Path, *arguments: str | Path, check: bool 
 
 
 @pytest.fixture(scope="module")
-def logged_in(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    outputs = deployed.outputs
-    return login(tmp_path_factory.mktemp("login"), deployed.host, outputs["username"], outputs["password"])
+def logged_in(password_stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outputs = password_stack.outputs
+    return login(tmp_path_factory.mktemp("login"), password_stack.host, outputs["username"], outputs["password"])
 
 
 @pytest.fixture(scope="module")
-def pushed(deployed: Deployed, logged_in: Path, app_image: Path) -> str:
+def pushed(password_stack: Deployed, logged_in: Path, app_image: Path) -> str:
     """An image in the registry, pushed with the password."""
-    reference = f"{deployed.host}/test/app:1"
-    crane(deployed, logged_in, "push", app_image, reference)
+    reference = f"{password_stack.host}/test/app:1"
+    crane(password_stack, logged_in, "push", app_image, reference)
     return reference
 
 
 @pytest.mark.parametrize("username", ["", "registry", "docker", "nobody"])
 def test_without_the_password_nobody_pushes_pulls_or_looks(
-    deployed: Deployed, pushed: str, app_image: Path, tmp_path: Path, username: str
+    password_stack: Deployed, pushed: str, app_image: Path, tmp_path: Path, username: str
 ) -> None:
-    folder = login(tmp_path, deployed.host, username, "0" * 64) if username else tmp_path
+    folder = login(tmp_path, password_stack.host, username, "0" * 64) if username else tmp_path
     for command in (
-        ["push", app_image, f"{deployed.host}/test/app:refused"],
+        ["push", app_image, f"{password_stack.host}/test/app:refused"],
         ["pull", pushed, tmp_path / "pulled.tar"],
         ["manifest", pushed],
         ["delete", pushed],
-        ["catalog", deployed.host],
+        ["catalog", password_stack.host],
     ):
-        refused = crane(deployed, folder, *command, check=False)
+        refused = crane(password_stack, folder, *command, check=False)
         assert refused.returncode != 0, command
         assert UNAUTHORIZED.search(refused.stderr), refused.stderr
 
 
 def test_with_the_password_everything_is_allowed(
-    deployed: Deployed, pushed: str, logged_in: Path, tmp_path: Path
+    password_stack: Deployed, pushed: str, logged_in: Path, tmp_path: Path
 ) -> None:
-    crane(deployed, logged_in, "pull", pushed, tmp_path / "pulled.tar")
-    assert crane(deployed, logged_in, "ls", pushed.rpartition(":")[0]).stdout.split() == ["1"]
+    crane(password_stack, logged_in, "pull", pushed, tmp_path / "pulled.tar")
+    assert crane(password_stack, logged_in, "ls", pushed.rpartition(":")[0]).stdout.split() == ["1"]
 
 
-def test_a_second_up_changes_nothing(deployed: Deployed) -> None:
-    deployed.stack.pulumi("preview", "--expect-no-changes")
+def test_a_second_up_changes_nothing(password_stack: Deployed) -> None:
+    password_stack.stack.pulumi("preview", "--expect-no-changes")
 
 
 @pytest.mark.parametrize("client", ["crane", "skopeo", "curl"])
 def test_the_line_of_a_snippet_that_logs_in_does_so(
-    cluster: Cluster, deployed: Deployed, pushed: str, tmp_path: Path, client: str
+    cluster: Cluster, password_stack: Deployed, pushed: str, tmp_path: Path, client: str
 ) -> None:
-    line = deployed.outputs["clientSetup"][client].splitlines()[1].removeprefix("# Log in: ")
-    line = line.replace("password", f"password --stack {deployed.stack.name}", 1)
+    line = password_stack.outputs["clientSetup"][client].splitlines()[1].removeprefix("# Log in: ")
+    line = line.replace("password", f"password --stack {password_stack.stack.name}", 1)
     certificates = tmp_path / "certificates"
     certificates.mkdir()
-    (certificates / "ca.crt").write_text(deployed.ca)
+    (certificates / "ca.crt").write_text(password_stack.ca)
     line = line.replace("skopeo login", f"skopeo login --cert-dir {certificates}")
     environment = [
-        f"SSL_CERT_FILE={deployed.ca_file}",
-        f"CURL_CA_BUNDLE={deployed.ca_file}",
+        f"SSL_CERT_FILE={password_stack.ca_file}",
+        f"CURL_CA_BUNDLE={password_stack.ca_file}",
         f"DOCKER_CONFIG={tmp_path}",
         f"REGISTRY_AUTH_FILE={tmp_path}/config.json",
     ]
@@ -121,7 +123,7 @@ def test_the_line_of_a_snippet_that_logs_in_does_so(
     if client == "curl":
         assert done.stdout.strip() == "{}"
     else:
-        assert crane(deployed, tmp_path, "manifest", pushed).stdout
+        assert crane(password_stack, tmp_path, "manifest", pushed).stdout
 
 
 def secret_texts(deployed: Deployed) -> list[str]:
@@ -136,39 +138,41 @@ def base64_text(text: str) -> str:
     return base64.b64decode(text).decode()
 
 
-def test_no_secret_is_in_the_state_in_plain_in_a_log_or_in_what_runs(cluster: Cluster, deployed: Deployed) -> None:
-    outputs = json.loads(deployed.stack.pulumi("stack", "output", "--json").stdout)
+def test_no_secret_is_in_the_state_in_plain_in_a_log_or_in_what_runs(
+    cluster: Cluster, password_stack: Deployed
+) -> None:
+    outputs = json.loads(password_stack.stack.pulumi("stack", "output", "--json").stdout)
     assert outputs["password"] == "[secret]"  # noqa: S105 - what is printed in its place
     assert outputs["username"] == "registry"
-    seen = {"state": deployed.stack.state(), "outputs": json.dumps(outputs)}
+    seen = {"state": password_stack.stack.state(), "outputs": json.dumps(outputs)}
     for kind in ("pods", "deployments", "daemonsets", "configmaps"):
-        seen[kind] = cluster.kubectl("get", kind, "-n", deployed.namespace, "-o", "yaml")
-    for pod in cluster.get("pods", "-n", deployed.namespace)["items"]:
+        seen[kind] = cluster.kubectl("get", kind, "-n", password_stack.namespace, "-o", "yaml")
+    for pod in cluster.get("pods", "-n", password_stack.namespace)["items"]:
         name = pod["metadata"]["name"]
-        seen[name] = cluster.kubectl("logs", "-n", deployed.namespace, name, "--all-containers")
+        seen[name] = cluster.kubectl("logs", "-n", password_stack.namespace, name, "--all-containers")
     for place, text in seen.items():
-        for secret in secret_texts(deployed):
+        for secret in secret_texts(password_stack):
             assert secret not in text, place
 
 
 def test_kubelets_pull_on_every_node_where_the_secret_is_attached(
-    cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str
+    cluster: Cluster, password_stack: Deployed, namespaces: dict[str, str], pushed: str
 ) -> None:
     namespace = namespaces["attached"]
-    deployed.start_pods(namespace, pushed, cluster.nodes)
-    deployed.assert_running(namespace, cluster.nodes)
+    password_stack.start_pods(namespace, pushed, cluster.nodes)
+    password_stack.assert_running(namespace, cluster.nodes)
 
 
 def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
-    cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str
+    cluster: Cluster, password_stack: Deployed, namespaces: dict[str, str], pushed: str
 ) -> None:
-    namespace, name = namespaces["nothing"], deployed.outputs["pullSecret"]
+    namespace, name = namespaces["nothing"], password_stack.outputs["pullSecret"]
     data = cluster.get("secret", "-n", namespaces["attached"], name)
     copy = {key: data[key] for key in ("apiVersion", "kind", "type", "data")}
     cluster.apply({**copy, "metadata": {"name": name, "namespace": namespace}})
-    deployed.start_pods(namespace, pushed, cluster.nodes, name="with", pull_secrets=[name])
-    deployed.start_pods(namespace, pushed, cluster.nodes, name="without")
-    deployed.wait_running(namespace, cluster.nodes, name="with", timeout=60)
+    password_stack.start_pods(namespace, pushed, cluster.nodes, name="with", pull_secrets=[name])
+    password_stack.start_pods(namespace, pushed, cluster.nodes, name="without")
+    password_stack.wait_running(namespace, cluster.nodes, name="with", timeout=60)
 
     def refused() -> bool:
         events = cluster.get("events", "-n", namespace, "--field-selector=reason=Failed")["items"]
@@ -184,10 +188,10 @@ def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
 
 @pytest.mark.slow
 def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
-    cluster: Cluster, deployed: Deployed, namespaces: dict[str, str], pushed: str, logged_in: Path, tmp_path: Path
+    cluster: Cluster, password_stack: Deployed, namespaces: dict[str, str], pushed: str, logged_in: Path, tmp_path: Path
 ) -> None:
     namespace = namespaces["attached"]
-    registries = [each["metadata"]["uid"] for each in registry_pods(deployed)]
+    registries = [each["metadata"]["uid"] for each in registry_pods(password_stack)]
     failures: list[str] = []
     pulls = 0
     done = threading.Event()
@@ -197,35 +201,35 @@ def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
         nonlocal pulls
         while not done.wait(0.2):
             for folder in both:
-                answer = crane(deployed, folder, "manifest", pushed, check=False)
+                answer = crane(password_stack, folder, "manifest", pushed, check=False)
                 pulls += 1
                 if answer.returncode:
                     failures.append(answer.stderr)
 
     def pull_by_kubelets(name: str) -> None:
         """Run a pod on every node, without one pull that fails, and delete it."""
-        deployed.start_pods(namespace, pushed, cluster.nodes, name=name)
-        deployed.assert_running(namespace, cluster.nodes, name=name, timeout=60)
+        password_stack.start_pods(namespace, pushed, cluster.nodes, name=name)
+        password_stack.assert_running(namespace, cluster.nodes, name=name, timeout=60)
         cluster.kubectl("delete", "pods", "-n", namespace, *(f"{name}-{node}" for node in cluster.nodes))
 
     with ThreadPoolExecutor() as pool:
         loop = pool.submit(pull)
         try:
             pull_by_kubelets("before")
-            deployed.stack.pulumi("config", "set", "passwordVersion", "2")
-            up = pool.submit(deployed.stack.up)
+            password_stack.stack.pulumi("config", "set", "passwordVersion", "2")
+            up = pool.submit(password_stack.stack.up)
             during = 0
             while not up.done():
                 pull_by_kubelets(f"during-{during}")
                 during += 1
             up.result()
-            outputs = deployed.stack.outputs()
-            both.append(login(tmp_path, deployed.host, outputs["username"], outputs["password"]))
+            outputs = password_stack.stack.outputs()
+            both.append(login(tmp_path, password_stack.host, outputs["username"], outputs["password"]))
             # The kubelets pull with the new password the moment that `up` returns.
             pull_by_kubelets("after")
             # Until the password file in the pod is the new one.
             third = f"{outputs['username'][:-1]}3:"
-            wait_until(lambda: third in users_file(deployed), "the password file is the new one", timeout=120)
+            wait_until(lambda: third in users_file(password_stack), "the password file is the new one", timeout=120)
             pull_by_kubelets("last")
         finally:
             done.set()
@@ -233,9 +237,11 @@ def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
     assert not failures
     assert pulls > 10
     assert outputs["username"] == "registry-2"
-    assert outputs["password"] != deployed.outputs["password"]
-    assert [each["metadata"]["uid"] for each in registry_pods(deployed)] == registries, "the registry was restarted"
-    deployed.stack.pulumi("preview", "--expect-no-changes")
+    assert outputs["password"] != password_stack.outputs["password"]
+    assert [each["metadata"]["uid"] for each in registry_pods(password_stack)] == registries, (
+        "the registry was restarted"
+    )
+    password_stack.stack.pulumi("preview", "--expect-no-changes")
 
 
 def registry_pods(deployed: Deployed) -> list[dict[str, Any]]:
@@ -311,9 +317,9 @@ def broken_registry(deployed: Deployed, namespace: str, name: str, data: dict[st
 
 
 def test_a_registry_without_its_password_file_does_not_start(
-    cluster: Cluster, deployed: Deployed, namespace: str
+    cluster: Cluster, password_stack: Deployed, namespace: str
 ) -> None:
-    name = broken_registry(deployed, namespace, "missing", {"other": "file"})
+    name = broken_registry(password_stack, namespace, "missing", {"other": "file"})
     cluster.kubectl(
         "wait", "-n", namespace, f"pod/{name}", "--for=jsonpath={.status.phase}=Failed", "--timeout=60s", timeout=90
     )
@@ -322,9 +328,9 @@ def test_a_registry_without_its_password_file_does_not_start(
 
 @pytest.mark.parametrize("content", ["", "no line of such a file", "registry:plain text", "# registry"])
 def test_a_registry_with_a_wrong_password_file_lets_nobody_in(
-    cluster: Cluster, deployed: Deployed, namespace: str, content: str
+    cluster: Cluster, password_stack: Deployed, namespace: str, content: str
 ) -> None:
-    name = broken_registry(deployed, namespace, "wrong", {"htpasswd": content})
+    name = broken_registry(password_stack, namespace, "wrong", {"htpasswd": content})
     answers: list[str] = []
 
     def answered() -> bool:
@@ -333,81 +339,3 @@ def test_a_registry_with_a_wrong_password_file_lets_nobody_in(
 
     wait_until(answered, "the registry has answered every login", timeout=60)
     assert set(answers) <= {"401", "400"}, answers
-
-
-def account(cluster: Cluster, namespace: str) -> dict[str, Any]:
-    """The default ServiceAccount without what the API server writes into every object."""
-    found = cluster.get("serviceaccount", "-n", namespace, "default")
-    for key in ("managedFields", "resourceVersion"):
-        found["metadata"].pop(key, None)
-    return found
-
-
-SHARED = ("secret", "configmap")
-
-
-def test_what_other_namespaces_get_is_right_and_destroy_takes_it_back(cluster: Cluster, namespace: str) -> None:
-    before = account(cluster, namespace)
-    settings = {
-        "pullNamespaces[0]": namespace,
-        "attachPullSecret": "true",
-        "caNamespaces[0]": namespace,
-        "advertise": "true",
-        "storage": "memory",
-        "storageSize": "1Gi",
-    }
-    with Stack(environment=cluster.environment, settings=settings) as stack:
-        stack.up()
-        outputs = stack.outputs()
-        name, host = outputs["pullSecret"], outputs["registryUrl"]
-        assert "password" not in outputs, "the address is private"
-        assert account(cluster, namespace)["imagePullSecrets"] == [{"name": name}]
-        assert base64_text(cluster.get("secret", "-n", namespace, name)["data"][".dockerconfigjson"]) == '{"auths": {}}'
-        assert cluster.get("configmap", "-n", namespace, name)["data"] == {
-            "host": host,
-            "address": outputs["address"],
-            "ca.crt": outputs["caCertificate"],
-        }
-        told = cluster.get("configmap", "-n", "kube-public", "local-registry-hosting")["data"]
-        assert yaml.safe_load(told["localRegistryHosting.v1"]) == {
-            "host": host,
-            "hostFromContainerRuntime": host,
-            "hostFromClusterNetwork": host,
-        }
-        stack.pulumi("preview", "--expect-no-changes")
-        stack.destroy()
-    assert account(cluster, namespace) == before
-    for kind in SHARED:
-        assert cluster.run("kubectl", "get", kind, "-n", namespace, name, check=False).returncode != 0
-    hosting = cluster.kubectl("get", "configmap", "-n", "kube-public", "local-registry-hosting", "--ignore-not-found")
-    assert not hosting
-
-
-def refused(cluster: Cluster, settings: dict[str, str]) -> str:
-    """What an `up` says that fails; destroyed afterwards."""
-    with Stack(environment=cluster.environment, settings={"storage": "memory", **settings}) as stack:
-        failed = stack.up(check=False)
-        assert failed.returncode != 0
-        return re.sub(r"\s+", " ", failed.stdout + failed.stderr)
-
-
-def test_an_account_that_names_somebody_elses_secret_is_left_alone(cluster: Cluster, namespace: str) -> None:
-    theirs = {"imagePullSecrets": [{"name": "theirs"}]}
-    cluster.kubectl("patch", "serviceaccount", "default", "-n", namespace, "-p", json.dumps(theirs))
-    before = account(cluster, namespace)
-    told = refused(cluster, {"pullNamespaces[0]": namespace, "attachPullSecret": "true"})
-    assert f"The default ServiceAccount of the namespace {namespace} was not given" in told
-    assert "pulumi config set attachPullSecret false" in told
-    assert account(cluster, namespace) == before
-
-
-def test_another_registry_that_is_advertised_is_left_alone(cluster: Cluster) -> None:
-    name, place = "local-registry-hosting", "kube-public"
-    data = {"localRegistryHosting.v1": "host: localhost:5000\n"}
-    metadata = {"name": name, "namespace": place}
-    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": metadata})
-    try:
-        assert "pulumi config set advertise false" in refused(cluster, {"advertise": "true"})
-        assert cluster.get("configmap", "-n", place, name)["data"] == data
-    finally:
-        cluster.kubectl("delete", "configmap", "-n", place, name)

@@ -8,11 +8,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .clients import EXPOSURES, SHARED, Machine, registry_for_clients
-from .harness import Cluster
+from .support.clients import EXPOSURES, SHARED, ClientMachine, registry_for_clients
+from .support.cluster import Cluster
+from .support.places import DATA
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-GAPS = Path(__file__).with_name("conformance_gaps.txt")
+
+GAPS = DATA / "conformance_gaps.txt"
 SUITE = "OCI Conformance Test/"
 PASSED_AT_LEAST = 580
 """Test cases; guards against a suite that ran only in part."""
@@ -41,7 +43,7 @@ def reasons(report: Path, name: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
 def test_the_registry_conforms_but_for_the_known_gaps(cluster: Cluster, tmp_path: Path, exposure: str) -> None:
-    with registry_for_clients(cluster, tmp_path, exposure) as deployed, Machine(tmp_path, "clients") as machine:
+    with registry_for_clients(cluster, tmp_path, exposure) as deployed, ClientMachine(tmp_path, "clients") as machine:
         variables = {
             "OCI_REGISTRY": deployed.host,
             "OCI_RESULTS_DIR": str(SHARED / "results"),

@@ -11,18 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import deployed_stack
-from .diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
-from .harness import ROOT, Cluster, Deployed, Stack, run, wait_until
-from .local import nodes
+from local_cluster import nodes
+from local_cluster.paths import REPOSITORY
+
+from .support.cluster import Cluster
+from .support.commands import run, wait_until
+from .support.diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
+from .support.stacks import Deployed, Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with deployed_stack(cluster, tmp_path_factory.mktemp("doctor")) as deployed:
-        yield deployed
 
 
 @contextmanager
@@ -95,42 +92,42 @@ def try_again(deployed: Deployed) -> bool:
     return len(deployed.agents()) == len(deployed.cluster.nodes)
 
 
-def test_every_node_of_a_healthy_stack_is_proved(cluster: Cluster, deployed: Deployed) -> None:
-    diagnosis = wait_diagnosis(cluster, deployed.stack)
+def test_every_node_of_a_healthy_stack_is_proved(cluster: Cluster, default_stack: Deployed) -> None:
+    diagnosis = wait_diagnosis(cluster, default_stack.stack)
     lines = {line.split()[0]: line for line in diagnosis.text.splitlines()[1:]}
     assert set(lines) == set(cluster.nodes)
     for node in cluster.nodes:
         version = cluster.get("node", node)["status"]["nodeInfo"]["containerRuntimeVersion"].partition("://")[2]
-        root = str(deployed.hosts_directory(node).relative_to(nodes.node_root(node)).parent)
+        root = str(default_stack.hosts_directory(node).relative_to(nodes.node_root(node)).parent)
         assert re.fullmatch(rf"{node} +containerd {re.escape(version)}\S* +/{re.escape(root)} +proved", lines[node])
 
 
-def test_another_ca_in_the_config_map_is_named(cluster: Cluster, deployed: Deployed, tmp_path: Path) -> None:
-    with mended(deployed):
-        certificate, _ = other_certificate(tmp_path, deployed.host)
+def test_another_ca_in_the_config_map_is_named(cluster: Cluster, default_stack: Deployed, tmp_path: Path) -> None:
+    with mended(default_stack):
+        certificate, _ = other_certificate(tmp_path, default_stack.host)
         patch = json.dumps({"data": {"ca.crt": certificate}})
-        cluster.kubectl("patch", "configmap", "private-registry", "-n", deployed.namespace, "-p", patch)
-        wait_diagnosis(cluster, deployed.stack, ("CA_REPLACED", "ConfigMap"))
+        cluster.kubectl("patch", "configmap", "private-registry", "-n", default_stack.namespace, "-p", patch)
+        wait_diagnosis(cluster, default_stack.stack, ("CA_REPLACED", "ConfigMap"))
 
 
 def test_another_certificate_that_is_served_is_named_with_both_fingerprints(
-    cluster: Cluster, deployed: Deployed, tmp_path: Path
+    cluster: Cluster, default_stack: Deployed, tmp_path: Path
 ) -> None:
-    with mended(deployed):
-        certificate, key = other_certificate(tmp_path, deployed.host)
-        serve(deployed, certificate, key)
-        diagnosis = wait_diagnosis(cluster, deployed.stack, ("CERTIFICATE_MISMATCH", "certificate"))
-        for file in (tmp_path / "other.crt", deployed.ca_file):
+    with mended(default_stack):
+        certificate, key = other_certificate(tmp_path, default_stack.host)
+        serve(default_stack, certificate, key)
+        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("CERTIFICATE_MISMATCH", "certificate"))
+        for file in (tmp_path / "other.crt", default_stack.ca_file):
             shown = run(["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", file], cluster.environment)
             assert shown.stdout.partition("=")[2].strip().replace(":", "").lower() in diagnosis.text
 
 
 def test_a_certificate_that_has_expired_is_named_by_everyone_and_up_brings_a_good_one(
-    cluster: Cluster, deployed: Deployed, app_image: Path, namespace: str, tmp_path: Path
+    cluster: Cluster, default_stack: Deployed, app_image: Path, namespace: str, tmp_path: Path
 ) -> None:
-    image = f"{deployed.host}/test/expired:1"
-    deployed.crane("push", app_image, image)
-    trusting = ("env", f"SSL_CERT_FILE={deployed.ca_file}")
+    image = f"{default_stack.host}/test/expired:1"
+    default_stack.crane("push", app_image, image)
+    trusting = ("env", f"SSL_CERT_FILE={default_stack.ca_file}")
 
     def refused() -> bool:
         done = cluster.run(*trusting, "crane", "digest", image, check=False)
@@ -141,98 +138,100 @@ def test_a_certificate_that_has_expired_is_named_by_everyone_and_up_brings_a_goo
         named = {e["involvedObject"]["name"] for e in failed if "certificate has expired" in e["message"]}
         return named == {f"app-{node}" for node in cluster.nodes}
 
-    with mended(deployed):
-        serve(deployed, *expired_certificate(tmp_path, deployed))
+    with mended(default_stack):
+        serve(default_stack, *expired_certificate(tmp_path, default_stack))
         wait_until(refused, "crane is refused, as the certificate has expired", timeout=30)
-        deployed.start_pods(namespace, image, cluster.nodes)
+        default_stack.start_pods(namespace, image, cluster.nodes)
         wait_until(told, "the pull fails on every node, as the certificate has expired", timeout=60)
-        diagnosis = wait_diagnosis(cluster, deployed.stack, ("CERTIFICATE_MISMATCH", "certificate"))
+        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("CERTIFICATE_MISMATCH", "certificate"))
         named = [line for line in diagnosis.text.splitlines() if "certificate has expired; the registry's TLS" in line]
         assert [line.split()[0] for line in named] == list(cluster.nodes)
-    deployed.crane("digest", image)
+    default_stack.crane("digest", image)
     # The kubelet tries again by itself, after a minute at most by now.
-    deployed.wait_running(namespace, cluster.nodes, timeout=120)
+    default_stack.wait_running(namespace, cluster.nodes, timeout=120)
 
 
-def test_a_registry_without_pods_is_named(cluster: Cluster, deployed: Deployed) -> None:
-    scale = ("scale", "deployment/registry", "-n", deployed.namespace)
+def test_a_registry_without_pods_is_named(cluster: Cluster, default_stack: Deployed) -> None:
+    scale = ("scale", "deployment/registry", "-n", default_stack.namespace)
     cluster.kubectl(*scale, "--replicas=0")
     try:
-        wait_diagnosis(cluster, deployed.stack, ("REGISTRY_DOWN", "registry"))
+        wait_diagnosis(cluster, default_stack.stack, ("REGISTRY_DOWN", "registry"))
     finally:
         cluster.kubectl(*scale, "--replicas=1")
-    wait_diagnosis(cluster, deployed.stack)
+    wait_diagnosis(cluster, default_stack.stack)
 
 
-def test_a_stopped_agent_is_named_and_not_the_files_that_are_gone(cluster: Cluster, deployed: Deployed) -> None:
+def test_a_stopped_agent_is_named_and_not_the_files_that_are_gone(cluster: Cluster, default_stack: Deployed) -> None:
     node = cluster.nodes[-1]
-    pod = agent_on(deployed, node)
-    signal = ("exec", "-n", deployed.namespace, pod, "-c", "agent", "--", "python3", "-c", SIGNAL_AGENT)
+    pod = agent_on(default_stack, node)
+    signal = ("exec", "-n", default_stack.namespace, pod, "-c", "agent", "--", "python3", "-c", SIGNAL_AGENT)
     cluster.kubectl(*signal, "19")
     try:
-        folder = deployed.hosts_directory(node)
+        folder = default_stack.hosts_directory(node)
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
-        diagnosis = wait_diagnosis(cluster, deployed.stack, ("AGENT_STOPPED", "agent"))
+        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("AGENT_STOPPED", "agent"))
         assert [line.split()[0] for line in diagnosis.text.splitlines() if "AGENT_STOPPED" in line] == [node]
     finally:
         cluster.kubectl(*signal, "18")
-    wait_diagnosis(cluster, deployed.stack)
-    assert deployed.trusted(node)
+    wait_diagnosis(cluster, default_stack.stack)
+    assert default_stack.trusted(node)
 
 
-def test_an_image_of_the_agent_that_no_node_can_pull_is_named(cluster: Cluster, deployed: Deployed) -> None:
-    with mended(deployed):
+def test_an_image_of_the_agent_that_no_node_can_pull_is_named(cluster: Cluster, default_stack: Deployed) -> None:
+    with mended(default_stack):
         broken = "agent=docker.io/library/python:no-such-tag"
-        cluster.kubectl("set", "image", "daemonset/trust", broken, "-n", deployed.namespace)
-        diagnosis = wait_diagnosis(cluster, deployed.stack, ("AGENT_NOT_RUNNING", "agent"))
+        cluster.kubectl("set", "image", "daemonset/trust", broken, "-n", default_stack.namespace)
+        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("AGENT_NOT_RUNNING", "agent"))
         assert "set pythonImage" in diagnosis.text
 
 
-def test_a_policy_that_forbids_the_agent_is_named(cluster: Cluster, deployed: Deployed) -> None:
-    label = ("label", "--overwrite", "namespace", deployed.namespace)
+def test_a_policy_that_forbids_the_agent_is_named(cluster: Cluster, default_stack: Deployed) -> None:
+    label = ("label", "--overwrite", "namespace", default_stack.namespace)
     cluster.kubectl(*label, "pod-security.kubernetes.io/enforce=baseline")
     try:
-        cluster.kubectl("delete", "pod", "-n", deployed.namespace, "-l", "app.kubernetes.io/name=trust", timeout=120)
-        diagnosis = wait_diagnosis(cluster, deployed.stack, ("POD_REFUSED", "policy"))
+        cluster.kubectl(
+            "delete", "pod", "-n", default_stack.namespace, "-l", "app.kubernetes.io/name=trust", timeout=120
+        )
+        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("POD_REFUSED", "policy"))
         assert "violates PodSecurity" in diagnosis.text
     finally:
         cluster.kubectl(*label, "pod-security.kubernetes.io/enforce=privileged")
-        wait_until(lambda: try_again(deployed), "the DaemonSet has its pods again", timeout=60, interval=2)
-    wait_diagnosis(cluster, deployed.stack)
+        wait_until(lambda: try_again(default_stack), "the DaemonSet has its pods again", timeout=60, interval=2)
+    wait_diagnosis(cluster, default_stack.stack)
 
 
-def test_a_daemon_set_that_matches_no_node_is_named(cluster: Cluster, deployed: Deployed) -> None:
+def test_a_daemon_set_that_matches_no_node_is_named(cluster: Cluster, default_stack: Deployed) -> None:
     def select(pool: str | None) -> None:
         patch = {"spec": {"template": {"spec": {"nodeSelector": {"example.com/pool": pool}}}}}
-        cluster.kubectl("patch", "daemonset/trust", "-n", deployed.namespace, "-p", json.dumps(patch))
+        cluster.kubectl("patch", "daemonset/trust", "-n", default_stack.namespace, "-p", json.dumps(patch))
 
     select("none")
     try:
-        diagnosis = wait_diagnosis(cluster, deployed.stack, ("NO_MATCHING_NODE", "agent"))
+        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("NO_MATCHING_NODE", "agent"))
         assert "example.com/pool=none" in diagnosis.text
     finally:
         select(None)
-    wait_diagnosis(cluster, deployed.stack)
+    wait_diagnosis(cluster, default_stack.stack)
 
 
-def test_a_daemon_set_that_is_gone_is_named(cluster: Cluster, deployed: Deployed) -> None:
-    with mended(deployed):
-        cluster.kubectl("delete", "daemonset/trust", "-n", deployed.namespace, timeout=120)
-        wait_diagnosis(cluster, deployed.stack, ("DAEMON_SET_MISSING", "agent"))
+def test_a_daemon_set_that_is_gone_is_named(cluster: Cluster, default_stack: Deployed) -> None:
+    with mended(default_stack):
+        cluster.kubectl("delete", "daemonset/trust", "-n", default_stack.namespace, timeout=120)
+        wait_diagnosis(cluster, default_stack.stack, ("DAEMON_SET_MISSING", "agent"))
 
 
-def test_a_node_that_cannot_reach_the_address_is_named(cluster: Cluster, deployed: Deployed) -> None:
+def test_a_node_that_cannot_reach_the_address_is_named(cluster: Cluster, default_stack: Deployed) -> None:
     node = cluster.nodes[-1]
-    route = ["route", "{}", "blackhole", f"{deployed.outputs['address']}/32"]
+    route = ["route", "{}", "blackhole", f"{default_stack.outputs['address']}/32"]
     nodes.exec_in_node(node, ["ip", *(word.format("add") for word in route)])
     try:
-        diagnosis = wait_diagnosis(cluster, deployed.stack, ("UNREACHABLE", "network"))
+        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("UNREACHABLE", "network"))
         assert [line.split()[0] for line in diagnosis.text.splitlines() if "UNREACHABLE" in line] == [node]
     finally:
         nodes.exec_in_node(node, ["ip", *(word.format("del") for word in route)])
-    wait_diagnosis(cluster, deployed.stack)
+    wait_diagnosis(cluster, default_stack.stack)
 
 
 def test_a_name_that_dns_does_not_answer_is_named_after_an_up_that_failed(cluster: Cluster) -> None:
@@ -249,7 +248,7 @@ def test_a_stack_that_is_not_deployed_is_told_so(cluster: Cluster) -> None:
         assert diagnose(cluster, stack).faults == {("NOT_DEPLOYED", "stack")}
         quiet = run(
             [sys.executable, "-m", "trust.doctor", "--stack", stack.name, "--if-deployed"],
-            cluster.environment, check=False, cwd=ROOT,
+            cluster.environment, check=False, cwd=REPOSITORY,
         )  # fmt: skip
         assert quiet.returncode == 1
         assert not quiet.stdout

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from .harness import ROOT, Cluster, Deployed
-from .local import network
+from local_cluster import network
+from local_cluster.paths import REPOSITORY
+
+from .support.cluster import Cluster
+from .support.stacks import Deployed
 
 pytestmark = pytest.mark.cluster
 
@@ -46,11 +49,11 @@ SLOW_SECONDS = 15
 
 
 @pytest.fixture(autouse=True)
-def _the_registry_stays_up(deployed: Deployed) -> Iterator[None]:
+def _the_registry_stays_up(client_registry: Deployed) -> Iterator[None]:
     """After each test the same pod runs, no container of which was restarted: one over its memory limit would be."""
-    before = registry_containers(deployed)
+    before = registry_containers(client_registry)
     yield
-    assert registry_containers(deployed) == before
+    assert registry_containers(client_registry) == before
     assert [ready for _, _, _, ready in before] == [True, True]
 
 
@@ -64,11 +67,13 @@ def registry_containers(deployed: Deployed) -> list[tuple[str, str, int, bool]]:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_a_path_trick_is_the_clients_error(method: str, cluster: Cluster, deployed: Deployed, tmp_path: Path) -> None:
+def test_a_path_trick_is_the_clients_error(
+    method: str, cluster: Cluster, client_registry: Deployed, tmp_path: Path
+) -> None:
     (tmp_path / "body").write_text("{}")
-    urls = [f"https://{deployed.host}{path}" for path in PATHS]
+    urls = [f"https://{client_registry.host}{path}" for path in PATHS]
     # HTTP/2 may end the stream of a body that nobody reads before curl has seen the answer.
-    curl = ["curl", "--http1.1", "--silent", "--globoff", "--path-as-is", "--cacert", deployed.ca_file]
+    curl = ["curl", "--http1.1", "--silent", "--globoff", "--path-as-is", "--cacert", client_registry.ca_file]
     curl += ["--request", method]
     curl += ["--location", "--max-redirs", "3"]  # to the path without the dots, which has to be refused just so
     if method == "PUT":
@@ -77,10 +82,10 @@ def test_a_path_trick_is_the_clients_error(method: str, cluster: Cluster, deploy
     codes = cluster.run(*curl, "--write-out", "%{http_code}\\n", *outputs, *urls).stdout.split()
     others = {path: code for path, code in zip(PATHS, codes, strict=True) if not code.startswith("4")}
     assert others == {LONG_NAME: "500"}
-    assert set(deployed.crane("catalog", deployed.host).split()) == {"private-registry/proof"}
+    assert set(client_registry.crane("catalog", client_registry.host).split()) == {"private-registry/proof"}
 
 
-def test_a_manifest_of_ten_gigabytes_is_refused_early(deployed: Deployed) -> None:
+def test_a_manifest_of_ten_gigabytes_is_refused_early(client_registry: Deployed) -> None:
     send = (
         "import socket, ssl, sys\n"
         "at, ca, claim, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])\n"
@@ -106,7 +111,15 @@ def test_a_manifest_of_ten_gigabytes_is_refused_early(deployed: Deployed) -> Non
         "            pass\n"
         "    print(sent, answer.split(b'\\r\\n')[0].decode())\n"
     )
-    command = [sys.executable, "-c", send, deployed.host, str(deployed.ca_file), str(MANIFEST_CLAIM), str(SENT_AT_MOST)]
+    command = [
+        sys.executable,
+        "-c",
+        send,
+        client_registry.host,
+        str(client_registry.ca_file),
+        str(MANIFEST_CLAIM),
+        str(SENT_AT_MOST),
+    ]
     done = subprocess.run(network.client(*command), check=True, capture_output=True, text=True, timeout=120)
     sent, _, status = done.stdout.strip().partition(" ")
     assert int(sent) < SENT_AT_MOST
@@ -115,21 +128,21 @@ def test_a_manifest_of_ten_gigabytes_is_refused_early(deployed: Deployed) -> Non
 
 @pytest.mark.slow
 def test_a_thousand_slow_uploads_do_not_keep_anybody_from_pulling(
-    deployed: Deployed, app_image: Path, tmp_path: Path
+    client_registry: Deployed, app_image: Path, tmp_path: Path
 ) -> None:
-    reference = f"{deployed.host}/test/app:1"
-    deployed.crane("push", app_image, reference)
+    reference = f"{client_registry.host}/test/app:1"
+    client_registry.crane("push", app_image, reference)
     command = [
-        sys.executable, "-m", "tests.cluster.slow_uploads", deployed.host, str(deployed.ca_file),
+        sys.executable, "-m", "tests.cluster.support.slow_uploads", client_registry.host, str(client_registry.ca_file),
         str(SLOW_CONNECTIONS), str(SLOW_SECONDS),
     ]  # fmt: skip
-    with subprocess.Popen(network.client(*command), cwd=ROOT, stdout=subprocess.PIPE, text=True) as slow:
+    with subprocess.Popen(network.client(*command), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as slow:
         assert slow.stdout
         assert slow.stdout.readline() == f"{SLOW_CONNECTIONS}\n"
         end = time.monotonic() + SLOW_SECONDS - 5
         pulls = 0
         while time.monotonic() < end:
-            deployed.crane("pull", reference, tmp_path / "pulled.tar", timeout=10)
+            client_registry.crane("pull", reference, tmp_path / "pulled.tar", timeout=10)
             pulls += 1
         assert slow.poll() is None, "they were held all the time"
         assert pulls >= 5

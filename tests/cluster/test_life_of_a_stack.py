@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from local_cluster import cluster as local_cluster
+from local_cluster import nodes
 from registry.waiting import is_rolled_out
 
-from .conftest import deployed_stack
-from .harness import Cluster, config_trees, wait_until
-from .local import cluster as local_cluster
-from .local import nodes
+from .support.cluster import Cluster
+from .support.commands import wait_until
+from .support.node_state import config_trees
+from .support.stacks import deployed_stack
 
 pytestmark = pytest.mark.cluster
 

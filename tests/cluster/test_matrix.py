@@ -1,24 +1,26 @@
 """Every containerd on every configuration: what the agent does there, and whether images are pulled then.
 
-The runtime, the registry, the systemd that restarts the runtime and the agent are real, on a machine of their own (see
-`matrix/machine.py`). There is no kubelet: the pull is the CRI call that a kubelet makes, and the agent finds the
-runtime by a process that has the kubelet's name and argument. Nodes with a kubelet are in `test_main_job.py`.
+The runtime, the registry, the systemd that restarts the runtime and the agent are real, on a machine of their own
+(see `support/matrix/machine.py`). There is no kubelet: the pull is the CRI call that a kubelet makes, and the agent
+finds the runtime by a process that has the kubelet's name and argument. `test_promise.py` tests nodes with a kubelet.
 
-The run is written to test-results/matrix.md and compared with the reviewed table, `matrix/expected.md`.
+The run is written to test-results/matrix.md and compared with the reviewed table, `data/runtimes_expected.md`.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from .conftest import RESULTS
-from .harness import wait_until
-from .local import programs
-from .matrix import others, steps, table
-from .matrix.layouts import CELLS, CORE, Cell
-from .matrix.machine import HOST, Machine
-from .matrix.others import OTHERS, Other
-from .matrix.table import Row
+from local_cluster import programs
+
+from .support.commands import wait_until
+from .support.matrix import others, steps, table
+from .support.matrix.layouts import CELLS, CORE, Cell
+from .support.matrix.machine import HOST, RuntimeMachine
+from .support.matrix.others import OTHERS, Other
+from .support.matrix.table import Row
+from .support.places import RESULTS
 
 pytestmark = pytest.mark.cluster
 
@@ -26,16 +28,16 @@ OTHER_CONTAINERDS = tuple(name for name in programs.GROUPS if name.startswith("c
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with Machine(tmp_path_factory.mktemp("machine")) as machine:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeMachine]:
+    with RuntimeMachine(tmp_path_factory.mktemp("machine")) as machine:
         yield machine
 
 
 @pytest.fixture(scope="module")
-def full_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def full_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeMachine]:
     """With the programs that only the whole matrix needs."""
     folder = tmp_path_factory.mktemp("full-machine")
-    with Machine(folder, trees=("clients", "trixie"), groups=OTHER_CONTAINERDS) as machine:
+    with RuntimeMachine(folder, trees=("clients", "trixie"), groups=OTHER_CONTAINERDS) as machine:
         yield machine
 
 
@@ -46,7 +48,8 @@ def rows(pytestconfig: pytest.Config) -> Iterator[list[Row]]:
     yield rows
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "matrix.md").write_text(table.text(rows))
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+    capture: Any = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
         print(f"\n{table.text(rows)}")
 
 
@@ -55,7 +58,7 @@ def compare(row: Row, rows: list[Row]) -> None:
     assert row == table.read().get(row.key), f"not in {table.EXPECTED}"
 
 
-def run(machine: Machine, cell: Cell, rows: list[Row]) -> None:
+def run(machine: RuntimeMachine, cell: Cell, rows: list[Row]) -> None:
     runtime = steps.containerd(machine, cell)
     if not cell.layout.broken:
         assert steps.UNTRUSTED in runtime.pull()
@@ -67,19 +70,19 @@ def name(cell: Cell) -> str:
 
 
 @pytest.mark.parametrize("cell", CORE, ids=name)
-def test_core(machine: Machine, cell: Cell, rows: list[Row]) -> None:
+def test_core(machine: RuntimeMachine, cell: Cell, rows: list[Row]) -> None:
     run(machine, cell, rows)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS, ids=name)
-def test_containerd(full_machine: Machine, cell: Cell, rows: list[Row]) -> None:
+def test_containerd(full_machine: RuntimeMachine, cell: Cell, rows: list[Row]) -> None:
     run(full_machine, cell, rows)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("other", OTHERS, ids=lambda other: f"{other.runtime} {other.configuration}")
-def test_docker_and_the_library_of_crio(full_machine: Machine, other: Other, rows: list[Row]) -> None:
+def test_docker_and_the_library_of_crio(full_machine: RuntimeMachine, other: Other, rows: list[Row]) -> None:
     runtime = others.start(full_machine, other)
     assert steps.UNTRUSTED in runtime.pull()
     compare(steps.walk(runtime, lambda *found: Row(other.runtime, other.version, other.configuration, *found)), rows)
@@ -89,7 +92,7 @@ REFUSED = Cell(version="1.7.24", configuration='version 2, config_path = ""')
 CONFIG = "etc/containerd/config.toml"
 
 
-def test_containerd_that_refuses_the_change_gets_its_file_back_once(machine: Machine) -> None:
+def test_containerd_that_refuses_the_change_gets_its_file_back_once(machine: RuntimeMachine) -> None:
     """The unit has a check of its own in front of containerd, and that one knows no config_path."""
     runtime = steps.containerd(machine, REFUSED, check="! grep -q certs.d /etc/containerd/config.toml")
     status = runtime.start_agent()
@@ -104,7 +107,7 @@ def test_containerd_that_refuses_the_change_gets_its_file_back_once(machine: Mac
 
 
 @pytest.mark.parametrize("version", ["1.6.20", "2.4.2"])
-def test_broken_certificate_of_a_stranger_is_named(machine: Machine, version: str) -> None:
+def test_broken_certificate_of_a_stranger_is_named(machine: RuntimeMachine, version: str) -> None:
     runtime = steps.containerd(machine, Cell(version=version, configuration="version 2, one folder"))
     path = f"/etc/containerd/certs.d/{HOST}/ca.crt"
     machine.write(path, "broken")
@@ -116,7 +119,7 @@ def test_broken_certificate_of_a_stranger_is_named(machine: Machine, version: st
     wait_until(lambda: runtime.pull() == "", "the agent is content", timeout=10)
 
 
-def test_containerd_that_would_not_come_back_anyway_is_not_restarted(machine: Machine) -> None:
+def test_containerd_that_would_not_come_back_anyway_is_not_restarted(machine: RuntimeMachine) -> None:
     """Somebody has broken its file since it was started."""
     runtime = steps.containerd(machine, REFUSED)
     text = (machine.root / CONFIG).read_text()
@@ -133,7 +136,7 @@ def test_containerd_that_would_not_come_back_anyway_is_not_restarted(machine: Ma
 
 
 @pytest.mark.slow
-def test_agent_killed_while_containerd_is_down_leaves_it_to_systemd(machine: Machine) -> None:
+def test_agent_killed_while_containerd_is_down_leaves_it_to_systemd(machine: RuntimeMachine) -> None:
     """Nobody could start another agent then; so systemd puts the file back (after 300 s, here after 6)."""
     check = "grep -q certs.d /etc/containerd/config.toml || exit 0; touch /run/refusing; sleep 3; exit 1"
     (machine.root / "run/refusing").unlink(missing_ok=True)

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .harness import ROOT, Cluster, Stack
+from local_cluster.paths import REPOSITORY
+
+from .support.cluster import Cluster
+from .support.stacks import Stack
 
 pytestmark = pytest.mark.cluster
-ROLE = yaml.safe_load((ROOT / "rbac.yaml").read_text())
+
+ROLE = yaml.safe_load((REPOSITORY / "rbac.yaml").read_text())
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import deployed_stack
-from .diagnosis import wait_diagnosis
-from .harness import Cluster, config_trees, restarts
-from .local import cluster as local_cluster
-from .local import nodes
+from local_cluster import cluster as local_cluster
+from local_cluster import nodes
+
+from .support.cluster import Cluster
+from .support.diagnosis import wait_diagnosis
+from .support.node_state import config_trees, restarts
+from .support.stacks import deployed_stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 

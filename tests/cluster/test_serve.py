@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from local_cluster import programs
 from registry import registry, serve
 
-from .harness import wait_until
-from .local import programs
+from .support.commands import wait_until
 
 pytestmark = pytest.mark.cluster  # not the cluster itself, but what it is built from
 
@@ -74,7 +74,7 @@ def served(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     command = [sys.executable, serve.__file__, programs.ensure() / "registry", *names, port]
     environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none", "REGISTRY_HTTP_SECRET": "test"}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(map(str, command), stdout=log, stderr=log, text=True, env=environment)
+        process = subprocess.Popen([*map(str, command)], stdout=log, stderr=log, text=True, env=environment)
         try:
             wait_until(lambda: answers(port), "the registry answers", timeout=30)
             yield process, port

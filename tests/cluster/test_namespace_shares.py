@@ -1,0 +1,95 @@
+"""What a stack gives to other namespaces (pull Secret, CA, advertisement), and that `destroy` takes all of it back."""
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from .support.cluster import Cluster
+from .support.stacks import Stack
+
+pytestmark = pytest.mark.cluster
+
+
+def account(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    """The default ServiceAccount without what the API server writes into every object."""
+    found = cluster.get("serviceaccount", "-n", namespace, "default")
+    for key in ("managedFields", "resourceVersion"):
+        found["metadata"].pop(key, None)
+    return found
+
+
+SHARED = ("secret", "configmap")
+
+
+def test_what_other_namespaces_get_is_right_and_destroy_takes_it_back(cluster: Cluster, namespace: str) -> None:
+    before = account(cluster, namespace)
+    settings = {
+        "pullNamespaces[0]": namespace,
+        "attachPullSecret": "true",
+        "caNamespaces[0]": namespace,
+        "advertise": "true",
+        "storage": "memory",
+        "storageSize": "1Gi",
+    }
+    with Stack(environment=cluster.environment, settings=settings) as stack:
+        stack.up()
+        outputs = stack.outputs()
+        name, host = outputs["pullSecret"], outputs["registryUrl"]
+        assert "password" not in outputs, "the address is private"
+        assert account(cluster, namespace)["imagePullSecrets"] == [{"name": name}]
+        assert (
+            base64.b64decode(cluster.get("secret", "-n", namespace, name)["data"][".dockerconfigjson"]).decode()
+            == '{"auths": {}}'
+        )
+        assert cluster.get("configmap", "-n", namespace, name)["data"] == {
+            "host": host,
+            "address": outputs["address"],
+            "ca.crt": outputs["caCertificate"],
+        }
+        told = cluster.get("configmap", "-n", "kube-public", "local-registry-hosting")["data"]
+        assert yaml.safe_load(told["localRegistryHosting.v1"]) == {
+            "host": host,
+            "hostFromContainerRuntime": host,
+            "hostFromClusterNetwork": host,
+        }
+        stack.pulumi("preview", "--expect-no-changes")
+        stack.destroy()
+    assert account(cluster, namespace) == before
+    for kind in SHARED:
+        assert cluster.run("kubectl", "get", kind, "-n", namespace, name, check=False).returncode != 0
+    hosting = cluster.kubectl("get", "configmap", "-n", "kube-public", "local-registry-hosting", "--ignore-not-found")
+    assert not hosting
+
+
+def refused(cluster: Cluster, settings: dict[str, str]) -> str:
+    """What an `up` says that fails; destroyed afterwards."""
+    with Stack(environment=cluster.environment, settings={"storage": "memory", **settings}) as stack:
+        failed = stack.up(check=False)
+        assert failed.returncode != 0
+        return re.sub(r"\s+", " ", failed.stdout + failed.stderr)
+
+
+def test_an_account_that_names_somebody_elses_secret_is_left_alone(cluster: Cluster, namespace: str) -> None:
+    theirs = {"imagePullSecrets": [{"name": "theirs"}]}
+    cluster.kubectl("patch", "serviceaccount", "default", "-n", namespace, "-p", json.dumps(theirs))
+    before = account(cluster, namespace)
+    told = refused(cluster, {"pullNamespaces[0]": namespace, "attachPullSecret": "true"})
+    assert f"The default ServiceAccount of the namespace {namespace} was not given" in told
+    assert "pulumi config set attachPullSecret false" in told
+    assert account(cluster, namespace) == before
+
+
+def test_another_registry_that_is_advertised_is_left_alone(cluster: Cluster) -> None:
+    name, place = "local-registry-hosting", "kube-public"
+    data = {"localRegistryHosting.v1": "host: localhost:5000\n"}
+    metadata = {"name": name, "namespace": place}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": metadata})
+    try:
+        assert "pulumi config set advertise false" in refused(cluster, {"advertise": "true"})
+        assert cluster.get("configmap", "-n", place, name)["data"] == data
+    finally:
+        cluster.kubectl("delete", "configmap", "-n", place, name)

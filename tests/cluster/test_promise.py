@@ -1,0 +1,201 @@
+"""The promise: after `pulumi up`, whoever has the CA pushes, and the kubelet of every node pulls."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from .support.cluster import Cluster
+from .support.commands import wait_until
+from .support.stacks import Deployed
+
+pytestmark = pytest.mark.cluster
+
+UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority")
+
+
+@pytest.fixture(scope="module")
+def pushed(default_stack: Deployed, app_image: Path) -> str:
+    """An image in the registry, pushed with crane."""
+    reference = f"{default_stack.host}/test/app:crane"
+    default_stack.crane("push", app_image, reference)
+    return reference
+
+
+def test_pods_created_the_moment_up_returns_run_on_every_node_without_a_failed_pull(
+    cluster: Cluster, default_stack: Deployed, pushed: str, namespace: str
+) -> None:
+    default_stack.start_pods(namespace, pushed, cluster.nodes)
+    default_stack.assert_running(namespace, cluster.nodes)
+
+
+def test_crane_refuses_the_registry_without_the_ca(cluster: Cluster, default_stack: Deployed, app_image: Path) -> None:
+    refused = cluster.run("crane", "push", app_image, f"{default_stack.host}/test/app:untrusted", check=False)
+    assert refused.returncode != 0
+    assert UNKNOWN_CA.search(refused.stderr)
+
+
+def test_skopeo_pushes_with_the_ca_and_is_refused_without(
+    cluster: Cluster, default_stack: Deployed, app_image: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.crt").write_text(default_stack.ca)
+    copy = ["skopeo", "--insecure-policy", "copy"]
+    images = [f"docker-archive:{app_image}", f"docker://{default_stack.host}/test/app:skopeo"]
+    refused = cluster.run(*copy, *images, check=False)
+    assert refused.returncode != 0
+    assert UNKNOWN_CA.search(refused.stderr)
+    cluster.run(*copy, "--dest-cert-dir", tmp_path, *images)
+    assert "skopeo" in default_stack.crane("ls", f"{default_stack.host}/test/app").split()
+
+
+def test_openssl_and_python_accept_the_certificate(cluster: Cluster, default_stack: Deployed) -> None:
+    verified = cluster.run(
+        "openssl",
+        "s_client",
+        "-connect",
+        f"{default_stack.host}:443",
+        "-servername",
+        default_stack.host,
+        "-verify_hostname",
+        default_stack.host,
+        "-verify_return_error",
+        "-CAfile",
+        default_stack.ca_file,
+        text="",
+    )
+    assert "Verify return code: 0 (ok)" in verified.stdout
+    strict = (
+        "import ssl, sys, urllib.request as r\n"
+        "context = ssl.create_default_context(cafile=sys.argv[2])\n"
+        "context.verify_flags |= ssl.VERIFY_X509_STRICT\n"
+        "print(r.urlopen(f'https://{sys.argv[1]}/v2/', context=context, timeout=10).status)"
+    )
+    assert cluster.run("python3", "-c", strict, default_stack.host, default_stack.ca_file).stdout.strip() == "200"
+
+
+def test_a_layer_of_two_gigabytes_goes_up_and_comes_down(
+    cluster: Cluster, default_stack: Deployed, big_layer: tuple[Path, str]
+) -> None:
+    path, digest = big_layer
+    reference = f"{default_stack.host}/test/big:1"
+    default_stack.crane("append", "--new_layer", path, "--new_tag", reference, timeout=600)
+    layer = json.loads(default_stack.crane("manifest", reference))["layers"][0]["digest"]
+    read = 'set -o pipefail; crane blob "$1" | python3 -c "$2"'
+    unpack = (
+        "import gzip, hashlib, sys\n"
+        "print(hashlib.file_digest(gzip.GzipFile(fileobj=sys.stdin.buffer), 'sha256').hexdigest())"
+    )
+    come_down = cluster.run(
+        "env",
+        f"SSL_CERT_FILE={default_stack.ca_file}",
+        "bash",
+        "-c",
+        read,
+        "-",
+        f"{default_stack.host}/test/big@{layer}",
+        unpack,
+        timeout=600,
+    )
+    assert come_down.stdout.strip() == digest
+
+
+def test_a_runtime_is_restarted_exactly_once_where_it_reads_no_folder_and_never_elsewhere(
+    default_stack: Deployed,
+) -> None:
+    assert set(default_stack.restarts_needed) == {"node-a", "node-b", "node-c"}
+    assert default_stack.restarts_needed["node-b"] == default_stack.restarts_needed["node-c"] == 0
+    default_stack.assert_restarts()
+
+
+def test_a_second_up_changes_nothing(default_stack: Deployed) -> None:
+    default_stack.stack.pulumi("preview", "--expect-no-changes")
+    again = default_stack.stack.up()
+    assert re.search(r"unchanged", again.stdout)
+    assert not re.search(r"created|updated|replaced|deleted", again.stdout)
+    default_stack.assert_restarts()
+
+
+def test_a_deleted_agent_comes_back_without_another_restart(cluster: Cluster, default_stack: Deployed) -> None:
+    pods = {pod["metadata"]["uid"] for pod in default_stack.agents()}
+    cluster.kubectl("delete", "pod", "-n", default_stack.namespace, "-l", "app.kubernetes.io/name=trust", timeout=120)
+    wait_until(
+        lambda: len(default_stack.ready_agents() - pods) == len(cluster.nodes),
+        "every node has a new ready agent",
+        timeout=60,
+    )
+    default_stack.assert_restarts()
+
+
+def test_a_rollout_hands_the_files_over_without_another_restart(cluster: Cluster, default_stack: Deployed) -> None:
+    pods = default_stack.ready_agents()
+    cluster.kubectl("rollout", "restart", "daemonset/trust", "-n", default_stack.namespace)
+    cluster.kubectl("rollout", "status", "daemonset/trust", "-n", default_stack.namespace, "--timeout=120s")
+    wait_until(
+        lambda: len(default_stack.ready_agents() - pods) == len(cluster.nodes),
+        "every node has a new ready agent",
+        timeout=60,
+    )
+    wait_until(lambda: len(default_stack.agents()) == len(cluster.nodes), "the old agents are gone", timeout=60)
+    default_stack.assert_restarts()
+    for node in cluster.nodes:
+        assert default_stack.trusted(node), node
+
+
+def test_a_folder_removed_by_hand_comes_back_and_a_strangers_folder_is_not_touched(
+    cluster: Cluster, default_stack: Deployed
+) -> None:
+    for node in cluster.nodes:
+        root = default_stack.hosts_directory(node)
+        stranger = root.parent / "stranger.example.com"
+        stranger.mkdir()
+        (stranger / "hosts.toml").write_text('server = "https://stranger.example.com"\n')
+        before = stranger.stat().st_mtime_ns
+        for path in root.iterdir():
+            path.unlink()
+        root.rmdir()
+        wait_until(lambda node=node: default_stack.trusted(node), f"our folder is back on {node}", timeout=15)
+        assert stranger.stat().st_mtime_ns == before
+        assert [path.name for path in stranger.iterdir()] == ["hosts.toml"]
+        (stranger / "hosts.toml").unlink()
+        stranger.rmdir()
+
+
+def test_the_state_holds_no_key_and_no_secret_in_plain(default_stack: Deployed) -> None:
+    state = default_stack.stack.state()
+    assert "PRIVATE KEY" not in state
+    secret = default_stack.cluster.get("secret", "-n", default_stack.namespace, "registry-http")
+    assert secret["data"]["secret"]
+    assert secret["data"]["secret"] not in state
+
+
+def test_the_proof_image_comes_back_when_somebody_deletes_it(cluster: Cluster, default_stack: Deployed) -> None:
+    proof = cluster.get("daemonset", "-n", default_stack.namespace, "trust")["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    default_stack.crane("manifest", proof["image"])
+    default_stack.crane("delete", proof["image"])
+    wait_until(
+        lambda: (
+            cluster.run(
+                "env", f"SSL_CERT_FILE={default_stack.ca_file}", "crane", "manifest", proof["image"], check=False
+            ).returncode
+            == 0
+        ),
+        "the proof image is back",
+        timeout=30,
+    )
+
+
+def test_the_config_map_tells_host_address_and_ca(cluster: Cluster, default_stack: Deployed) -> None:
+    data = cluster.get("configmap", "-n", default_stack.namespace, default_stack.outputs["configMap"])["data"]
+    assert data == {"host": default_stack.host, "address": default_stack.outputs["address"], "ca.crt": default_stack.ca}
+
+
+def test_every_node_holds_the_ca_of_the_config_map(default_stack: Deployed) -> None:
+    fingerprint = hashlib.sha256(default_stack.ca.encode()).hexdigest()
+    for node in default_stack.cluster.nodes:
+        assert fingerprint in {
+            hashlib.sha256(path.read_bytes()).hexdigest() for path in default_stack.hosts_directory(node).glob("*.crt")
+        }

@@ -1,0 +1,1 @@
+"""The tests that need neither root nor a cluster."""

@@ -1,0 +1,1 @@
+"""Tests of what the tests on a real cluster share."""
