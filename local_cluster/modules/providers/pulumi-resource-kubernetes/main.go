@@ -14,7 +14,7 @@ var schema []byte
 //go:embed terraform-mapping.json
 var terraformMapping []byte
 
-// Set by the linker: that of the Python package, so that Pulumi finds this plugin for it.
+// Set by the linker: the version of the Go module that this is made from.
 var version string
 
 func main() { provider.Serve("kubernetes", version, schema, terraformMapping) }
