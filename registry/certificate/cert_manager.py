@@ -1,21 +1,33 @@
-"""CA and server certificate made and renewed by the cluster's cert-manager."""
+"""The issuer `cert-manager`: the cluster's cert-manager makes and renews the CA and the server certificate."""
 
 import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from .certificate import CA_VALIDITY, LABELS, SERVER_VALIDITY, CertificateArgs, organizational_unit
-from .hostname import split_port
-from .waiting import wait
+from ..cluster import Cluster
+from ..hostname import split_port
+from ..settings import SettingError, Settings
+from ..waiting import awaited
+from .contract import CA_COMMON_NAME, CA_VALIDITY, LABELS, SERVER_VALIDITY, organizational_unit
 
 API = "cert-manager.io/v1"
 """The version of cert-manager's API that is used: its only stable one, since 2020."""
 
 
+def issuer_error(*, has_cert_manager: bool) -> pulumi.RunError | None:
+    """The error of a cluster without cert-manager."""
+    if has_cert_manager:
+        return None
+    rule = f"the cluster has no cert-manager (it does not serve {API}): install it, or let this program make the CA"
+    return SettingError("certificateIssuer", "cert-manager", rule, "tls")
+
+
 def not_issued(timeout: str) -> str:
-    """Why there is no certificate within the time, and what to do."""
+    """The error of a cert-manager that issues nothing within the time: the reason, and what to do."""
     return (
         f"cert-manager issued nothing within {timeout} (the setting readyTimeout): its controller may not run (kubectl "
         "get pods -A -l app.kubernetes.io/name=cert-manager), or a policy keeps it from approving (kubectl describe "
@@ -24,12 +36,24 @@ def not_issued(timeout: str) -> str:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CertManagerCertificateArgs:
+    """What a `CertManagerCertificate` needs."""
+
+    namespace: pulumi.Input[str]
+    """Namespace of its objects."""
+    host: pulumi.Input[str]
+    """Host that the server certificate is for; a port in it does not count."""
+    timeout: str
+    """How long to wait for each certificate, such as `2m`."""
+
+
 class CertManagerCertificate(pulumi.ComponentResource):
     """A private CA and a server certificate for one host, kept by cert-manager in the stack's namespace.
 
     Ready when: 1. cert-manager has issued both. It renews them without this program. The CA keeps its key when it is
-    renewed, so that old and new CA certificate each vouch for every server certificate, and nodes that have the
-    old one need nothing. Delete removes issuers and certificates; their Secrets go with the namespace.
+    renewed, so each server certificate can be verified with the old CA certificate and with the new one, and nodes that
+    have the old one need nothing. Delete removes issuers and certificates; their Secrets go with the namespace.
     Does not: install cert-manager, or hand the CA's Secret to anyone.
     """
 
@@ -38,11 +62,17 @@ class CertManagerCertificate(pulumi.ComponentResource):
     secret: pulumi.Output[str]
     """Name of the Secret of type kubernetes.io/tls with `tls.crt`, `tls.key` and `ca.crt`."""
 
-    def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    @staticmethod
+    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+        """The cluster has no cert-manager."""
+        error = issuer_error(has_cert_manager=cluster.serves(API, "Certificate"))
+        return [error] if error else []
+
+    def __init__(self, name: str, args: CertManagerCertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make issuers and certificates. `name` is the prefix of their names in the namespace."""
         super().__init__("private-registry:registry:CertManagerCertificate", name, None, opts)
         self._args = args
-        self._ready = wait(f"{name}-not-issued", self, args.timeout, lambda _: not_issued(args.timeout))
+        self._ready = awaited(f"{name}-not-issued", self, args.timeout, lambda _: not_issued(args.timeout))
 
         self_signed = self._make("Issuer", f"{name}-self-signed", {"selfSigned": {}})
         ca = self._make(
@@ -50,8 +80,7 @@ class CertManagerCertificate(pulumi.ComponentResource):
             f"{name}-ca",
             {
                 "isCA": True,
-                "commonName": "Private registry CA",
-                # Two CAs of one subject confuse clients that look for an issuer by name alone.
+                "commonName": CA_COMMON_NAME,
                 "subject": {"organizationalUnits": [organizational_unit()]},
                 "secretName": f"{name}-ca",
                 "duration": f"{CA_VALIDITY}h",
@@ -88,7 +117,7 @@ class CertManagerCertificate(pulumi.ComponentResource):
     def _make(
         self, kind: str, name: str, spec: dict[str, Any], after: pulumi.Resource | None = None
     ) -> k8s.apiextensions.CustomResource:
-        """An object of cert-manager's, waited for until it is Ready."""
+        """An object of cert-manager that is ready once its condition Ready is true."""
         return k8s.apiextensions.CustomResource(
             f"{name}-{kind.lower()}",
             api_version=API,

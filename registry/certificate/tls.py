@@ -1,52 +1,40 @@
-"""The private CA and the server certificate that it signs."""
+"""The issuer `tls`: this program makes CA and server certificate, and the stack's state keeps the keys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
 import pulumi_tls as tls
 
-from .hostname import split_port
+from ..cluster import Cluster
+from ..hostname import split_port
+from ..settings import Settings
+from .contract import CA_COMMON_NAME, CA_VALIDITY, LABELS, SERVER_VALIDITY, organizational_unit
 
-LABELS = {"app.kubernetes.io/name": "certificate", "app.kubernetes.io/part-of": "private-registry"}
-"""Labels of everything that certificates are made of."""
-_HOUR = 1
-_DAY = 24 * _HOUR
-CA_VALIDITY = 3650 * _DAY
-"""Hours that the CA is valid; it lives as long as the stack."""
-SERVER_VALIDITY = 397 * _DAY
-"""Hours that the server certificate is valid: the longest that every client accepts (Apple refuses more than 398 days
-for public CAs and 825 for private ones, support.apple.com/103769)."""
-RENEWAL = 30 * _DAY
-"""Hours before its end from which `pulumi up` makes a new server certificate."""
+RENEWAL = 30 * 24
+"""Hours before the end of a certificate from which on `pulumi up` makes a new one."""
 
 KEY_OUTPUTS = ["private_key_pem", "private_key_pem_pkcs8", "private_key_openssh"]
 """The outputs of a pulumi-tls key that the state must keep secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CertificateArgs:
-    """What a `Certificate` needs."""
+class TlsCertificateArgs:
+    """What a `TlsCertificate` needs."""
 
     namespace: pulumi.Input[str]
     """Namespace of the Secret."""
     host: pulumi.Input[str]
     """Host that the server certificate is for; a port in it does not count."""
-    timeout: str
-    """How long to wait for each object, such as `2m`."""
 
 
-def organizational_unit() -> str:
-    """What tells this stack's CA from others', in its subject: at most 64 characters (RFC 5280, appendix A.1)."""
-    return f"{pulumi.get_project()}/{pulumi.get_stack()}"[:64]
-
-
-class Certificate(pulumi.ComponentResource):
+class TlsCertificate(pulumi.ComponentResource):
     """A private CA and a server certificate for one host.
 
     Ready when: 1. the CA exists; 2. a server certificate for the host is signed by it; 3. it is in a Secret.
-    The CA does not change when the host does. Private keys are ECDSA P-256 and secret in the state; the CA's key
-    leaves the state nowhere. Delete removes the Secret, and the keys from the state; nothing else holds the CA's.
+    The CA does not change when the host does. Private keys are ECDSA P-256 and secret in the state, and the CA's key is
+    nowhere else. Delete removes the Secret from the cluster, and the keys from the state.
     Does not: serve the certificate.
     """
 
@@ -55,9 +43,14 @@ class Certificate(pulumi.ComponentResource):
     secret: pulumi.Output[str]
     """Name of the Secret of type kubernetes.io/tls with `tls.crt`, `tls.key` and `ca.crt`."""
 
-    def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    @staticmethod
+    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+        """Nothing: this issuer needs nothing of the cluster."""
+        return ()
+
+    def __init__(self, name: str, args: TlsCertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the CA and the certificate. `name` is the prefix of the Secret's name."""
-        super().__init__("private-registry:registry:Certificate", name, None, opts)
+        super().__init__("private-registry:registry:TlsCertificate", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         keys = pulumi.ResourceOptions(parent=self, additional_secret_outputs=KEY_OUTPUTS)
 
@@ -66,8 +59,7 @@ class Certificate(pulumi.ComponentResource):
             f"{name}-ca",
             private_key_pem=ca_key.private_key_pem,
             subject=tls.SelfSignedCertSubjectArgs(
-                common_name="Private registry CA",
-                # Two CAs of one subject confuse clients that look for an issuer by name alone.
+                common_name=CA_COMMON_NAME,
                 organizational_unit=organizational_unit(),
             ),
             is_ca_certificate=True,
@@ -82,7 +74,8 @@ class Certificate(pulumi.ComponentResource):
         request = tls.CertRequest(
             f"{name}-request",
             private_key_pem=key.private_key_pem,
-            # No host here: a common name ends at 64 characters and clients read only the alternative names (RFC 9525).
+            # The host is not in the subject: a common name has at most 64 characters, and clients read only the
+            # alternative names (RFC 9525).
             subject=tls.CertRequestSubjectArgs(common_name="Private registry"),
             dns_names=[pulumi.Output.from_input(args.host).apply(lambda host: split_port(host)[0])],
             opts=child,

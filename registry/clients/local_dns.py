@@ -1,4 +1,7 @@
-"""Whether the machine that runs the program resolves the registry's host. Nodes do so by themselves; see the agent."""
+"""Whether the machine that runs the program resolves the registry's host, so that pushes from it can work.
+
+What this deliberately does not do: it does not check what nodes resolve. The agent on each node does.
+"""
 
 import asyncio
 import ipaddress
@@ -7,21 +10,21 @@ from collections.abc import Collection
 
 import pulumi
 
-from .hostname import is_ip_address, split_port
+from ..hostname import is_ip_address, split_port
 
 _TIMEOUT = 5.0
 """Seconds to wait for an answer."""
 
 
 def warning(name: str, address: str, domain: str, found: Collection[str], reason: str) -> str:
-    """What is wrong with this machine's DNS, and what to do; empty: nothing.
+    """What is wrong with this machine's DNS, and what to do; empty if nothing is.
 
     Args:
         name: The registry's DNS name.
-        address: Address that it should have; a DNS name is not compared.
+        address: Address that the name should have; if it is a DNS name, addresses are not compared.
         domain: The wildcard-DNS domain that the name is in.
-        found: Addresses that it has.
-        reason: Why it has none.
+        found: Addresses that this machine finds for the name.
+        reason: Why it finds none.
     """
     if found and (not is_ip_address(address) or ipaddress.ip_address(address) in map(ipaddress.ip_address, found)):
         return ""
@@ -36,7 +39,7 @@ def warning(name: str, address: str, domain: str, found: Collection[str], reason
 
 
 async def look_up(name: str) -> tuple[set[str], str]:
-    """Every address of a DNS name on this machine, or none and the reason."""
+    """Every address that this machine finds for a DNS name, or none and the reason."""
     try:
         question = asyncio.to_thread(socket.getaddrinfo, name, None, type=socket.SOCK_STREAM)
         entries = await asyncio.wait_for(question, _TIMEOUT)
@@ -47,8 +50,14 @@ async def look_up(name: str) -> tuple[set[str], str]:
     return {str(entry[4][0]) for entry in entries}, ""
 
 
-def check_here(host: pulumi.Output[str], address: pulumi.Output[str], domain: str) -> None:
-    """Warn when this machine does not resolve the registry's host; at an `up`, not at a preview. See `warning`."""
+def warn_if_unresolved(host: pulumi.Output[str], address: pulumi.Output[str], domain: str) -> None:
+    """Warn if this machine does not resolve the registry's host. A preview does not ask.
+
+    Args:
+        host: The registry's host, as image references spell it.
+        address: Address at which it is reached.
+        domain: The wildcard-DNS domain of the host.
+    """
 
     async def check(values: list[str]) -> None:
         name, expected = split_port(values[0])[0], values[1]

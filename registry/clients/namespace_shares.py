@@ -1,4 +1,4 @@
-"""What other namespaces get of the registry: the login for pulls, the CA for builders, and its name."""
+"""What other namespaces get of the registry: a login for pulls, the CA for builders, and an advertisement."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,21 +7,24 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from .credentials import DOCKER_CONFIG
+from .. import names
+from ..credentials import DOCKER_CONFIG
+from ..hostname import registry_label
+from ..settings import Settings
 
-_LABELS = {"app.kubernetes.io/name": "registry", "app.kubernetes.io/part-of": "private-registry"}
+_LABELS = names.labels(names.REGISTRY)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharingArgs:
-    """What a `Sharing` needs."""
+class NamespaceSharesArgs:
+    """What `NamespaceShares` need."""
 
     object_name: str
-    """Name of its Secrets and ConfigMaps, which no other stack of the cluster uses."""
+    """Name of the Secrets and ConfigMaps; no other stack of the cluster may use the same."""
     host: pulumi.Input[str]
     """The registry's host as image references spell it."""
     lookup: pulumi.Input[Mapping[str, str]]
-    """Data of the ConfigMap that tells of the registry."""
+    """Data of the lookup ConfigMap, which the copies hold too."""
     docker_config: pulumi.Input[str]
     """The login in the format of Docker's config.json."""
     pull_namespaces: Sequence[str]
@@ -29,30 +32,30 @@ class SharingArgs:
     attach: bool
     """Whether their default ServiceAccounts name the Secret."""
     ca_namespaces: Sequence[str]
-    """Namespaces that get the ConfigMap."""
+    """Namespaces that get a copy of the lookup ConfigMap."""
     advertise: bool
     """Whether to make the ConfigMap of KEP-1755."""
 
 
-class Sharing(pulumi.ComponentResource):
+class NamespaceShares(pulumi.ComponentResource):
     """Objects in namespaces that are not the stack's.
 
-    Each is new, and an object that is there already under its name is an error. The one thing of others that it changes
-    is the list imagePullSecrets of ServiceAccounts, and that only where it is empty: to server-side apply the list is
-    one value with one owner (`+listType=atomic`, k8s.io/api/core/v1/types.go), so an entry among others' could not be
-    taken back.
+    Each object is new: if one of its name exists already, that is an error. Only one thing that belongs to others is
+    changed, the list imagePullSecrets of ServiceAccounts, and only if it is empty. For server-side apply that list is a
+    single value with a single owner (`+listType=atomic`, k8s.io/api/core/v1/types.go), so an entry that was added to
+    other entries could not be removed again.
     Ready when: 1. the objects exist. Delete removes them, and empties the lists again.
-    Does not: make a namespace, or follow ones that are made later.
+    Does not: make a namespace, or watch for namespaces that are made later.
     """
 
     pull_secret: pulumi.Output[str | None]
-    """Name of the Secrets for pulls, known once they are there; None: there are none."""
-    ca_config_map: pulumi.Output[str | None]
-    """Name of the copies of the lookup ConfigMap, known once they are there; None: there are none."""
+    """Name of the Secrets for pulls, known once all of them exist; None if there are none."""
+    ca_copies: pulumi.Output[str | None]
+    """Name of the copies of the lookup ConfigMap, known once all of them exist; None if there are none."""
 
-    def __init__(self, name: str, args: SharingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: NamespaceSharesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the objects. `name` is the prefix of the resources' names."""
-        super().__init__("private-registry:registry:Sharing", name, None, opts)
+        super().__init__("private-registry:registry:NamespaceShares", name, None, opts)
         core, child = k8s.core.v1, pulumi.ResourceOptions(parent=self)
         secrets: list[pulumi.Output[str]] = []
         copies: list[pulumi.Output[str]] = []
@@ -102,27 +105,62 @@ class Sharing(pulumi.ComponentResource):
                     "delete configmap -n kube-public local-registry-hosting).",
                 ),
             )
-        self.pull_secret, self.ca_config_map = _one_name(secrets), _one_name(copies)
-        self.register_outputs({"pullSecret": self.pull_secret, "caConfigMap": self.ca_config_map})
+        self.pull_secret, self.ca_copies = _one_name(secrets), _one_name(copies)
+        self.register_outputs({"pullSecret": self.pull_secret, "caCopies": self.ca_copies})
 
     def _explain(self, name: str, text: str) -> pulumi.ResourceOptions:
-        """Options of an object whose creation can meet somebody else's: tell what to do then."""
+        """Options of an object that may conflict with somebody else's: the text says what to do then."""
 
-        def tell(_: pulumi.ErrorHookArgs) -> bool:
+        def explain(_: pulumi.ErrorHookArgs) -> bool:
             pulumi.log.error(text)
-            return False  # another try would meet it again
+            return False  # do not try again: the conflict would be the same
 
         return pulumi.ResourceOptions(
-            parent=self, hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(name, tell)])
+            parent=self, hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(name, explain)])
         )
 
 
+def make_shares(
+    name: str,
+    settings: Settings,
+    stack: str,
+    host: pulumi.Input[str],
+    lookup: pulumi.Input[Mapping[str, str]],
+    docker_config: pulumi.Input[str],
+) -> NamespaceShares | None:
+    """Make what the settings share with other namespaces; None if they share nothing.
+
+    Args:
+        name: Name of the component, and prefix of its resources' names.
+        settings: The settings.
+        stack: The stack's name, from which the name of the objects is made.
+        host: The registry's host as image references spell it.
+        lookup: Data of the lookup ConfigMap.
+        docker_config: The login in the format of Docker's config.json.
+    """
+    if not (settings.pull_namespaces or settings.ca_namespaces or settings.advertise):
+        return None
+    return NamespaceShares(
+        name,
+        NamespaceSharesArgs(
+            object_name=registry_label(stack),
+            host=host,
+            lookup=lookup,
+            docker_config=docker_config,
+            pull_namespaces=settings.pull_namespaces,
+            attach=settings.attach_pull_secret,
+            ca_namespaces=settings.ca_namespaces,
+            advertise=settings.advertise,
+        ),
+    )
+
+
 def _one_name(names: Sequence[pulumi.Output[str]]) -> pulumi.Output[str | None]:
-    """The name that objects in several namespaces share, known once all of them are there; None: there are none."""
+    """The name that objects in several namespaces share, known once all of them exist; None if there are none."""
     return pulumi.Output.all(*names).apply(lambda made: made[0] if made else None)
 
 
 def local_registry_hosting(host: str) -> str:
-    """What the ConfigMap of KEP-1755 says of a registry that has one name from everywhere (sig-cluster-lifecycle)."""
+    """What the ConfigMap of KEP-1755 (sig-cluster-lifecycle) says of a registry that has the same host everywhere."""
     fields = {"host": host, "hostFromContainerRuntime": host, "hostFromClusterNetwork": host}
     return json.dumps(fields, indent=2) + "\n"  # JSON is YAML

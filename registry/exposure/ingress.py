@@ -1,30 +1,33 @@
-"""The exposure `ingress`: an Ingress that serves the registry's host, and the address that its controller has."""
+"""The way in `ingress`: an Ingress serves the registry's host, at the address of the cluster's Ingress controller."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from .cluster import Cluster
-from .exposure import (
-    PUBLISHED,
-    ExposureArgs,
-    Served,
-    addresses,
+from .. import names
+from ..cluster import Cluster, Object, has_annotation, object_names
+from ..hostname import HTTPS, split_port
+from ..settings import SettingError, Settings
+from ..waiting import after, awaited
+from .address import (
+    ADDRESS_AWAITED,
+    NO_LOAD_BALANCER,
+    NOT_AWAITED,
     choose_address,
+    no_address,
+    published_addresses,
     service,
-    wait_for_address,
 )
-from .hostname import HTTPS, split_port
-from .registry import PORT
+from .contract import Served
 
-_LABELS = {"app.kubernetes.io/name": "ingress", "app.kubernetes.io/part-of": "private-registry"}
-_SKIP_AWAIT = {"pulumi.com/skipAwait": "true"}  # of a ClusterIP Service: the Deployment's wait is enough
+_LABELS = names.labels(names.INGRESS)
+_DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 ANNOTATIONS = {
-    # ingress-nginx: layers of any size, passed on as they come, by clients of any speed.
+    # ingress-nginx: layers may have any size, and are passed on while the client still sends, at any speed.
     "nginx.ingress.kubernetes.io/proxy-body-size": "0",
     "nginx.ingress.kubernetes.io/proxy-request-buffering": "off",
     "nginx.ingress.kubernetes.io/proxy-read-timeout": "3600",
@@ -39,95 +42,50 @@ ANNOTATIONS = {
     # HAProxy.
     "haproxy.org/timeout-server": "3600s",
 }
-"""What Ingress controllers need to hear so that a push of large layers works; each ignores the others'."""
+"""What Ingress controllers need so that a push of large layers works. Each ignores the annotations of the others."""
 
 
-class IngressAddress(pulumi.ComponentResource):
-    """The address of the Ingress controller's load balancer, and the Service that the Ingress will need.
+def ingress_class_error(ingress_class: str, classes: Sequence[Object] | None) -> pulumi.RunError | None:
+    """The error of a cluster without the wanted IngressClass, or without one that it would use by default.
 
-    The registry's host name holds the address, and an Ingress cannot be made from its own status; hence a placeholder,
-    a first Ingress for a host that nobody can ask for. Where address or host are given there is none.
-    Ready when: 1. the Ingress controller has published an address. Delete removes Service and placeholder.
-    Does not: serve anything.
+    Args:
+        ingress_class: The setting `ingressClass`.
+        classes: Every IngressClass; None if the user may not list them, and then there is no error.
     """
-
-    address: pulumi.Output[str]
-    """IP address, or the host name that some load balancers have instead; empty where the host is given."""
-    port: pulumi.Output[int]
-    """443: Ingress controllers serve TLS there."""
-    addresses: pulumi.Output[list[str]]
-    """Every address of the placeholder; none where there is no placeholder."""
-    service: pulumi.Output[str]
-    """Name of the Service in front of the registry; its port is `PORT`."""
-
-    def __init__(self, name: str, args: ExposureArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the placeholder. `name` is the name of its objects in the namespace."""
-        super().__init__("private-registry:registry:IngressAddress", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        self.service = service(name, "ClusterIP", args, _SKIP_AWAIT, child).metadata.name
-        self.address = pulumi.Output.from_input(args.address)
-        self.addresses = pulumi.Output.from_input([])
-        self.port = pulumi.Output.from_input(HTTPS)
-        if not args.address and not args.host_is_set:
-            placeholder = k8s.networking.v1.Ingress(
-                f"{name}-placeholder",
-                metadata=k8s.meta.v1.ObjectMetaArgs(
-                    name=name, namespace=args.namespace, labels=_LABELS, annotations=PUBLISHED
-                ),
-                spec=k8s.networking.v1.IngressSpecArgs(
-                    ingress_class_name=args.ingress_class or None,
-                    rules=[_rule("placeholder.invalid", self.service)],
-                ),
-                opts=wait_for_address(name, "ingress", self, args.cluster, args.timeout),
-            )
-            self.addresses = placeholder.status.apply(addresses)
-            self.address = self.addresses.apply(choose_address)
-        self._args = args
-        self.register_outputs({"address": self.address, "port": self.port, "service": self.service})
-
-    def serve(self, name: str, host: pulumi.Output[str], certificate: pulumi.Output[str]) -> Served:
-        """Make the Ingress that serves `host` with the certificate in a Secret. `name` is its name in the namespace."""
-        args = self._args
-        ingress = Ingress(
-            name,
-            IngressArgs(
-                namespace=args.namespace,
-                host=host,
-                address=self.address,
-                address_is_set=bool(args.address),
-                certificate=certificate,
-                service=self.service,
-                ingress_class=args.ingress_class,
-                cluster=args.cluster,
-                timeout=args.timeout,
-            ),
+    if classes is None:
+        return None
+    known = object_names(classes)
+    there = f"the cluster has {', '.join(known)}" if known else "the cluster has none"
+    if ingress_class:
+        if ingress_class in known:
+            return None
+        rule = f"there is no IngressClass of that name: {there}"
+        return SettingError("ingressClass", ingress_class, rule, known[0] if known else "nginx")
+    if not known:
+        rule = (
+            "the cluster has no IngressClass, so no Ingress controller either: install one, or use a Service of type "
+            "LoadBalancer or a port of the nodes"
         )
-        known = ingress.addresses if args.address or args.host_is_set else self.addresses
-        return Served(host=ingress.host, address=ingress.address, addresses=known, certificate=None)
+        return SettingError("exposure", "ingress", rule, "loadBalancer")
+    defaults = object_names([entry for entry in classes if has_annotation(entry, _DEFAULT_CLASS)])
+    if len(defaults) == 1:
+        return None
+    if defaults:
+        rule = f"several IngressClasses are marked as the default one ({', '.join(defaults)}), so it has to be named"
+    else:
+        rule = f"no IngressClass is marked as the default one, so it has to be named: {there}"
+    return SettingError("ingressClass", "", rule, (defaults or known)[0])
 
 
-@dataclass(frozen=True, kw_only=True)
-class IngressArgs:
-    """What an `Ingress` needs."""
+def no_controller(pending: Sequence[str]) -> str:
+    """Why no Ingress gets an address.
 
-    namespace: pulumi.Input[str]
-    """Namespace of its objects."""
-    host: pulumi.Input[str]
-    """Host to serve, as image references spell it."""
-    address: pulumi.Input[str]
-    """Address that the host was made from; empty: none."""
-    address_is_set: bool
-    """Whether the user gave the address, so that it need not be the Ingress's own."""
-    certificate: pulumi.Input[str]
-    """Secret with the server's certificate and key."""
-    service: pulumi.Input[str]
-    """Service behind it; its port is `PORT`."""
-    ingress_class: str
-    """IngressClass; empty: the cluster's default one."""
-    cluster: Cluster
-    """The cluster, to ask it for the reason why there is no address."""
-    timeout: str
-    """How long to wait for the Ingress controller, such as `2m`."""
+    Args:
+        pending: Services of type LoadBalancer without an address, as `namespace/name`.
+    """
+    if pending:
+        return f"its Service may be {' or '.join(pending)}, which has none, so {NO_LOAD_BALANCER}"
+    return "no controller serves the IngressClass, or the one that does publishes no address"
 
 
 def same_address(expected: str, actual: Sequence[str]) -> None:
@@ -146,56 +104,125 @@ def same_address(expected: str, actual: Sequence[str]) -> None:
         raise pulumi.RunError(msg)
 
 
-class Ingress(pulumi.ComponentResource):
-    """The Ingress of one host.
+@dataclass(frozen=True, kw_only=True)
+class IngressArgs:
+    """What an `Ingress` needs."""
 
-    Ready when: 1. the Ingress controller has published its address; 2. that is the address in the host's name.
-    Delete removes the Ingress.
+    namespace: pulumi.Input[str]
+    """Namespace of its objects."""
+    address: str
+    """Address to use instead of the controller's own; empty if there is no other."""
+    host_is_set: bool
+    """Whether the settings name the host, so that no address has to be known before the host is served."""
+    ingress_class: str
+    """IngressClass; empty for the cluster's default one."""
+    timeout: str
+    """How long to wait for the Ingress controller, such as `2m`."""
+    pending_load_balancers: Callable[[], Sequence[str]]
+    """Gives the Services of type LoadBalancer without an address; called when the wait for the address fails."""
+
+
+class Ingress(pulumi.ComponentResource):
+    """The Ingress of the registry's host, the Service behind it, and the address of the Ingress controller.
+
+    The host holds the address, and the address is known only once there is an Ingress. So a placeholder comes first: an
+    Ingress for a host that nobody can ask for. Where the settings name the address or the host, there is none.
+    Ready when: 1. the Ingress controller has published an address for the placeholder; 2. it has published one for the
+    registry's Ingress; 3. both are the same, unless the settings name the address. Delete removes the Ingresses and the
+    Service.
     Does not: make a certificate, or a Service of type LoadBalancer.
     """
 
-    host: pulumi.Output[str]
-    """The host, known once it is served."""
     address: pulumi.Output[str]
-    """Address at which it is reached."""
+    """IP address, or the DNS name that some load balancers have instead; empty if the settings name the host only."""
     addresses: pulumi.Output[list[str]]
-    """That, and every other one that the Ingress controller has published."""
+    """Every address of the placeholder; empty if there is no placeholder."""
+    port: pulumi.Output[int]
+    """Always 443, where Ingress controllers serve TLS."""
+
+    @staticmethod
+    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+        """The cluster does not have the IngressClass, or has none by default."""
+        error = ingress_class_error(settings.ingress_class, cluster.ingress_classes())
+        return [error] if error else []
 
     def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the Ingress. `name` is the name of its objects in the namespace."""
+        """Make Service and placeholder. `name` is their name in the namespace."""
         super().__init__("private-registry:registry:Ingress", name, None, opts)
-        dns_name = pulumi.Output.from_input(args.host).apply(lambda host: split_port(host)[0])
+        self._args, self._name = args, name
+        child = pulumi.ResourceOptions(parent=self)
+        self._service = service(name, "ClusterIP", args.namespace, NOT_AWAITED, child).metadata.name
+        self.address = pulumi.Output.from_input(args.address)
+        self.addresses = pulumi.Output.from_input([])
+        self.port = pulumi.Output.from_input(HTTPS)
+        self._has_placeholder = not args.address and not args.host_is_set
+        if self._has_placeholder:
+            placeholder = k8s.networking.v1.Ingress(
+                f"{name}-placeholder",
+                metadata=k8s.meta.v1.ObjectMetaArgs(
+                    name=name, namespace=args.namespace, labels=_LABELS, annotations=ADDRESS_AWAITED
+                ),
+                spec=k8s.networking.v1.IngressSpecArgs(
+                    ingress_class_name=args.ingress_class or None,
+                    rules=[_rule("placeholder.invalid", self._service)],
+                ),
+                opts=self._address_awaited(name),
+            )
+            self.addresses = placeholder.status.apply(published_addresses)
+            self.address = self.addresses.apply(choose_address)
+
+    def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
+        """Make the Ingress that serves `host` with the certificate in the Secret; the pod need not terminate TLS."""
+        args = self._args
+        dns_name = host.apply(lambda host: split_port(host)[0])
         ingress = k8s.networking.v1.Ingress(
-            f"{name}-ingress",
+            f"{self._name}-ingress",
             metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=name, namespace=args.namespace, labels=_LABELS, annotations={**ANNOTATIONS, **PUBLISHED}
+                name=names.INGRESS,
+                namespace=args.namespace,
+                labels=_LABELS,
+                annotations={**ANNOTATIONS, **ADDRESS_AWAITED},
             ),
             spec=k8s.networking.v1.IngressSpecArgs(
                 ingress_class_name=args.ingress_class or None,
-                tls=[k8s.networking.v1.IngressTLSArgs(hosts=[dns_name], secret_name=args.certificate)],
-                rules=[_rule(dns_name, args.service)],
+                tls=[k8s.networking.v1.IngressTLSArgs(hosts=[dns_name], secret_name=tls_secret)],
+                rules=[_rule(dns_name, self._service)],
             ),
-            opts=wait_for_address(name, "ingress", self, args.cluster, args.timeout),
+            opts=self._address_awaited(names.INGRESS),
         )
 
-        def reached_at(values: list[Any]) -> str:
-            expected, actual = values
-            if expected and not args.address_is_set:
+        def reached_at(known: Sequence[Any]) -> str:
+            expected, actual = known
+            if self._has_placeholder and expected:
                 same_address(expected, actual)
             return expected or choose_address(actual)
 
-        published = ingress.status.apply(addresses)
-        self.address = pulumi.Output.all(args.address, published).apply(reached_at)
-        self.addresses = pulumi.Output.all(self.address, published).apply(lambda both: [both[0], *both[1]])
-        self.host = pulumi.Output.all(args.host, self.address).apply(lambda values: values[0])
-        self.register_outputs({"host": self.host, "address": self.address})
+        published = ingress.status.apply(published_addresses)
+        address = pulumi.Output.all(self.address, published).apply(reached_at)
+        addresses = pulumi.Output.all(address, published).apply(lambda known: [known[0], *known[1]])
+        self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
+        return Served(
+            host=after(host, address),
+            address=address,
+            addresses=self.addresses if self._has_placeholder else addresses,
+            tls_secret=None,
+        )
+
+    def _address_awaited(self, name: str) -> pulumi.ResourceOptions:
+        """Options of an Ingress that is ready once it has an address; `name` is the Ingress's name."""
+
+        def reason(_: object) -> str:
+            pending = self._args.pending_load_balancers()
+            return no_address("The Ingress controller", self._args.timeout, no_controller(pending))
+
+        return awaited(f"{name}-no-address", self, self._args.timeout, reason)
 
 
-def _rule(host: pulumi.Input[str], service: pulumi.Input[str]) -> k8s.networking.v1.IngressRuleArgs:
+def _rule(host: pulumi.Input[str], service_name: pulumi.Input[str]) -> k8s.networking.v1.IngressRuleArgs:
     """A rule that sends every path of `host` to the Service."""
     net = k8s.networking.v1
     backend = net.IngressBackendArgs(
-        service=net.IngressServiceBackendArgs(name=service, port=net.ServiceBackendPortArgs(number=PORT))
+        service=net.IngressServiceBackendArgs(name=service_name, port=net.ServiceBackendPortArgs(number=names.PORT))
     )
     path = net.HTTPIngressPathArgs(path="/", path_type="Prefix", backend=backend)
     return net.IngressRuleArgs(host=host, http=net.HTTPIngressRuleValueArgs(paths=[path]))

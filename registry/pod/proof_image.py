@@ -24,7 +24,7 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 REPOSITORY = "private-registry/proof"
-"""The repository that holds the proof image; its leading part keeps it out of the users' way."""
+"""The repository that holds the proof image; the first part of its name is one that users will hardly choose."""
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _INDEX = "application/vnd.oci.image.index.v1+json"
@@ -34,7 +34,7 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _LOAD_ADDRESS = 0x400000
 _HEADERS = 64 + 56  # an ELF header and one program header
 
-# for (;;) pause();  One line an instruction.
+# Each program is `for (;;) pause();`, with one instruction a line.
 _PROGRAMS = {
     "amd64": (
         62,  # EM_X86_64
@@ -153,10 +153,10 @@ def build() -> Image:
     return Image(blobs=tuple(blobs), manifests=tuple(manifests), index=index)
 
 
-class Registry:
-    """A client of the few calls that a push needs (OCI distribution specification 1.1).
+class ProofPusher:
+    """A client of the registry that knows the few calls that a push needs (OCI distribution specification 1.1).
 
-    It checks no certificate: it speaks to its own pod, where nobody can come between.
+    It checks no certificate, because it connects to its own pod, and nobody can get in between there.
     """
 
     def __init__(self, url: str, login: Path | None = None) -> None:
@@ -164,7 +164,7 @@ class Registry:
 
         Args:
             url: `http://` or `https://`, and `host:port` of the registry.
-            login: File in the format of Docker's config.json with one login, read at every call: it may change.
+            login: File in the format of Docker's config.json with one login; it may change, and is read at every call.
         """
         self._url = urlsplit(url)
         self._login = login
@@ -197,7 +197,7 @@ class Registry:
             raise OSError(msg)
 
     def has(self, image: Image) -> bool:
-        """Whether every part of the image is there."""
+        """Whether every part of the image is in the registry."""
         manifests = [("manifests", content) for content in (image.index, *image.manifests)]
         parts = [*manifests, *(("blobs", content) for content in image.blobs)]
         return all(
@@ -206,7 +206,7 @@ class Registry:
         )
 
     def push(self, image: Image) -> None:
-        """Push the image: blobs, then manifests, then the index, so that whoever sees the index finds all of it.
+        """Push the image: blobs, then manifests, then the index, so that whoever gets the index finds all parts of it.
 
         Raises:
             OSError: the registry cannot be reached or refused a part.
@@ -223,22 +223,22 @@ class Registry:
             self._put(f"/v2/{REPOSITORY}/manifests/{content.digest}", content)
 
 
-def keep(registry: Registry, ready: Path, interval: float) -> None:
-    """Push the proof image and push it again whenever a part is missing; `ready` exists while it is there.
+def keep(pusher: ProofPusher, ready: Path, interval: float) -> None:
+    """Push the proof image, and push it again whenever a part of it is missing; this never returns.
 
     Args:
-        registry: The registry to keep it in.
-        ready: A file whose existence tells the readiness probe that the image can be pulled.
-        interval: Seconds between two looks.
+        pusher: A client of the registry to keep it in.
+        ready: A file that exists while the whole image is in the registry; the readiness probe looks for it.
+        interval: Seconds between two checks.
     """
-    ready.unlink(missing_ok=True)  # what a container before this one saw
+    ready.unlink(missing_ok=True)  # a previous container of this pod may have left it
     image = build()
     pause = threading.Event()
     while True:
         try:
-            if not registry.has(image):
+            if not pusher.has(image):
                 ready.unlink(missing_ok=True)
-                registry.push(image)
+                pusher.push(image)
                 print("pushed", REPOSITORY, image.index.digest, flush=True)
             ready.touch()
         except (OSError, http.client.HTTPException) as error:
@@ -254,4 +254,4 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)  # the first process of a container has no default action
     url, ready, *login = sys.argv[1:]
-    keep(Registry(url, *map(Path, login)), Path(ready), interval=5)
+    keep(ProofPusher(url, *map(Path, login)), Path(ready), interval=5)

@@ -3,14 +3,16 @@
 The registry reads its certificate once, at its start (distribution v3.1.2, registry/registry.go: LoadX509KeyPair), but
 it takes a listening socket that it is handed (registry/listener: socket activation, sd_listen_fds(3)). So this program
 opens the sockets. When the certificate on disk changes, it starts a second registry on a second socket of the same
-port, tells the kernel to give every new connection to that one, and asks the first to end once it is left with none
-that is new: it completes what it is serving, and no client is refused or cut off.
+port and tells the kernel to give every new connection to that one. Some seconds later, when the first registry has
+read the first request of each of its connections, it asks that one to end. The first registry completes what it is
+serving, so no client is refused or cut off.
 
-The detour over a second socket is for clients without HTTP/2: Go's server, told to end, closes a connection whose first
-request it has not read (net/http, conn.serve: shuttingDown), and so must not have any by then.
+The second socket is needed because of clients without HTTP/2. When Go's server is told to end, it closes each
+connection whose first request it has not read yet (net/http, conn.serve: shuttingDown). So there must be no such
+connection by then.
 
 It runs in the registry's pod and must therefore import only the standard library.
-What this deliberately does not do: touch a byte of the traffic, or run more than the one registry between changes.
+What this deliberately does not do: it does not touch the traffic, and between two changes it runs one registry only.
 
 Usage: serve.py PROGRAM CONFIG CERTIFICATE KEY PORT
 """
@@ -29,11 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INTERVAL = 2.0
-"""Seconds between two looks at the certificate."""
+"""Seconds between two checks of the certificate."""
 START = 20.0
-"""Seconds that a registry may take until it answers with its certificate."""
+"""Seconds that a fresh registry may take until it answers with its certificate."""
 SETTLE = 10.0
-"""Seconds in which a connection's first request is read: then the one before has no new connection any more."""
+"""Seconds after which the previous registry has read the first request of each of its connections."""
 
 _FIRST_SOCKET = 3  # SD_LISTEN_FDS_START
 _SO_ATTACH_REUSEPORT_CBPF = 51  # socket(7); Python has no name for it
@@ -51,17 +53,18 @@ def open_port(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind(("", port))
-    # A descriptor that is number 3 already would be closed at exec instead of being handed on.
+    # The socket must not be descriptor 3 itself: then it would be closed at exec instead of being handed on.
     with listener:
         return socket.socket(fileno=fcntl.fcntl(listener, fcntl.F_DUPFD_CLOEXEC, 2 * _FIRST_SOCKET))
 
 
 def direct(listener: socket.socket, index: int) -> None:
-    """Have the kernel give every new connection to one of the port's listening sockets: the `index`-th one, from 0.
+    """Make the kernel give every new connection to one of the port's listening sockets.
 
     Args:
-        listener: Any of them.
-        index: The oldest is 0. While there is no socket of that number the kernel takes any.
+        listener: Any of the sockets.
+        index: Number of the socket that gets the connections; the oldest one has number 0. While there is no socket of
+            that number, the kernel takes any.
     """
     instruction = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RETURN, 0, 0, index))
     program = struct.pack("@HP", 1, ctypes.addressof(instruction))
@@ -81,18 +84,18 @@ def ended() -> set[int]:
 
 @dataclass(kw_only=True)
 class Server:
-    """The registries on one port: one that is served by, and those before it that still complete something."""
+    """The registries on one port: the current one, and earlier ones that still complete what they are serving."""
 
     program: str
     config: str
     certificate: Path
-    """The certificate and what signed it, PEM."""
+    """The certificate and its CA's, PEM."""
     key: Path
     """Its private key, PEM."""
     port: int
 
     def fingerprint(self) -> str:
-        """What changes when certificate or key do; empty while they are missing or not of one pair."""
+        """A digest of certificate and key; empty while one of them is missing or they do not belong together."""
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
             return hashlib.sha256(self.certificate.read_bytes() + self.key.read_bytes()).hexdigest()
@@ -100,8 +103,13 @@ class Server:
             return ""
 
     def start(self, listener: socket.socket) -> int:
-        """Start a registry on a socket; its process id."""
-        # The environment has to name the process that it is for, which is known only in it.
+        """Start a registry on a socket.
+
+        Returns:
+            Its process id.
+        """
+        # LISTEN_PID has to be the id of the registry's process, and only that process knows it before it runs the
+        # registry.
         script = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve "$1"'
         return os.posix_spawnp(
             "sh",
@@ -112,7 +120,7 @@ class Server:
         )
 
     def answers(self) -> bool:
-        """Whether a new connection is served with the certificate that is on disk now."""
+        """Whether a new connection gets the certificate that is on disk now."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # compared below, bit by bit
         first, end, _ = self.certificate.read_text().partition(_END)
@@ -126,7 +134,11 @@ class Server:
             return False
 
     def took_over(self, pid: int) -> bool:
-        """Wait until the registry with this process id answers; False, and it is gone, when it does not."""
+        """Wait until the registry with this process id answers.
+
+        Returns:
+            False if it does not answer in time; then its process is gone.
+        """
         deadline = time.monotonic() + START
         while time.monotonic() < deadline:
             if os.waitpid(pid, os.WNOHANG)[0]:
@@ -139,13 +151,17 @@ class Server:
         return False
 
     def run(self) -> int:
-        """Serve until told to end, or until the registry ends by itself; the exit code."""
+        """Serve until a signal asks for the end, or until the registry ends by itself.
+
+        Returns:
+            The exit code.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         served = self.fingerprint()
         listener = open_port(self.port)
         listener.listen(1024)
         current = self.start(listener)
-        settling: tuple[float, int, socket.socket] | None = None  # from when on, which process to end, its socket
+        settling: tuple[float, int, socket.socket] | None = None  # when to end which process, and its socket
         draining: set[int] = set()
         while True:
             received = signal.sigtimedwait(_SIGNALS, INTERVAL)
@@ -183,7 +199,11 @@ class Server:
 
 
 def stop(registries: set[int]) -> int:
-    """Ask registries to end and wait until they have; the exit code."""
+    """Ask registries to end, and wait until they have.
+
+    Returns:
+        The exit code.
+    """
     for pid in registries:
         os.kill(pid, signal.SIGTERM)
     while registries:
