@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from registry import credentials
 from registry.registry import configuration
-from tests.unit.test_components import Recorder, run_program
+from tests.unit.support.engine import Recorder, run_program
 
 SEEDS = st.text(min_size=1)
 PRIVATE = [
@@ -92,12 +92,12 @@ def test_a_public_address_makes_the_registry_ask_and_the_nodes_and_the_pusher_an
     recorder = Recorder(placeholder=({"ip": "198.51.100.1"},), published=({"ip": "198.51.100.1"},))
     outputs = run_program(recorder)
     assert outputs["username"] == "registry"
-    secret = recorder.of(":Secret", "registry-secret")["stringData"]["value"]
+    secret = recorder.of(":Secret", "credentials-secret")["stringData"]["value"]
     config = json.loads(secret[".dockerconfigjson"])
     assert list(config["auths"]) == [outputs["registryUrl"]]
     login = base64.b64decode(config["auths"][outputs["registryUrl"]]["auth"]).decode()
     assert login == f"registry:{outputs['password']}"
-    assert json.loads(recorder.of(":ConfigMap", "registry")["data"]["config.yml"])["auth"]["htpasswd"]["path"]
+    assert json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])["auth"]["htpasswd"]["path"]
     assert recorder.of(":DaemonSet")["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "registry-http"}]
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
     for volume in ("users", "login"):
@@ -112,8 +112,8 @@ def test_a_private_address_leaves_everything_as_it_is_without_a_password() -> No
     recorder = Recorder()
     outputs = run_program(recorder)
     assert not {"username", "password"} & set(outputs)
-    assert set(recorder.of(":Secret", "registry-secret")["stringData"]["value"]) == {"secret", ".dockerconfigjson"}
-    assert "auth" not in json.loads(recorder.of(":ConfigMap", "registry")["data"]["config.yml"])
+    assert set(recorder.of(":Secret", "credentials-secret")["stringData"]["value"]) == {"secret", ".dockerconfigjson"}
+    assert "auth" not in json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
     assert not recorder.of(":DaemonSet")["spec"]["template"]["spec"].get("imagePullSecrets")
     volumes = recorder.of(":Deployment")["spec"]["template"]["spec"]["volumes"]
     assert not {"users", "login"} & {volume["name"] for volume in volumes}
@@ -121,8 +121,8 @@ def test_a_private_address_leaves_everything_as_it_is_without_a_password() -> No
 
 @pytest.mark.parametrize("tls", [True, False])
 def test_without_a_password_file_the_registry_has_no_place_to_make_one(tls: bool) -> None:
-    config = configuration(tls=tls, password=True)
+    config = configuration(tls=tls, asks_password=True)
     auth = config["auth"]
     assert isinstance(auth, dict)
     assert Path(auth["htpasswd"]["path"]).parent == Path("/etc/private-registry-users")
-    assert "auth" not in configuration(tls=tls, password=False)
+    assert "auth" not in configuration(tls=tls, asks_password=False)

@@ -1,31 +1,9 @@
 """Every setting has a default that keeps its rule, and a wrong value is named before anything is made."""
 
-import json
-from pathlib import Path
-
-import pulumi
 import pytest
-import yaml
 
 from registry import settings
-
-PROJECT = yaml.safe_load((Path(__file__).parents[2] / "Pulumi.yaml").read_text())
-SCHEMA = {key: entry for key, entry in PROJECT["config"].items() if ":" not in key}
-DEFAULTS = {
-    key: entry["default"] if entry["type"] == "string" else json.dumps(entry["default"])
-    for key, entry in SCHEMA.items()
-}
-
-
-class FakeConfig(pulumi.Config):
-    """The stack's configuration as the engine hands it over: defaults and then what the user set."""
-
-    def __init__(self, **values: str) -> None:
-        super().__init__("private-registry")
-        self._values = {**DEFAULTS, **values}
-
-    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        return self._values.get(key, default)
+from tests.unit.support.settings import PROJECT, SCHEMA, FakeConfig
 
 
 def test_pulumi_yaml_lists_exactly_the_settings_that_the_program_reads() -> None:
@@ -104,12 +82,22 @@ def test_a_wrong_value_is_refused_with_key_value_rule_and_fix(key: str, value: s
     ],
 )
 def test_a_right_value_is_taken_as_it_is(key: str, value: str) -> None:
-    assert settings.check(key, value) == value
+    assert settings.checked(key, value) == value
 
 
 def test_the_fix_that_a_rule_offers_keeps_the_rule() -> None:
-    for key, (holds, _, example) in settings._RULES.items():
-        assert holds(example), key
+    for key, rule in settings.RULES.items():
+        assert rule.holds(rule.example), key
+
+
+def test_every_setting_that_is_a_text_or_a_number_has_a_rule() -> None:
+    assert set(settings.RULES) == {key for key, entry in SCHEMA.items() if entry["type"] in ("string", "integer")}
+
+
+def test_the_project_says_who_made_it_under_which_licence_and_for_which_pulumi() -> None:
+    assert PROJECT["license"] == "Apache-2.0"
+    assert PROJECT["author"] == "The private-registry authors"
+    assert PROJECT["requiredPulumiVersion"] == ">=3.219.0"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pulumi
 import pytest
 
 from registry.cluster import Cluster, Object
-from registry.waiting import is_rolled_out, rolled_out, wait
+from registry.waiting import after, awaited, is_rolled_out, rolled_out
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_the_reason_is_told_of_a_wait_in_vain_and_not_of_a_refusal(
         return tell
 
     monkeypatch.setattr(pulumi, "ErrorHook", unregistered)
-    options = wait("hook", cast(Any, None), "2m", lambda asked: f"in {asked['metadata']['namespace']}")
+    options = awaited("hook", cast(Any, None), "2m", lambda asked: f"in {asked['metadata']['namespace']}")
     [tell] = cast(Any, options.hooks).on_error
     inputs = {"metadata": {"namespace": "team"}}
     assert tell(pulumi.ErrorHookArgs("urn", "id", "name", "type", new_inputs=inputs, errors=[error])) is False
@@ -79,3 +79,24 @@ def test_the_wait_is_bounded_and_says_where_to_look() -> None:
     answers = Answers(deployment(ready=0))
     with pytest.raises(pulumi.RunError, match="within 1s .the setting readyTimeout.*describe pods -n team"):
         asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1s"))
+
+
+def test_a_value_is_known_after_what_it_waits_for() -> None:
+    async def run() -> tuple[list[str], str]:
+        order: list[str] = []
+        gate = asyncio.get_running_loop().create_future()
+
+        async def ready() -> str:
+            await gate
+            order.append("ready")
+            return "ready"
+
+        value = after("value", pulumi.Output.from_input(ready()))
+        value.apply(lambda _: order.append("known"))
+        asyncio.get_running_loop().call_later(0.05, gate.set_result, None)
+        known = await value.future()
+        await asyncio.sleep(0)
+        return order, str(known)
+
+    order, known = asyncio.run(run())
+    assert (order[0], known) == ("ready", "value")

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry.client_setup import client_setup
+from registry.clients.snippets import CLIENTS, client_setup
 
 HOST = "registry-pr-42-r.203-0-113-7.nip.io"
 NOBODY = 65534
@@ -77,11 +77,12 @@ def undo(snippet: str) -> str:
 
 def test_there_is_a_snippet_for_every_client(ca: str) -> None:
     setup = client_setup(HOST, ca)
-    assert set(setup) == {*POSIX, *OTHER_LANGUAGES}
+    assert set(setup) == {*POSIX, *OTHER_LANGUAGES} == set(CLIENTS)
     for client, snippet in setup.items():
         assert HOST in snippet, client
         assert "".join(ca.split()) in "".join(snippet.split()), client
         assert "Undo: " in snippet, client
+        assert "jq" not in snippet.split(), client
     assert json.loads(json.dumps(setup)) == setup
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.proof_image import Content, Image, build
+from registry.pod.proof_image import Content, Image, build
 
 
 @pytest.fixture(scope="module")
