@@ -14,7 +14,7 @@ from tests.unit.support.settings import having
 ISSUER_NAMES = get_args(Issuer)
 
 
-def run(issuer: str) -> tuple[Recorder, dict[str, Any]]:
+def run(issuer: Issuer) -> tuple[Recorder, dict[str, Any]]:
     recorder = Recorder()
 
     def make() -> dict[str, Any]:
@@ -30,7 +30,7 @@ def test_every_value_of_the_setting_has_an_issuer() -> None:
 
 
 @pytest.mark.parametrize("issuer", ISSUER_NAMES)
-def test_it_makes_a_ca_and_a_secret_that_belong_to_it(issuer: str) -> None:
+def test_it_makes_a_ca_and_a_secret_that_belong_to_it(issuer: Issuer) -> None:
     assert list(ISSUERS[issuer].errors(having(certificate_issuer=issuer), cast(Cluster, QuietCluster()))) == []
     recorder, known = run(issuer)
     assert known == {

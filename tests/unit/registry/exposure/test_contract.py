@@ -17,7 +17,7 @@ HOST = "registry.example.com"
 EXPOSURES = get_args(setting.Exposure)
 
 
-def make(exposure: str, **values: Any) -> Callable[[], dict[str, Any]]:
+def make(exposure: setting.Exposure, **values: Any) -> Callable[[], dict[str, Any]]:
     """Make a way in and serve a host with it; the outputs of both."""
 
     def made() -> dict[str, Any]:
@@ -42,12 +42,12 @@ def test_every_value_of_the_setting_has_a_way_in() -> None:
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
-def test_a_cluster_that_has_everything_is_no_error(exposure: str) -> None:
+def test_a_cluster_that_has_everything_is_no_error(exposure: setting.Exposure) -> None:
     assert list(WAYS_IN[exposure].errors(having(exposure=exposure), cast(Cluster, QuietCluster()))) == []
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
-def test_it_has_an_address_and_a_port_and_serves_the_host_there(exposure: str) -> None:
+def test_it_has_an_address_and_a_port_and_serves_the_host_there(exposure: setting.Exposure) -> None:
     known = run_component(Recorder(), make(exposure))
     assert known["address"] == known["served.address"] == (NODE_ADDRESS if exposure == "nodePort" else ADDRESS)
     assert known["address"] in known["addresses"]
@@ -58,14 +58,14 @@ def test_it_has_an_address_and_a_port_and_serves_the_host_there(exposure: str) -
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
-def test_an_address_from_the_settings_replaces_the_clusters(exposure: str) -> None:
+def test_an_address_from_the_settings_replaces_the_clusters(exposure: setting.Exposure) -> None:
     known = run_component(Recorder(), make(exposure, address="192.0.2.10"))
     assert known["address"] == known["served.address"] == "192.0.2.10"
     assert "192.0.2.10" in known["served.addresses"]
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
-def test_all_that_it_makes_is_its_own_and_in_the_namespace(exposure: str) -> None:
+def test_all_that_it_makes_is_its_own_and_in_the_namespace(exposure: setting.Exposure) -> None:
     recorder = Recorder()
     run_component(recorder, make(exposure))
     [token] = recorder.components()
@@ -78,7 +78,7 @@ def test_all_that_it_makes_is_its_own_and_in_the_namespace(exposure: str) -> Non
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
-def test_its_outputs_are_registered_once_with_every_public_attribute(exposure: str) -> None:
+def test_its_outputs_are_registered_once_with_every_public_attribute(exposure: setting.Exposure) -> None:
     recorder = Recorder()
     run_component(recorder, make(exposure))
     [(_, outputs)] = [each for each in recorder.registered if each[0].startswith("private-registry:")]
