@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from registry.client_setup import client_setup
 
 from .clients import SHARED, Machine, registry_for_clients
