@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 import bcrypt
+import pulumi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry import credentials
 from registry.registry import configuration
-from tests.unit.support.engine import Recorder, run_program
+from tests.unit.support.engine import NAMESPACE, Recorder, run_component, run_program
 
 SEEDS = st.text(min_size=1)
 PRIVATE = [
@@ -126,3 +127,23 @@ def test_without_a_password_file_the_registry_has_no_place_to_make_one(tls: bool
     assert isinstance(auth, dict)
     assert Path(auth["htpasswd"]["path"]).parent == Path("/etc/private-registry-users")
     assert "auth" not in configuration(tls=tls, asks_password=False)
+
+
+def test_every_public_attribute_is_an_output_and_what_holds_the_password_is_a_secret() -> None:
+    recorder = Recorder()
+
+    def make() -> dict[str, object]:
+        args = credentials.CredentialsArgs(
+            namespace=NAMESPACE,
+            auth="basic",
+            host="registry.example.com",
+            addresses=["10.0.0.1"],
+            password_version=1,
+        )
+        return {"username": credentials.Credentials("credentials", args).username}
+
+    assert run_component(recorder, make) == {"username": "registry"}
+    [outputs] = [outputs for token, outputs in recorder.registered if token.startswith("private-registry:")]
+    secrets = {name for name, value in outputs.items() if pulumi.runtime.rpc.is_rpc_secret(value)}
+    assert secrets == {"password", "dockerConfig"}
+    assert set(outputs) - secrets == {"secret", "pullSecret", "required", "username"}

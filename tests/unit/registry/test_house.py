@@ -73,13 +73,10 @@ def test_the_arrows_between_the_rooms_make_no_circle() -> None:
     for path in MODULES:
         own = room(name_of(path))
         arrows.setdefault(own, set()).update({room(name) for name in imports(path) if name in NAMES} - {own, ""})
-    floors: list[set[str]] = []
     while arrows:
         floor = {own for own, others in arrows.items() if not others}
         assert floor, f"a circle among {sorted(arrows)}"
-        floors.append(floor)
         arrows = {own: others - floor for own, others in arrows.items() if own not in floor}
-    assert len(floors) <= 6
 
 
 def test_the_registry_does_not_know_the_trust_on_nodes() -> None:
