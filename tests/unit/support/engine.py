@@ -67,7 +67,7 @@ class Recorder(pulumi.runtime.Mocks):
             if args.inputs["spec"]["type"] == "NodePort":
                 state["spec"]["ports"][0]["nodePort"] = 30123
         if args.typ == "tls:index/privateKey:PrivateKey":
-            state["privateKeyPem"] = f"key of {args.name}"
+            state["privateKeyPem"] = pulumi.runtime.rpc.wrap_rpc_secret(f"key of {args.name}")
         if "Cert" in args.typ and args.typ.startswith("tls:"):
             state["certPem"] = pem(args.name)
             state["certRequestPem"] = args.name
