@@ -3,38 +3,44 @@
 import pulumi
 import pulumi_kubernetes as k8s
 
-import registry
-import trust
+from registry import names
+from registry.certificate.choice import make_certificate
+from registry.clients.local_dns import warn_if_unresolved
+from registry.clients.lookup import Lookup, LookupArgs
+from registry.clients.namespace_shares import make_shares
+from registry.cluster import Cluster
+from registry.credentials import Credentials, CredentialsArgs
+from registry.exposure.address import host_of
+from registry.exposure.choice import make_exposure
+from registry.hostname import registry_label
+from registry.preflight import NAMESPACE_LABELS, preflight, require_privileged_pods
+from registry.registry import Registry, RegistryArgs
+from registry.settings import load
+from registry.waiting import after, timeouts
+from trust.daemonset import NodeTrust, NodeTrustArgs
 
-settings = registry.load(pulumi.Config())
-cluster = registry.check(settings)
-stack, timeout = pulumi.get_stack(), settings.ready_timeout
+settings = load(pulumi.Config())
+stack = pulumi.get_stack()
+cluster = Cluster()
+preflight(settings, cluster)
+
+# 1. The way in has an address.
 namespace = k8s.core.v1.Namespace(
-    registry.registry_label(stack),
-    metadata=k8s.meta.v1.ObjectMetaArgs(name=settings.namespace or None, labels=registry.NAMESPACE_LABELS),
-    opts=pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=timeout, delete=timeout)),
-).metadata.name.apply(lambda name: registry.allow_node_agent(cluster, name, settings.python_image))
+    registry_label(stack),
+    metadata=k8s.meta.v1.ObjectMetaArgs(name=settings.namespace or None, labels=NAMESPACE_LABELS),
+    opts=pulumi.ResourceOptions(custom_timeouts=timeouts(settings.ready_timeout)),
+).metadata.name.apply(lambda name: require_privileged_pods(cluster, name, settings.python_image))
+exposure = make_exposure("exposure", settings, cluster, namespace)
 
-exposure = registry.EXPOSURES[settings.exposure](
-    "exposure",
-    registry.ExposureArgs(
-        namespace=namespace,
-        cluster=cluster,
-        address=settings.address,
-        host_is_set=bool(settings.host),
-        ingress_class=settings.ingress_class,
-        gateway_class=settings.gateway_class,
-        gateway_port=settings.gateway_port,
-        timeout=settings.address_timeout,
-    ),
-)
-host = pulumi.Output.all(exposure.address, exposure.port).apply(lambda at: registry.host_of(settings, stack, *at))
-issuer = registry.ISSUERS[settings.certificate_issuer]
-certificate = issuer("certificate", registry.CertificateArgs(namespace=namespace, host=host, timeout=timeout))
-served = exposure.serve("ingress", host, certificate.secret)
-credentials = registry.Credentials(
-    "registry",
-    registry.CredentialsArgs(
+# 2. The host is made from the address, and is served with its certificate.
+host = pulumi.Output.all(exposure.address, exposure.port).apply(lambda way_in: host_of(settings, stack, *way_in))
+certificate = make_certificate("certificate", settings, namespace, host)
+served = exposure.serve(host, certificate.secret)
+
+# 3. The registry runs behind it, asks for a password if its address is public, and holds the proof image.
+credentials = Credentials(
+    "credentials",
+    CredentialsArgs(
         namespace=namespace,
         auth=settings.auth,
         host=served.host,
@@ -42,69 +48,59 @@ credentials = registry.Credentials(
         password_version=settings.password_version,
     ),
 )
-store = registry.Registry(
-    "registry",
-    registry.RegistryArgs(
+registry = Registry(
+    names.REGISTRY,
+    RegistryArgs(
         namespace=namespace,
         cluster=cluster,
         image=settings.registry_image,
         python_image=settings.python_image,
-        host=host,
-        certificate=served.certificate,
+        host=served.host,
+        tls_secret=served.tls_secret,
         secret=credentials.secret,
-        password=credentials.required,
-        timeout=timeout,
+        asks_password=credentials.required,
         in_memory=settings.storage == "memory",
         storage_size=settings.storage_size,
         storage_class=settings.storage_class,
+        timeout=settings.ready_timeout,
     ),
 )
-lookup = k8s.core.v1.ConfigMap(
+
+# 4. Clients, builders and other namespaces can look it up.
+lookup = Lookup(
     "lookup",
-    metadata=k8s.meta.v1.ObjectMetaArgs(name="private-registry", namespace=namespace),
-    data={"host": served.host, "address": served.address, "ca.crt": certificate.ca_certificate},
-)
-if settings.pull_namespaces or settings.ca_namespaces or settings.advertise:
-    sharing = registry.Sharing(
-        "sharing",
-        registry.SharingArgs(
-            object_name=registry.registry_label(stack),
-            host=served.host,
-            lookup=lookup.data,
-            docker_config=credentials.docker_config,
-            attach=settings.attach_pull_secret,
-            advertise=settings.advertise,
-            pull_namespaces=settings.pull_namespaces,
-            ca_namespaces=settings.ca_namespaces,
-        ),
-    )
-    pulumi.export("pullSecret", sharing.pull_secret)
-    pulumi.export("caConfigMap", sharing.ca_config_map)
-nodes = trust.Trust(
-    "trust",
-    trust.TrustArgs(
+    LookupArgs(
         namespace=namespace,
         host=served.host,
-        ca_config_map=lookup.metadata.name,
-        proof=store.proof,
-        timeout=timeout,
+        address=served.address,
+        ca_certificate=certificate.ca_certificate,
+        username=credentials.username,
+    ),
+)
+shares = make_shares("shares", settings, stack, served.host, lookup.data, credentials.docker_config)
+warn_if_unresolved(served.host, served.address, settings.dns_suffix)
+
+# 5. Every node trusts it, and has pulled the proof image.
+nodes = NodeTrust(
+    "trust",
+    NodeTrustArgs(
+        namespace=namespace,
+        host=served.host,
+        lookup_config_map=lookup.config_map,
+        proof=registry.proof,
         pull_secret=credentials.pull_secret,
         python_image=settings.python_image,
         runtime_restart=settings.runtime_restart,
+        timeout=settings.ready_timeout,
     ),
 )
-registry.check_here(served.host, served.address, settings.dns_suffix)
-
-url = pulumi.Output.all(served.host, nodes.daemon_set).apply(lambda made: made[0])  # waits for the nodes
-for_clients = pulumi.Output.all(served.host, certificate.ca_certificate, credentials.username)
-for name, value in {
-    "registryUrl": url,
-    "caCertificate": certificate.ca_certificate,
-    "address": served.address,
-    "namespace": namespace,
-    "configMap": lookup.metadata.name,
-    "clientSetup": for_clients.apply(lambda made: registry.client_setup(*made)),
-    "username": credentials.username,
-    "password": credentials.password,  # only where one is asked for
-}.items():
-    pulumi.export(name, value)
+pulumi.export("registryUrl", after(served.host, nodes.daemon_set))
+pulumi.export("address", served.address)
+pulumi.export("caCertificate", certificate.ca_certificate)
+pulumi.export("namespace", namespace)
+pulumi.export("configMap", lookup.config_map)
+pulumi.export("username", credentials.username)
+pulumi.export("password", credentials.password)
+pulumi.export("pullSecret", shares and shares.pull_secret)
+pulumi.export("caConfigMap", shares and shares.ca_copies)
+pulumi.export("version", names.VERSION)

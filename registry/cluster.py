@@ -1,12 +1,12 @@
-"""The cluster as the program sees it before it makes anything: a thin reader of the Kubernetes API.
+"""A thin reader of the Kubernetes API, with which the program asks the cluster what the provider does not tell.
 
-It connects as the Kubernetes provider does. What this deliberately does not do: change anything, or judge what it
-reads; `preflight` does.
+It connects as the Kubernetes provider does. What this deliberately does not do: it changes nothing, and it does not
+judge what it reads; the parts do that, each for what it needs.
 """
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,20 @@ import yaml
 from kubernetes.client.exceptions import ApiException
 
 _TIMEOUT = (5.0, 15.0)
-"""Seconds to connect, and to wait for an answer."""
+"""Seconds to wait for the connection, and for each part of an answer."""
 
 Object = dict[str, Any]
 """An object of the Kubernetes API, as JSON."""
+
+
+def object_names(objects: Sequence[Object]) -> list[str]:
+    """The names of objects, sorted."""
+    return sorted(str(entry["metadata"]["name"]) for entry in objects)
+
+
+def has_annotation(entry: Object, annotation: str) -> bool:
+    """Whether an object has an annotation with the value `true`."""
+    return entry["metadata"].get("annotations", {}).get(annotation) == "true"
 
 
 class Cluster:
@@ -31,7 +41,9 @@ class Cluster:
     """URL of the API server."""
 
     def __init__(self) -> None:
-        """Connect with what the Kubernetes provider uses: its configuration, KUBECONFIG, ~/.kube/config, or the pod's.
+        """Connect with the same kubeconfig as the Kubernetes provider.
+
+        That is the provider's own setting, else KUBECONFIG, else ~/.kube/config, else the service account of the pod.
 
         Raises:
             pulumi.RunError: the kubeconfig is missing or broken.
@@ -65,7 +77,7 @@ class Cluster:
         """Major and minor version of the API server.
 
         Raises:
-            pulumi.RunError: it cannot be reached, or does not accept the user.
+            pulumi.RunError: the API server cannot be reached, or does not accept the user.
         """
         try:
             found: Any = kubernetes.client.VersionApi(self._client).get_code(_request_timeout=_TIMEOUT)
@@ -80,27 +92,27 @@ class Cluster:
         return int(found.major), int(str(found.minor).rstrip("+"))
 
     def ingress_classes(self) -> list[Object] | None:
-        """Every IngressClass; None where the user may not list them."""
+        """Every IngressClass; None if the user may not list them."""
         return self._list(kubernetes.client.NetworkingV1Api(self._client).list_ingress_class)
 
     def storage_classes(self) -> list[Object] | None:
-        """Every StorageClass; None where the user may not list them."""
+        """Every StorageClass; None if the user may not list them."""
         return self._list(kubernetes.client.StorageV1Api(self._client).list_storage_class)
 
     @cached_property
     def nodes(self) -> list[Object] | None:
-        """Every node; None where the user may not list them."""
+        """Every node; None if the user may not list them."""
         return self._list(kubernetes.client.CoreV1Api(self._client).list_node)
 
     @cached_property
     def gateway_classes(self) -> list[Object] | None:
-        """Every GatewayClass; None where the user may not list them."""
+        """Every GatewayClass; None if the user may not list them."""
         api: Any = kubernetes.client.CustomObjectsApi(self._client)
         return self._list(partial(api.list_cluster_custom_object, "gateway.networking.k8s.io", "v1", "gatewayclasses"))
 
     @cache  # noqa: B019 - one cluster for the whole program
     def serves(self, group_version: str, kind: str) -> bool:
-        """Whether the cluster knows a kind in a version of its group, such as `cert-manager.io/v1`. Asked once."""
+        """Whether the cluster knows a kind in a version of its group, such as `cert-manager.io/v1`."""
         group, version = group_version.split("/")
         api: Any = kubernetes.client.CustomObjectsApi(self._client)
         try:
@@ -108,11 +120,12 @@ class Cluster:
         except ApiException:
             return False
         except urllib3.exceptions.HTTPError:
-            return True  # not known: the provider meets it
+            # The question got no answer, so assume yes: if the kind is missing, the provider will say so.
+            return True
         return any(resource.kind == kind for resource in found.resources)
 
     def read(self, group_version: str, plural: str, namespace: str, name: str) -> Object:
-        """An object of a group such as `apps/v1`; empty: it is not there, or it cannot be read."""
+        """An object of a group such as `apps/v1`; empty if it does not exist, or if it cannot be read."""
         group, version = group_version.split("/")
         api: Any = kubernetes.client.CustomObjectsApi(self._client)
         try:
@@ -131,9 +144,9 @@ class Cluster:
         ]
 
     def refusal(self, kind: str, body: Object, namespace: str = "") -> str:
-        """Why the cluster would not take a new object; empty: it would, or the user may not ask.
+        """Why the cluster would not take a new object; empty if it would, or if the user may not ask.
 
-        A server-side dry run: every admission plugin and webhook has its say, and nothing is made.
+        This is a server-side dry run: the API server asks every admission plugin and webhook, and makes nothing.
 
         Args:
             kind: `namespace` or `pod`.
@@ -146,7 +159,8 @@ class Cluster:
         try:
             create(*place, body, dry_run="All", _request_timeout=_TIMEOUT)
         except ApiException as error:
-            # The object is there already, or the user may not make it: the provider meets that again, and says so.
+            # The object exists already, or the user may not make it. The provider runs into the same error later and
+            # reports it.
             message = _message(error)
             return "" if '" already exists' in message or "cannot create resource" in message else message
         except urllib3.exceptions.HTTPError:

@@ -1,4 +1,4 @@
-"""Who may push and pull: everyone who reaches a private address, or who has the password."""
+"""Who may push and pull: everyone, if the registry's address is private, or else whoever has the password."""
 
 import base64
 import hashlib
@@ -13,14 +13,14 @@ import pulumi
 import pulumi_kubernetes as k8s
 import pulumi_tls as tls
 
-from .certificate import KEY_OUTPUTS
+from . import names
+from .certificate.tls import KEY_OUTPUTS
 from .settings import Auth
 
 HTTP_SECRET, HTPASSWD, DOCKER_CONFIG = "secret", "htpasswd", ".dockerconfigjson"
-"""Keys of the Secret: what the registry signs uploads with, its users, and the user as clients of the registry read it
-(a kubelet takes it from a Secret of type kubernetes.io/dockerconfigjson only)."""
+"""Keys of the Secret: what the registry signs uploads with, the registry's password file, and the login in the format
+that clients read. The last one is the key that a kubelet expects in a Secret of type kubernetes.io/dockerconfigjson."""
 
-_LABELS = {"app.kubernetes.io/name": "registry", "app.kubernetes.io/part-of": "private-registry"}
 _PRIVATE = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -43,9 +43,9 @@ _BCRYPT_ALPHABET = bytes.maketrans(
 
 
 def is_private(address: str) -> bool:
-    """Whether an address is one that the internet does not route to. A DNS name is not: nobody can tell.
+    """Whether an address is one that the internet does not route to. A DNS name is not, since it can resolve to any.
 
-    Python's own `is_private` means more: addresses for documentation and for benchmarks too.
+    Python's own `is_private` is not used, because it also counts addresses for documentation and for benchmarks.
     """
     try:
         ip = ipaddress.ip_address(address)
@@ -60,7 +60,7 @@ def needs_password(auth: Auth, addresses: Sequence[str]) -> bool:
 
     Args:
         auth: The setting.
-        addresses: Every address at which it is reached, as far as known. None at all counts as public.
+        addresses: Every address at which it is reached, as far as they are known. If none is known, it may be public.
     """
     if auth == "auto":
         return not addresses or not all(is_private(address) for address in addresses)
@@ -68,9 +68,10 @@ def needs_password(auth: Auth, addresses: Sequence[str]) -> bool:
 
 
 def user_name(version: int) -> str:
-    """The user of a version of the password: `registry`, then `registry-2` and so on.
+    """The user who has a version of the password: `registry`, then `registry-2` and so on.
 
-    The registry knows one password for each user; two are valid at a time because they belong to two users.
+    Each version has a user of its own, because the registry knows one password for each user, and several versions are
+    valid at the same time.
     """
     return "registry" if version == 1 else f"registry-{version}"
 
@@ -80,19 +81,20 @@ def _derive(seed: str, purpose: str) -> bytes:
 
 
 def password(seed: str, version: int) -> str:
-    """A password of 64 characters, with 256 bits that are as hard to guess as `seed`; nothing a shell would change.
+    """A password of 64 hexadecimal digits, which is as hard to guess as `seed`.
 
-    No password tells another one, or the seed (HMAC, RFC 2104).
+    From a password nobody can compute another one, or the seed (HMAC, RFC 2104).
     """
     return _derive(seed, f"password {version}").hex()
 
 
 def htpasswd_line(seed: str, version: int) -> str:
-    """The user's line of the registry's password file; the same at each call, unlike that of a program `htpasswd`.
+    """A user's line in the registry's password file. It is the same at each call, unlike that of a program `htpasswd`.
 
-    The cost is the lowest that `htpasswd` takes. It slows guessing down, which nobody does with 256 random bits; and
-    the registry pays it for every single request, which at bcrypt's usual cost is a core for 15 requests a second. A
-    user that there is not costs the same (distribution v3, registry/auth/htpasswd/htpasswd.go: dummyBcryptHash).
+    The cost is the lowest that `htpasswd` takes. A higher one slows down whoever guesses passwords, but nobody can
+    guess 256 random bits; and the registry pays the cost at every single request: at bcrypt's usual cost 15 requests a
+    second take a whole core. An unknown user costs the same (distribution v3, registry/auth/htpasswd/htpasswd.go:
+    dummyBcryptHash).
     """
     salt = base64.b64encode(_derive(seed, f"salt {version}")[:16]).rstrip(b"=").translate(_BCRYPT_ALPHABET)
     digest = bcrypt.hashpw(password(seed, version).encode(), b"$2b$%02d$" % _COST + salt)
@@ -102,9 +104,9 @@ def htpasswd_line(seed: str, version: int) -> str:
 def htpasswd(seed: str, version: int) -> str:
     """The registry's password file.
 
-    It holds the version before, so that whoever has that password can go on until the next rotation, and the version to
-    come: a file takes a minute to get from a Secret into a running pod, and with the next password in it already a
-    rotation need not wait for that.
+    It holds the previous version too, so that whoever has that password can go on until the next rotation. And it holds
+    the next version already, because the kubelet takes up to a minute to bring a changed Secret into a running pod, and
+    so a rotation need not wait for that.
     """
     return "".join(htpasswd_line(seed, each) for each in (version - 1, version, version + 1) if each > 0)
 
@@ -130,39 +132,39 @@ class CredentialsArgs:
     host: pulumi.Input[str]
     """The registry's host as image references spell it."""
     addresses: pulumi.Input[Sequence[str]]
-    """Every address at which the registry is reached; asked for only if `auth` is `auto`."""
+    """Every address at which the registry is reached; it counts only if `auth` is `auto`."""
     password_version: int
-    """A number that changes the password; see `htpasswd` for how to count."""
+    """Number of the password; a rotation adds 1, see `htpasswd`."""
 
 
 class Credentials(pulumi.ComponentResource):
     """The secrets of the registry, and whether it asks for a password.
 
-    Ready when: 1. the Secret exists, which with `auto` is once the address is known.
+    Ready when: 1. the Secret exists; if `auth` is `auto`, the address has to be known first.
     Delete removes the Secret, and the seed from the state.
-    Does not: configure the registry. Nor does it put a password on the nodes: what kubelets and container runtimes
-    read there is for the pods of every namespace, is read at their start only, and is edited among others' entries.
+    Does not: configure the registry, or put the password on nodes. Kubelets and container runtimes would read it only
+    when they start, and pods of every namespace could then pull with it.
     """
 
     secret: pulumi.Output[str]
     """Name of the Secret; it has the keys `HTTP_SECRET`, `DOCKER_CONFIG` and, with a password, `HTPASSWD`."""
     pull_secret: pulumi.Output[str | None]
-    """The same name, for pods of the namespace that pull; None where no password is asked for."""
+    """Name of the Secret with which pods of the namespace pull; None if the registry asks for no password."""
     required: pulumi.Output[bool]
     """Whether the registry asks for a password."""
     username: pulumi.Output[str | None]
-    """The user's name; None where there is no password."""
+    """The user's name; None if the registry asks for no password."""
     password: pulumi.Output[str | None]
-    """The user's password, secret; None where there is none."""
+    """The user's password, a secret; None if the registry asks for none."""
     docker_config: pulumi.Output[str]
-    """The login in the format of Docker's config.json, secret; without any where there is no password."""
+    """The login in the format of Docker's config.json, a secret; it has no entry if there is no password."""
 
     def __init__(self, name: str, args: CredentialsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the Secret. `name` is the prefix of its name."""
+        """Make the Secret. `name` is the prefix of the resources' names."""
         super().__init__("private-registry:registry:Credentials", name, None, opts)
-        # Every secret is derived from this one. They have to be random and to stay the same, also without an object in
-        # the cluster that remembers them; and a generated key is the one random value that this program's packages keep
-        # in the state, as a secret.
+        # Every secret is derived from this one. Secrets have to be random, and have to stay the same even if all
+        # objects of the cluster are lost. A generated key is the only random value that this program's packages keep
+        # in the stack's state, as a secret.
         seed = tls.PrivateKey(
             f"{name}-seed",
             algorithm="ED25519",
@@ -189,11 +191,22 @@ class Credentials(pulumi.ComponentResource):
 
         secret = k8s.core.v1.Secret(
             f"{name}-secret",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-http", namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=names.CREDENTIALS, namespace=args.namespace, labels=names.labels(names.REGISTRY)
+            ),
             type="kubernetes.io/dockerconfigjson",
             string_data=self.required.apply(content).apply(lambda made: pulumi.Output.all(**made)),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.secret = secret.metadata.name
         self.pull_secret = self.required.apply(lambda required: self.secret if required else _nothing())
-        self.register_outputs({"secret": self.secret, "required": self.required, "username": self.username})
+        self.register_outputs(
+            {
+                "secret": self.secret,
+                "pullSecret": self.pull_secret,
+                "required": self.required,
+                "username": self.username,
+                "password": self.password,
+                "dockerConfig": self.docker_config,
+            }
+        )

@@ -5,7 +5,7 @@ The defaults and their descriptions are in Pulumi.yaml, where `pulumi config` sh
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, cast, get_args
 
@@ -24,10 +24,19 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class SettingError(pulumi.RunError):
-    """A setting that breaks its rule. The message names the key, the value, the rule and the fix."""
+    """The error of a setting that breaks its rule. The message names the key, the value, the rule and the fix."""
 
     def __init__(self, key: str, value: str, rule: str, example: str, *, more: str = "", path: str = "") -> None:
-        """Build the message; `example` is a value that is right, `more` what else would help, `path` what to set."""
+        """Build the message.
+
+        Args:
+            key: The setting's key.
+            value: Its value.
+            rule: Why the value is wrong, as the end of a sentence that begins with key and value.
+            example: A value that is right.
+            more: What else would help, and how to do that.
+            path: What `pulumi config set` has to be given instead of the key.
+        """
         project = pulumi.get_project()
         super().__init__(
             f"The setting {project}:{key} is {value!r}, but {rule}. Set it with, for example: "
@@ -46,7 +55,7 @@ class Settings:
     """What a user can set. Each field is the key of the same name in camelCase; see Pulumi.yaml for the defaults."""
 
     namespace: str
-    """Name of the namespace that the stack makes; empty: a name made from the stack's."""
+    """Name of the namespace that the stack makes; empty for a name made from the stack's."""
     registry_image: str
     """Image of the registry (distribution v3)."""
     python_image: str
@@ -54,37 +63,37 @@ class Settings:
     storage: Storage
     """Where images are kept: on a volume, or in the memory of the pod's node."""
     storage_size: str
-    """Most that is kept, a Kubernetes quantity."""
+    """Size of the volume, or the most that is kept in memory, as a Kubernetes quantity."""
     storage_class: str
-    """StorageClass of the volume; empty: the cluster's default one."""
+    """StorageClass of the volume; empty for the cluster's default one."""
     exposure: Exposure
     """The way in: an Ingress, a Service of type LoadBalancer, a port of the nodes, or a Gateway."""
     ingress_class: str
-    """IngressClass of the Ingress; empty: the cluster's default one."""
+    """IngressClass of the Ingress; empty for the cluster's default one."""
     gateway_class: str
-    """GatewayClass of the Gateway; empty: the cluster's only one."""
+    """GatewayClass of the Gateway; empty for the cluster's only one."""
     gateway_port: int
     """TCP port of the Gateway's listener, as its controller knows it; clients always use 443."""
     address: str
-    """IP address or host name at which the cluster is reached; empty: the one that the cluster tells."""
+    """IP address or DNS name at which the cluster is reached; empty for the one that the cluster tells."""
     host: str
-    """The registry's host, with `:port` if it is not 443; empty: a name made from stack and address."""
+    """The registry's host, with `:port` if it is not 443; empty for a name made from stack and address."""
     dns_suffix: str
     """Wildcard-DNS domain whose names resolve to the address that they hold."""
     certificate_issuer: Issuer
     """Who makes CA and certificate: this program, or the cluster's cert-manager."""
     auth: Auth
-    """Who may push and pull: everyone, who has the password, or that only where the address is public."""
+    """Whether the registry asks for a password: never (none), always (basic), or if its address is public (auto)."""
     password_version: int
-    """Counting it up by one makes another password; the one before stays valid until the next time."""
+    """Number of the password. One more makes another password; the previous one stays valid until the next change."""
     pull_namespaces: tuple[str, ...]
-    """Namespaces that get a Secret with which their pods pull."""
+    """Namespaces that get a Secret with which their pods can pull."""
     attach_pull_secret: bool
-    """Whether pods of those namespaces that use the default ServiceAccount need not name the Secret."""
+    """Whether the default ServiceAccounts of those namespaces name the Secret, so that pods need not."""
     ca_namespaces: tuple[str, ...]
     """Namespaces that get a copy of the ConfigMap with host, address and CA, for builders in the cluster."""
     advertise: bool
-    """Whether development tools find the registry in kube-public (KEP-1755)."""
+    """Whether a ConfigMap in kube-public tells development tools of the registry (KEP-1755)."""
     address_timeout: str
     """How long to wait for the load balancer's address, such as `120s` or `2m`."""
     ready_timeout: str
@@ -102,66 +111,99 @@ def _is_host(value: str) -> bool:
     return is_host_name(name) and (not colon or _is_port(port))
 
 
-def _one_of(choices: tuple[str, ...]) -> tuple[Callable[[str], bool], str, str]:
-    return choices.__contains__, f"it has to be one of {', '.join(choices)}", choices[0]
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a setting's value has to be."""
+
+    holds: Callable[[str], bool]
+    """Whether a value keeps the rule."""
+    text: str
+    """The rule, as the end of the sentence "The setting is ..., but"."""
+    example: str
+    """A value that keeps it."""
 
 
-def _rule(pattern: re.Pattern[str], *, empty: bool = False) -> Callable[[str], bool]:
-    return lambda value: (empty and not value) or pattern.fullmatch(value) is not None
+def _empty_or(holds: Callable[[str], bool]) -> Callable[[str], bool]:
+    return lambda value: not value or holds(value)
 
 
-_RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
-    "namespace": (
-        _rule(_LABEL, empty=True),
-        "a namespace's name is at most 63 lower-case letters, digits and inner dashes",
-        "registry-pr-42",
+def _matches(pattern: str | re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda value: re.fullmatch(pattern, value) is not None
+
+
+def _one_of(choices: tuple[str, ...]) -> Rule:
+    return Rule(
+        holds=lambda value: value in choices,
+        text=f"it has to be one of {', '.join(choices)}",
+        example=choices[0],
+    )
+
+
+def _class(kind: str, plural: str, example: str) -> Rule:
+    return Rule(
+        holds=_empty_or(is_dns_name),
+        text=f"{kind}'s name is a DNS name (kubectl get {plural} lists them)",
+        example=example,
+    )
+
+
+def _image(example: str) -> Rule:
+    return Rule(holds=_matches(_IMAGE), text="it has to be an image reference", example=example)
+
+
+_TIMEOUT = Rule(holds=_matches(_DURATION), text="a time-out is a whole number and s, m or h", example="2m")
+
+RULES: Mapping[str, Rule] = {
+    "namespace": Rule(
+        holds=_empty_or(_matches(_LABEL)),
+        text="a namespace's name is at most 63 lower-case letters, digits and inner dashes",
+        example="registry-pr-42",
     ),
-    "registryImage": (_rule(_IMAGE), "it has to be an image reference", "docker.io/library/registry:3"),
-    "pythonImage": (_rule(_IMAGE), "it has to be an image reference", "docker.io/library/python:3.13-alpine"),
-    "storageSize": (_rule(_QUANTITY), "a volume's size is a Kubernetes quantity", "10Gi"),
-    "storageClass": (
-        lambda value: not value or is_dns_name(value),
-        "a StorageClass's name is a DNS name (kubectl get storageclass lists them)",
-        "standard",
-    ),
+    "registryImage": _image("docker.io/library/registry:3"),
+    "pythonImage": _image("docker.io/library/python:3.13-alpine"),
     "storage": _one_of(get_args(Storage)),
-    "auth": _one_of(get_args(Auth)),
-    "passwordVersion": (
-        _rule(re.compile(r"[1-9][0-9]{0,8}")),
-        "it counts the passwords, so it has to be a whole number from 1 (and one more than before for the next one)",
-        "2",
+    "storageSize": Rule(
+        holds=_matches(_QUANTITY),
+        text="a volume's size is a Kubernetes quantity",
+        example="10Gi",
     ),
+    "storageClass": _class("a StorageClass", "storageclass", "standard"),
     "exposure": _one_of(get_args(Exposure)),
+    "ingressClass": _class("an IngressClass", "ingressclass", "nginx"),
+    "gatewayClass": _class("a GatewayClass", "gatewayclass", "traefik"),
+    "gatewayPort": Rule(
+        holds=_is_port,
+        text="a TCP port is a whole number from 1 to 65535",
+        example="8443",
+    ),
+    "address": Rule(
+        holds=_empty_or(lambda value: is_ip_address(value) or is_host_name(value)),
+        text="it has to be an IPv4 or IPv6 address, or a DNS name, in lower case",
+        example="192.0.2.10",
+    ),
+    "host": Rule(
+        holds=_empty_or(_is_host),
+        text="it has to be a DNS name of two parts or more in lower case, with :PORT if that is not 443",
+        example="registry.example.com",
+    ),
+    "dnsSuffix": Rule(
+        holds=lambda value: "." in value and is_dns_name(value),
+        text="it has to be a DNS domain in lower case, without a dot at its ends",
+        example="nip.io",
+    ),
     "certificateIssuer": _one_of(get_args(Issuer)),
-    "address": (
-        lambda value: not value or is_ip_address(value) or is_host_name(value),
-        "it has to be an IPv4 or IPv6 address, or a DNS name, in lower case",
-        "192.0.2.10",
+    "auth": _one_of(get_args(Auth)),
+    "passwordVersion": Rule(
+        holds=_matches("[1-9][0-9]{0,8}"),
+        text=(
+            "it counts the passwords, so it has to be a whole number from 1 (and one more than before for the next one)"
+        ),
+        example="2",
     ),
-    "host": (
-        lambda value: not value or _is_host(value),
-        "it has to be a DNS name of two parts or more in lower case, with :PORT if that is not 443",
-        "registry.example.com",
-    ),
-    "ingressClass": (
-        lambda value: not value or is_dns_name(value),
-        "an IngressClass's name is a DNS name (kubectl get ingressclass lists them)",
-        "nginx",
-    ),
-    "gatewayClass": (
-        lambda value: not value or is_dns_name(value),
-        "a GatewayClass's name is a DNS name (kubectl get gatewayclass lists them)",
-        "traefik",
-    ),
-    "gatewayPort": (_is_port, "a TCP port is a whole number from 1 to 65535", "8443"),
-    "dnsSuffix": (
-        lambda value: "." in value and is_dns_name(value),
-        "it has to be a DNS domain in lower case, without a dot at its ends",
-        "nip.io",
-    ),
-    "addressTimeout": (_rule(_DURATION), "a time-out is a whole number and s, m or h", "2m"),
-    "readyTimeout": (_rule(_DURATION), "a time-out is a whole number and s, m or h", "2m"),
+    "addressTimeout": _TIMEOUT,
+    "readyTimeout": _TIMEOUT,
 }
+"""The rules of the settings that are texts or numbers, by the setting's key."""
 
 
 def _camel(name: str) -> str:
@@ -173,24 +215,23 @@ KEYS = tuple(_camel(field.name) for field in fields(Settings))
 """Every key under the project's own name, as Pulumi.yaml spells it."""
 
 
-def check(key: str, value: str) -> str:
+def checked(key: str, value: str) -> str:
     """`value`, if it keeps the rule of `key`.
 
     Raises:
         SettingError: it does not.
     """
-    if key in _RULES:
-        holds, rule, example = _RULES[key]
-        if not holds(value):
-            raise SettingError(key, value, rule, example)
+    rule = RULES.get(key)
+    if rule and not rule.holds(value):
+        raise SettingError(key, value, rule.text, rule.example)
     return value
 
 
 def namespaces(key: str, value: str) -> tuple[str, ...]:
-    """The names in a list of namespaces, as the configuration holds it: JSON.
+    """The namespaces in a setting whose value is a list; the configuration holds it as JSON.
 
     Raises:
-        SettingError: it is no list, or holds what cannot be a namespace.
+        SettingError: the value is no list, or something in it cannot be a namespace's name.
     """
     try:
         found: object = json.loads(value)
@@ -219,7 +260,7 @@ def load(config: pulumi.Config) -> Settings:
     """
 
     def text(key: str) -> str:
-        return check(key, (config.get(key) or "").strip())
+        return checked(key, (config.get(key) or "").strip())
 
     def flag(key: str) -> bool:
         value = text(key)

@@ -1,52 +1,63 @@
-"""Waits that are bounded, and that end in a sentence of ours when they were in vain."""
+"""Waits that have an end, and that end in a sentence of ours when what they wait for does not happen."""
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 
 from .cluster import Cluster, Object
 
-_IN_VAIN = "timed out waiting"
-"""What is in the provider's error when it has waited in vain (provider source, await/internal/awaiter.go)."""
+T = TypeVar("T")
+
+_TIMED_OUT = "timed out waiting"
+"""Part of the provider's error when a wait has reached its time-out (provider source, await/internal/awaiter.go)."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_INTERVAL = 0.5
+
+
+def after(value: pulumi.Input[T], *ready: pulumi.Input[object]) -> pulumi.Output[T]:
+    """`value`, as an output that is not known before every one of `ready` is.
+
+    Whatever uses the result is therefore made after what `ready` belongs to.
+    """
+    return pulumi.Output.all(value, *ready).apply(lambda known: known[0])
 
 
 def timeouts(timeout: str) -> pulumi.CustomTimeouts:
-    """The same time, such as `2m`, for everything that the provider waits for."""
+    """The same time-out, such as `2m`, for the creation, the update and the deletion of an object."""
     return pulumi.CustomTimeouts(create=timeout, update=timeout, delete=timeout)
 
 
-def wait(
+def awaited(
     name: str, parent: pulumi.Resource, timeout: str, reason: Callable[[Mapping[str, Any]], str]
 ) -> pulumi.ResourceOptions:
     """Options of an object that the provider waits for.
 
     Args:
-        name: A name that no other hook of the program has.
+        name: A name for the error hook, which no other hook of the program has.
         parent: Component of the object.
-        timeout: How long to wait, such as `2m`.
-        reason: Asked once when the wait was in vain: why, and what to do. The provider tells only that it was. It is
-            given the object as it was asked for. An object that the cluster refuses is not waited for: then the
-            cluster's own sentence says why.
+        timeout: How long the provider waits, such as `2m`.
+        reason: Gives the sentence that says why the wait reached its time-out, and what to do; the provider says only
+            that it did. Its argument is the object as the program asked for it. It is not called when the cluster
+            refuses the object, because the cluster's own error says why.
     """
 
-    def tell(failed: pulumi.ErrorHookArgs) -> bool:
-        if any(_IN_VAIN in error for error in failed.errors):
+    def explain(failed: pulumi.ErrorHookArgs) -> bool:
+        if any(_TIMED_OUT in error for error in failed.errors):
             pulumi.log.error(reason(failed.new_inputs or {}))
-        return False  # it has waited enough
+        return False  # do not try again: the time is up
 
     return pulumi.ResourceOptions(
         parent=parent,
         custom_timeouts=timeouts(timeout),
-        hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(name, tell)]),
+        hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(name, explain)]),
     )
 
 
 def is_rolled_out(deployment: Object) -> bool:
-    """Whether a Deployment's controller has seen its present form, and all its pods have that form and are ready."""
+    """Whether a Deployment's controller has seen the latest spec, and all pods are of that spec and ready."""
     status: Object = deployment.get("status", {})
     wanted = deployment.get("spec", {}).get("replicas", 1)
     seen = status.get("observedGeneration", 0) >= deployment.get("metadata", {}).get("generation", 1)
@@ -56,8 +67,9 @@ def is_rolled_out(deployment: Object) -> bool:
 async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) -> None:
     """Wait until a Deployment is rolled out.
 
-    The provider's own wait takes the pods of before an update for those after it, if it looks before the Deployment's
-    controller has (provider source, await/deployment.go). It stays, for what it says when a new pod cannot start.
+    This works around a bug of the provider: just after an update it can mistake old pods for new ones and return early
+    (provider source, await/deployment.go). So the Deployment is polled here. The provider's own wait stays on, because
+    it explains why a pod does not start.
 
     Args:
         cluster: The cluster.
@@ -66,7 +78,7 @@ async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) 
         timeout: How long to wait, such as `2m`.
 
     Raises:
-        pulumi.RunError: it was not in time.
+        pulumi.RunError: the Deployment is not rolled out within the time.
     """
     deadline = time.monotonic() + int(timeout[:-1]) * _SECONDS[timeout[-1]]
     while not is_rolled_out(await asyncio.to_thread(cluster.read, "apps/v1", "deployments", namespace, name)):
@@ -76,4 +88,4 @@ async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) 
                 f"setting readyTimeout). Its events tell why: kubectl describe pods -n {namespace}"
             )
             raise pulumi.RunError(msg)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(_INTERVAL)

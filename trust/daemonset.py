@@ -17,14 +17,14 @@ _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrustArgs:
-    """What a `Trust` needs."""
+class NodeTrustArgs:
+    """What `NodeTrust` needs."""
 
     namespace: pulumi.Input[str]
     """Namespace of its objects."""
     host: pulumi.Input[str]
     """The registry's host, with `:port` where image references have one."""
-    ca_config_map: pulumi.Input[str]
+    lookup_config_map: pulumi.Input[str]
     """ConfigMap that holds the CA certificates to trust, PEM, under the key `ca.crt`."""
     proof: pulumi.Input[str]
     """Image in the registry that waits for a signal, as `repository@digest`."""
@@ -67,7 +67,7 @@ def some_node(desired: int | None) -> None:
         raise pulumi.RunError(msg)
 
 
-class Trust(pulumi.ComponentResource):
+class NodeTrust(pulumi.ComponentResource):
     """A pod on every Linux node: first an agent that makes the node's runtime trust the CA, then the proof.
 
     The agent is a native sidecar container. The kubelet starts the proof container, whose image is in the registry
@@ -81,9 +81,9 @@ class Trust(pulumi.ComponentResource):
     daemon_set: pulumi.Output[str]
     """Name of the DaemonSet, known once every node is proved."""
 
-    def __init__(self, name: str, args: TrustArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: NodeTrustArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the DaemonSet. `name` is the name of its objects in the namespace."""
-        super().__init__("private-registry:trust:Trust", name, None, opts)
+        super().__init__("private-registry:trust:NodeTrust", name, None, opts)
         child = pulumi.ResourceOptions(
             parent=self,
             custom_timeouts=pulumi.CustomTimeouts(create=args.timeout, update=args.timeout, delete=args.timeout),
@@ -120,7 +120,7 @@ class Trust(pulumi.ComponentResource):
         self.register_outputs({"daemonSet": self.daemon_set})
 
 
-def _pod(args: TrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:
+def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:
     core = k8s.core.v1
 
     def from_field(path: str) -> k8s.core.v1.EnvVarSourceArgs:
@@ -191,7 +191,7 @@ def _pod(args: TrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.Po
             core.VolumeArgs(
                 name="ca",
                 config_map=core.ConfigMapVolumeSourceArgs(
-                    name=args.ca_config_map, items=[core.KeyToPathArgs(key="ca.crt", path="ca.crt")]
+                    name=args.lookup_config_map, items=[core.KeyToPathArgs(key="ca.crt", path="ca.crt")]
                 ),
             ),
         ],

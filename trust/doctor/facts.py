@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry import names
+
 Json = dict[str, Any]
 
-LOOKUP = "private-registry"
+LOOKUP = names.LOOKUP
 """The ConfigMap that tells host, address and CA."""
 TRUST = "trust"
-REGISTRY = "registry"
+REGISTRY = names.REGISTRY
 """Values of the label app.kubernetes.io/name on what belongs to the DaemonSet and to the registry."""
 
 

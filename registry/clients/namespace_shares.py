@@ -1,0 +1,166 @@
+"""What other namespaces get of the registry: a login for pulls, the CA for builders, and an advertisement."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from .. import names
+from ..credentials import DOCKER_CONFIG
+from ..hostname import registry_label
+from ..settings import Settings
+
+_LABELS = names.labels(names.REGISTRY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamespaceSharesArgs:
+    """What `NamespaceShares` need."""
+
+    object_name: str
+    """Name of the Secrets and ConfigMaps; no other stack of the cluster may use the same."""
+    host: pulumi.Input[str]
+    """The registry's host as image references spell it."""
+    lookup: pulumi.Input[Mapping[str, str]]
+    """Data of the lookup ConfigMap, which the copies hold too."""
+    docker_config: pulumi.Input[str]
+    """The login in the format of Docker's config.json."""
+    pull_namespaces: Sequence[str]
+    """Namespaces that get a Secret with the login."""
+    attach: bool
+    """Whether their default ServiceAccounts name the Secret."""
+    ca_namespaces: Sequence[str]
+    """Namespaces that get a copy of the lookup ConfigMap."""
+    advertise: bool
+    """Whether to make the ConfigMap of KEP-1755."""
+
+
+class NamespaceShares(pulumi.ComponentResource):
+    """Objects in namespaces that are not the stack's.
+
+    Each object is new: if one of its name exists already, that is an error. Only one thing that belongs to others is
+    changed, the list imagePullSecrets of ServiceAccounts, and only if it is empty. For server-side apply that list is a
+    single value with a single owner (`+listType=atomic`, k8s.io/api/core/v1/types.go), so an entry that was added to
+    other entries could not be removed again.
+    Ready when: 1. the objects exist. Delete removes them, and empties the lists again.
+    Does not: make a namespace, or watch for namespaces that are made later.
+    """
+
+    pull_secret: pulumi.Output[str | None]
+    """Name of the Secrets for pulls, known once all of them exist; None if there are none."""
+    ca_copies: pulumi.Output[str | None]
+    """Name of the copies of the lookup ConfigMap, known once all of them exist; None if there are none."""
+
+    def __init__(self, name: str, args: NamespaceSharesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the objects. `name` is the prefix of the resources' names."""
+        super().__init__("private-registry:registry:NamespaceShares", name, None, opts)
+        core, child = k8s.core.v1, pulumi.ResourceOptions(parent=self)
+        secrets: list[pulumi.Output[str]] = []
+        copies: list[pulumi.Output[str]] = []
+        for namespace in args.pull_namespaces:
+            secret = core.Secret(
+                f"{name}-pull-{namespace}",
+                metadata=k8s.meta.v1.ObjectMetaArgs(name=args.object_name, namespace=namespace, labels=_LABELS),
+                type="kubernetes.io/dockerconfigjson",
+                string_data={DOCKER_CONFIG: args.docker_config},
+                opts=child,
+            )
+            secrets.append(secret.metadata.name)
+            if args.attach:
+                core.ServiceAccountPatch(
+                    f"{name}-attach-{namespace}",
+                    metadata=k8s.meta.v1.ObjectMetaPatchArgs(name="default", namespace=namespace),
+                    image_pull_secrets=[core.LocalObjectReferencePatchArgs(name=secret.metadata.name)],
+                    opts=self._explain(
+                        f"{name}-attach-{namespace}",
+                        f"The default ServiceAccount of the namespace {namespace} was not given the registry's Secret. "
+                        "If the reason is a conflict, it has imagePullSecrets of somebody else, and the list can have "
+                        f"one owner only: name {args.object_name} in the imagePullSecrets of the pods, and do not "
+                        "attach it (pulumi config set attachPullSecret false).",
+                    ),
+                )
+        for namespace in args.ca_namespaces:
+            copy = core.ConfigMap(
+                f"{name}-ca-{namespace}",
+                metadata=k8s.meta.v1.ObjectMetaArgs(name=args.object_name, namespace=namespace, labels=_LABELS),
+                data=args.lookup,
+                opts=child,
+            )
+            copies.append(copy.metadata.name)
+        if args.advertise:
+            hosting = pulumi.Output.from_input(args.host).apply(local_registry_hosting)
+            core.ConfigMap(
+                f"{name}-advertise",
+                metadata=k8s.meta.v1.ObjectMetaArgs(
+                    name="local-registry-hosting", namespace="kube-public", labels=_LABELS
+                ),
+                data={"localRegistryHosting.v1": hosting},
+                opts=self._explain(
+                    f"{name}-advertise",
+                    "The registry is not advertised. If the reason is that a ConfigMap local-registry-hosting is "
+                    "in kube-public already, the cluster tells of another registry, and can tell of one only: "
+                    "leave that one there (pulumi config set advertise false), or delete it if nobody uses it (kubectl "
+                    "delete configmap -n kube-public local-registry-hosting).",
+                ),
+            )
+        self.pull_secret, self.ca_copies = _one_name(secrets), _one_name(copies)
+        self.register_outputs({"pullSecret": self.pull_secret, "caCopies": self.ca_copies})
+
+    def _explain(self, name: str, text: str) -> pulumi.ResourceOptions:
+        """Options of an object that may conflict with somebody else's: the text says what to do then."""
+
+        def explain(_: pulumi.ErrorHookArgs) -> bool:
+            pulumi.log.error(text)
+            return False  # do not try again: the conflict would be the same
+
+        return pulumi.ResourceOptions(
+            parent=self, hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(name, explain)])
+        )
+
+
+def make_shares(
+    name: str,
+    settings: Settings,
+    stack: str,
+    host: pulumi.Input[str],
+    lookup: pulumi.Input[Mapping[str, str]],
+    docker_config: pulumi.Input[str],
+) -> NamespaceShares | None:
+    """Make what the settings share with other namespaces; None if they share nothing.
+
+    Args:
+        name: Name of the component, and prefix of its resources' names.
+        settings: The settings.
+        stack: The stack's name, from which the name of the objects is made.
+        host: The registry's host as image references spell it.
+        lookup: Data of the lookup ConfigMap.
+        docker_config: The login in the format of Docker's config.json.
+    """
+    if not (settings.pull_namespaces or settings.ca_namespaces or settings.advertise):
+        return None
+    return NamespaceShares(
+        name,
+        NamespaceSharesArgs(
+            object_name=registry_label(stack),
+            host=host,
+            lookup=lookup,
+            docker_config=docker_config,
+            pull_namespaces=settings.pull_namespaces,
+            attach=settings.attach_pull_secret,
+            ca_namespaces=settings.ca_namespaces,
+            advertise=settings.advertise,
+        ),
+    )
+
+
+def _one_name(names: Sequence[pulumi.Output[str]]) -> pulumi.Output[str | None]:
+    """The name that objects in several namespaces share, known once all of them exist; None if there are none."""
+    return pulumi.Output.all(*names).apply(lambda made: made[0] if made else None)
+
+
+def local_registry_hosting(host: str) -> str:
+    """What the ConfigMap of KEP-1755 (sig-cluster-lifecycle) says of a registry that has the same host everywhere."""
+    fields = {"host": host, "hostFromContainerRuntime": host, "hostFromClusterNetwork": host}
+    return json.dumps(fields, indent=2) + "\n"  # JSON is YAML

@@ -1,0 +1,343 @@
+r"""One ready snippet per client that makes it trust the registry, as `python3 -m registry.clients NAME` prints it.
+
+Each snippet is whole: the host and the CA are in it. It is POSIX shell for Linux and macOS, PowerShell for Windows, and
+YAML for GitHub Actions and kaniko; its first line says how to undo it. A shell snippet is used in one of two ways:
+
+    python3 -m registry.clients docker | sh
+    eval "$(python3 -m registry.clients crane | sh)"
+
+The first kind sets up all that the client needs and prints one line that says so. The second kind is for clients that
+read the environment (crane, ko, oras, helm, cosign, curl): it writes a file and prints an `export` for `eval`.
+
+What this deliberately does not do: it does not log in (if there is a password, the second line says how), it does not
+turn off a client's checks, and it does not replace the public roots. If a client adds a CA to the public ones by
+itself, the snippet leaves that to the client. If the environment names the CAs:
+
+- Go (crypto/x509/root_unix.go): SSL_CERT_FILE replaces the list of the system's bundle files, SSL_CERT_DIR only the
+  list of folders; bundle and folders are both read. So SSL_CERT_DIR is set, and the system's folders stay in the list
+  for OpenSSL, which reads the same variable (openssl-env(7)). On macOS and Windows Go asks the system's store.
+- curl(1): CURL_CA_BUNDLE replaces the bundle. So it names a copy of the bundle with the CA added at its end.
+
+This module runs with Python 3.9 and the standard library.
+"""
+
+import hashlib
+import re
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, Optional
+
+from ..hostname import is_dns_name
+
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----\n")
+_FOLDER = "${XDG_CONFIG_HOME:-$HOME/.config}/private-registry"
+_KEYCHAIN = '"$HOME/Library/Keychains/login.keychain-db"'
+
+_FROM_STACK = "pulumi stack output --show-secrets password"
+_LOGINS = {
+    **dict.fromkeys(
+        ("docker", "dockerDesktopMac", "dockerDesktopWindows", "buildx", "buildkit", "githubActions"), "docker login"
+    ),
+    **{name: f"{name} login" for name in ("podman", "buildah", "skopeo", "ko", "oras", "cosign", "nerdctl")},
+    "crane": "crane auth login",
+    "helm": "helm registry login",
+}
+
+
+class _Registry(NamedTuple):
+    """What a snippet is made from."""
+
+    host: str
+    """The host, as image references spell it."""
+    plain: str
+    """The host in a form that may be the name of a file, a builder or a ConfigMap, and an entry of SSL_CERT_DIR: a
+    colon would end that entry."""
+    ca: str
+    """The CA's certificates, PEM."""
+
+
+def client_setup(host: str, ca_certificate: str, username: Optional[str] = None) -> dict[str, str]:
+    """One snippet per client, by the client's name as `CLIENTS` has it.
+
+    Args:
+        host: The registry's host as it is written in image references: a DNS name, with `:port` if it has one.
+        ca_certificate: The CA's certificate, PEM; several of them, one after the other, while one replaces another.
+        username: The user who has the password; None if the registry asks for none. The second line of a client's
+            snippet then says how to log in. It reads the password from the stack; no snippet and no argument holds it.
+
+    Raises:
+        ValueError: `host` is no such host, or `ca_certificate` holds something else than PEM certificates. Both go into
+            scripts, so nothing that a shell could read as more than text may be in them.
+    """
+    name, _, port = host.partition(":")
+    if not is_dns_name(name) or (":" in host and not re.fullmatch(r"[1-9][0-9]{0,4}", port)):
+        raise ValueError(f"The registry's host is {host!r}; it has to be a DNS name, with :port if it has one.")
+    ca = ca_certificate.replace("\r\n", "\n").strip() + "\n"
+    if not re.fullmatch(f"(?:{_PEM.pattern})+", ca):
+        raise ValueError("The CA's certificate has to be PEM: BEGIN CERTIFICATE to END CERTIFICATE, and nothing else.")
+    registry = _Registry(host=host, plain=host.replace(":", "-"), ca=ca)
+    snippets = {client: make(registry) for client, make in _SNIPPETS.items()}
+    return {
+        client: _with_login(client, snippet, host, username) if username else snippet
+        for client, snippet in snippets.items()
+    }
+
+
+def _with_login(name: str, snippet: str, host: str, username: str) -> str:
+    """The snippet with a second line that says how its client logs in."""
+    if name in _LOGINS:
+        how = f"{_FROM_STACK} | {_LOGINS[name]} --username {username} --password-stdin {host}"
+    elif name == "curl":
+        how = f"""printf 'user = "{username}:%s"' "$({_FROM_STACK})" | curl --config - https://{host}/v2/"""
+    elif name == "containerd":
+        how = f"ctr asks for the password with --user {username}"
+    elif name == "kaniko":
+        how = "mount the key .dockerconfigjson of the Secret pullSecret (an output) as /kaniko/.docker/config.json"
+    else:
+        return snippet
+    first, rest = snippet.split("\n", 1)
+    return f"{first}\n# Log in: {how}\n{rest}"
+
+
+def _script(
+    client: str,
+    registry: _Registry,
+    folder: str,
+    undo: str,
+    *body: str,
+    file: str = "ca.crt",
+    before: Sequence[str] = (),
+    sudo: bool = False,
+) -> str:
+    """A shell script that runs `before`, writes the CA to `folder`/`file`, and runs `body`.
+
+    It is one subshell. So the shell reads the whole of it before it runs anything, and its options and variables do not
+    reach the user's shell.
+    """
+    as_root = "$sudo " if sudo else ""
+    return "\n".join(
+        [
+            f"# {client} trusts {registry.host}. Undo: {undo}",
+            "(",
+            "set -eu; umask 022",
+            *(['sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo'] if sudo else []),
+            *before,
+            f'folder="{folder}"',
+            f'{as_root}mkdir -p "$folder"',
+            f"{as_root}tee \"$folder/{file}\" >/dev/null <<'END-OF-FILE'\n{registry.ca}END-OF-FILE",
+            *body,
+            ")",
+            "",
+        ]
+    )
+
+
+def _done(client: str, registry: _Registry, more: str = "") -> str:
+    return f"echo '{client} trusts {registry.host}{more}'"
+
+
+def _system_folder(client: str, root: str, registry: _Registry) -> str:
+    folder = f"{root}/{registry.host}"
+    return _script(client, registry, folder, f"sudo rm -r {folder}", _done(client, registry), sudo=True)
+
+
+def _home_folder(client: str, registry: _Registry) -> str:
+    # The first of the folders that github.com/containers/image reads (docker/docker_client.go), also if root runs it.
+    folder = f"$HOME/.config/containers/certs.d/{registry.host}"
+    return _script(client, registry, folder, f'rm -r "{folder}"', _done(client, registry))
+
+
+def _own_folder(root: str, user: str) -> str:
+    """The configuration folder of a program that reads /etc if root runs it, and otherwise the user's own folder."""
+    return f'$([ "$(id -u)" -eq 0 ] && echo {root} || echo "${{XDG_CONFIG_HOME:-$HOME/.config}}/{user}")'
+
+
+def _nerdctl(registry: _Registry) -> str:
+    folder = f"{_own_folder('/etc/containerd', 'containerd')}/certs.d/{registry.host}"
+    return _script("nerdctl of this user", registry, folder, f'rm -r "{folder}"', _done("nerdctl", registry))
+
+
+def _go(client: str, registry: _Registry) -> str:
+    folder = f"{_FOLDER}/{registry.plain}"
+    return _script(
+        client,
+        registry,
+        folder,
+        f'rm "{folder}/ca.crt"',
+        f"echo 'export SSL_CERT_DIR=\"{folder}:${{SSL_CERT_DIR:-/etc/ssl/certs:/etc/pki/tls/certs}}\"'",
+        before=['[ "$(uname)" = Linux ] || { echo "not on Linux: use macosKeychain or windowsCertutil" >&2; exit 1; }'],
+    )
+
+
+def _curl(registry: _Registry) -> str:
+    folder = f"{_FOLDER}/{registry.plain}/curl"
+    return _script(
+        "curl",
+        registry,
+        folder,
+        f'unset CURL_CA_BUNDLE; rm -r "{folder}"',
+        'bundle="$folder/bundle.crt"',
+        "# The CA goes behind the public roots of Debian, Fedora, SUSE, or macOS and Alpine, or those set before.",
+        'roots="${CURL_CA_BUNDLE:-}"; [ "$roots" != "$bundle" ] || roots=',
+        'for roots in "$roots" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \\',
+        '  /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem /dev/null; do [ ! -r "$roots" ] || break; done',
+        'cat "$roots" "$folder/ca.crt" >"$bundle"',
+        f"echo 'export CURL_CA_BUNDLE=\"{folder}/bundle.crt\"'",
+    )
+
+
+def _buildkit(registry: _Registry) -> str:
+    host, plain = registry.host, registry.plain
+    root = _own_folder("/etc/buildkit", "buildkit")
+    return _script(
+        "buildkitd of this user",
+        registry,
+        f"{root}/{plain}",
+        f'rm -r "{root}/{plain}", and remove [registry."{host}"] from buildkitd.toml beside it',
+        f"""grep -qsF '[registry."{host}"]' "$folder/../buildkitd.toml" \\""",
+        '  || cat >>"$folder/../buildkitd.toml" <<END-OF-FILE',
+        f'\n[registry."{host}"]\n  ca = ["$folder/ca.crt"]\nEND-OF-FILE',
+        _done("buildkitd", registry, ", once it is restarted"),
+    )
+
+
+def _buildx(registry: _Registry) -> str:
+    host, plain = registry.host, registry.plain
+    folder = f"{_FOLDER}/{plain}/buildx"
+    return _script(
+        "docker buildx",
+        registry,
+        folder,
+        f'docker buildx rm {plain}; rm -r "{folder}"',
+        'cat >"$folder/buildkitd.toml" <<END-OF-FILE',
+        f'[registry."{host}"]\n  ca = ["$folder/ca.crt"]\nEND-OF-FILE',
+        "# buildx copies the CA into a builder when the builder is made. So this makes one anew and keeps its cache.",
+        f"! docker buildx inspect {plain} >/dev/null 2>&1 || docker buildx rm --keep-state {plain} >/dev/null",
+        f"docker buildx create --name {plain} --driver docker-container \\",
+        '  --buildkitd-config "$folder/buildkitd.toml" >/dev/null',
+        _done("docker buildx", registry, f": docker buildx build --builder {plain}"),
+    )
+
+
+def _linux_trust_store(registry: _Registry) -> str:
+    name = f"private-registry-{registry.plain}.crt"
+    fedora, debian = "/etc/pki/ca-trust/source/anchors", "/usr/local/share/ca-certificates"
+    suse = "/etc/pki/trust/anchors"
+    undo = f"sudo rm -f {fedora}/{name} {debian}/{name} {suse}/{name}"
+    return _script(
+        "Linux",
+        registry,
+        "$store",
+        f"{undo}; sudo update-ca-certificates || sudo update-ca-trust",
+        "$sudo $update >/dev/null",
+        _done("Linux", registry),
+        file=name,
+        before=[
+            "PATH=$PATH:/usr/sbin",
+            "# Fedora and its family; Debian, Ubuntu and Alpine; SUSE.",
+            f"if [ -d {fedora} ]; then store={fedora} update=update-ca-trust",
+            f"elif [ -d {debian} ]; then store={debian} update=update-ca-certificates",
+            f"elif [ -d {suse} ]; then store={suse} update=update-ca-certificates",
+            'else echo "no trust store is known here: install the package ca-certificates" >&2; exit 1; fi',
+        ],
+        sudo=True,
+    )
+
+
+def _mac(client: str, registry: _Registry, *, restart: bool) -> str:
+    folder = f"{_FOLDER}/{registry.plain}"
+    undo = f'security remove-trusted-cert "{folder}/ca.crt"'
+    for fingerprint in _fingerprints(registry.ca):
+        undo += f"; security delete-certificate -Z {fingerprint} {_KEYCHAIN}"
+    lines = [f'security add-trusted-cert -r trustRoot -k {_KEYCHAIN} "$folder/ca.crt"']
+    if restart:
+        lines.append("docker desktop restart >/dev/null  # it reads the keychain when it starts")
+    return _script(client, registry, folder, undo, *lines, _done(client, registry))
+
+
+def _windows(client: str, registry: _Registry, *, restart: bool) -> str:
+    undo = "; ".join(f"certutil -user -delstore Root {fingerprint}" for fingerprint in _fingerprints(registry.ca))
+    use = "For PowerShell's Invoke-Expression; Windows asks before it trusts"
+    lines = [
+        f"# {client} trusts {registry.host}. {use}. Undo: {undo}",
+        "$file = New-TemporaryFile",
+        f"Set-Content -Encoding ascii -Path $file -Value @'\n{registry.ca}'@",
+        "certutil -user -addstore -f Root $file | Out-Null",
+        'if ($LASTEXITCODE -ne 0) { throw "certutil ended with $LASTEXITCODE" }',
+        "Remove-Item $file",
+    ]
+    if restart:
+        lines.append("docker desktop restart | Out-Null  # it reads the certificate store when it starts")
+    return "\n".join([*lines, f"Write-Output '{client} trusts {registry.host}'", ""])
+
+
+def _fingerprints(ca: str) -> list[str]:
+    """The SHA-1 of each certificate, by which macOS and Windows name certificates."""
+    return [
+        hashlib.sha1(ssl.PEM_cert_to_DER_cert(pem), usedforsecurity=False).hexdigest().upper()
+        for pem in _PEM.findall(ca)
+    ]
+
+
+def _kaniko(registry: _Registry) -> str:
+    host, plain = registry.host, registry.plain
+    return f"""\
+# kaniko trusts {host}, when its Pod has what is commented out below. Undo: kubectl delete configmap {plain}
+# python3 -m registry.clients kaniko | kubectl apply -f -
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {plain}
+data:
+  ca.crt: |
+{_indent(registry.ca, 4)}
+# spec:
+#   containers:
+#     - args: ["--registry-certificate={host}=/private-registry/ca.crt"]
+#       volumeMounts: [{{name: private-registry, mountPath: /private-registry}}]
+#   volumes: [{{name: private-registry, configMap: {{name: {plain}}}}}]
+"""
+
+
+def _github_actions(registry: _Registry) -> str:
+    scripts = _SNIPPETS["docker"](registry) + _SNIPPETS["linuxTrustStore"](registry)
+    return f"""\
+# A step for a Linux runner. docker/setup-buildx-action needs the snippet buildx instead.
+- name: Trust {registry.host}
+  shell: sh
+  run: |
+{_indent(scripts, 4)}
+"""
+
+
+def _indent(text: str, spaces: int) -> str:
+    return "\n".join(" " * spaces + line for line in text.splitlines())
+
+
+_SNIPPETS: Mapping[str, Callable[[_Registry], str]] = {
+    "docker": partial(_system_folder, "Docker on Linux", "/etc/docker/certs.d"),
+    "dockerDesktopMac": partial(_mac, "Docker Desktop on macOS", restart=True),
+    "dockerDesktopWindows": partial(_windows, "Docker Desktop on Windows", restart=True),
+    "podman": partial(_home_folder, "podman"),
+    "buildah": partial(_home_folder, "buildah"),
+    "skopeo": partial(_home_folder, "skopeo"),
+    "crane": partial(_go, "crane"),
+    "ko": partial(_go, "ko"),
+    "oras": partial(_go, "oras"),
+    "helm": partial(_go, "helm"),
+    "cosign": partial(_go, "cosign"),
+    "buildkit": _buildkit,
+    "buildx": _buildx,
+    "kaniko": _kaniko,
+    "nerdctl": _nerdctl,
+    "containerd": partial(_system_folder, "containerd (ctr: with --hosts-dir)", "/etc/containerd/certs.d"),
+    "curl": _curl,
+    "macosKeychain": partial(_mac, "macOS (Go programs, Safari, curl)", restart=False),
+    "linuxTrustStore": _linux_trust_store,
+    "windowsCertutil": partial(_windows, "Windows", restart=False),
+    "githubActions": _github_actions,
+}
+
+CLIENTS = tuple(_SNIPPETS)
+"""The names of the clients. They are letters only, so that a go-template can name them: `{{.data.docker}}`."""

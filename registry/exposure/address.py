@@ -1,0 +1,118 @@
+"""Addresses: how one of several is chosen, how the host is made from it, and what to do when there is none.
+
+Several ways in need these; what only one of them needs is in that one's file.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from .. import names
+from ..hostname import HTTPS, registry_host, split_port, with_port
+from ..settings import Settings
+
+LABELS = names.labels(names.REGISTRY)
+"""Labels of the registry's pod, by which a Service finds it, and of the Service itself."""
+NOT_AWAITED = {"pulumi.com/skipAwait": "true"}
+"""Annotation of a Service that is ready as soon as it exists. By default the provider also waits for the Service's
+pods, for which the Deployment's own wait is enough."""
+ADDRESS_AWAITED = {"pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress[0]}"}
+"""Annotation that counts an object as ready as soon as it has an address. By default the provider also waits for the
+Service's pods. That would deadlock: pods need the certificate, the certificate needs the host, the host needs this
+address."""
+
+Status = k8s.core.v1.outputs.ServiceStatus | k8s.networking.v1.outputs.IngressStatus
+
+
+def choose_address(found: Iterable[str]) -> str:
+    """The one of several addresses that the host is made from; empty if there is none.
+
+    IPv4 addresses come before IPv6 addresses and these before DNS names, and among equals the lowest is taken. The
+    choice has to be independent of the order, because a load balancer's status keeps its addresses in no fixed order.
+    """
+
+    def order(text: str) -> tuple[int, int, str]:
+        try:
+            ip = ipaddress.ip_address(text)
+        except ValueError:
+            return 9, 0, text
+        return ip.version, int(ip), text
+
+    return min(found, key=order, default="")
+
+
+def published_addresses(status: Status | None) -> list[str]:
+    """Every address and DNS name in the status of a Service or an Ingress; empty before any is published."""
+    points = (status.load_balancer.ingress if status and status.load_balancer else None) or []
+    return [text for point in points for text in (point.ip, point.hostname) if text]
+
+
+def host_of(settings: Settings, stack: str, address: str, port: int) -> str:
+    """The registry's host as image references spell it: the setting `host`, or a name made from stack and address.
+
+    Args:
+        settings: The settings.
+        stack: The stack's name.
+        address: Address of the way in; it may be empty if the setting `host` is not.
+        port: TCP port of the way in; a port in the setting `host` takes precedence.
+
+    Raises:
+        pulumi.RunError: no host can be made from the address.
+    """
+    if settings.host:
+        name, own_port = split_port(settings.host)
+        return settings.host if own_port != HTTPS else with_port(name, port)
+    try:
+        return with_port(registry_host(stack, address, settings.dns_suffix), port)
+    except ValueError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def service(
+    name: str,
+    kind: str,
+    namespace: pulumi.Input[str],
+    annotations: dict[str, str],
+    opts: pulumi.ResourceOptions,
+) -> k8s.core.v1.Service:
+    """The Service in front of the registry's pod.
+
+    Args:
+        name: Its name in the namespace.
+        kind: Its type, such as `ClusterIP`. A Service of that type has the pod's port, every other one 443.
+        namespace: Its namespace.
+        annotations: Its annotations.
+        opts: Its options.
+    """
+    port = names.PORT if kind == "ClusterIP" else HTTPS
+    return k8s.core.v1.Service(
+        f"{name}-service",
+        metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=namespace, labels=LABELS, annotations=annotations),
+        spec=k8s.core.v1.ServiceSpecArgs(
+            type=kind,
+            selector=LABELS,
+            ports=[k8s.core.v1.ServicePortArgs(name="registry", port=port, target_port=names.PORT)],
+        ),
+        opts=opts,
+    )
+
+
+NO_LOAD_BALANCER = "nothing in this cluster gives addresses to Services of type LoadBalancer, or all of them are taken"
+"""Why a Service of type LoadBalancer stays without an address."""
+
+
+def no_address(what: str, timeout: str, reason: str) -> str:
+    """The error of a way in that gets no address within the time: the reason, and what to do.
+
+    Args:
+        what: The object or the program that got none.
+        timeout: The setting `addressTimeout`.
+        reason: Why it got none.
+    """
+    return (
+        f"{what} got no address within {timeout} (the setting addressTimeout): {reason}. Set exposure to nodePort, "
+        "which needs no load balancer (pulumi config set exposure nodePort), or address to where the Ingress "
+        "controller is reached (pulumi config set address 192.0.2.10)."
+    )

@@ -1,0 +1,71 @@
+"""The choice of the way in that the settings name."""
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+
+from .. import settings as setting
+from ..cluster import Cluster
+from ..settings import Settings
+from .contract import Exposure
+from .gateway import Gateway, GatewayArgs, gateway_class, route_version
+from .ingress import Ingress, IngressArgs
+from .load_balancer import LoadBalancer, LoadBalancerArgs
+from .node_port import NodePort, NodePortArgs
+
+WAYS_IN: Mapping[setting.Exposure, type[Exposure]] = {
+    "ingress": Ingress,
+    "loadBalancer": LoadBalancer,
+    "nodePort": NodePort,
+    "gateway": Gateway,
+}
+"""The component behind each value of the setting `exposure`."""
+
+
+def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+    """Why the cluster cannot offer the way in that the settings name; empty if it can."""
+    return WAYS_IN[settings.exposure].errors(settings, cluster)
+
+
+def make_exposure(name: str, settings: Settings, cluster: Cluster, namespace: pulumi.Input[str]) -> Exposure:
+    """Make the way in that the settings name, as far as it can be made before the host is known.
+
+    Args:
+        name: Name of the component and of its objects.
+        settings: The settings.
+        cluster: The cluster; `errors` found nothing there that is in the way.
+        namespace: Namespace of the objects.
+    """
+    timeout = settings.address_timeout
+    match settings.exposure:
+        case "ingress":
+            return Ingress(
+                name,
+                IngressArgs(
+                    namespace=namespace,
+                    address=settings.address,
+                    host_is_set=bool(settings.host),
+                    ingress_class=settings.ingress_class,
+                    timeout=timeout,
+                    pending_load_balancers=cluster.pending_load_balancers,
+                ),
+            )
+        case "loadBalancer":
+            return LoadBalancer(name, LoadBalancerArgs(namespace=namespace, address=settings.address, timeout=timeout))
+        case "nodePort":
+            return NodePort(
+                name, NodePortArgs(namespace=namespace, address=settings.address, nodes=cluster.nodes or [])
+            )
+        case "gateway":
+            return Gateway(
+                name,
+                GatewayArgs(
+                    namespace=namespace,
+                    address=settings.address,
+                    gateway_class=settings.gateway_class or gateway_class(cluster),
+                    gateway_port=settings.gateway_port,
+                    route_version=route_version(cluster),
+                    timeout=timeout,
+                    cluster=cluster,
+                ),
+            )

@@ -1,0 +1,58 @@
+"""What every way in offers. The program knows nothing else of the one that the settings name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pulumi
+
+from ..cluster import Cluster
+from ..settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """The registry's host, from the moment that the way in leads to the registry's pod.
+
+    Everything that needs the registry to be reachable takes host and address from here, not from the way in.
+    """
+
+    host: pulumi.Output[str]
+    """The host, as image references spell it."""
+    address: pulumi.Output[str]
+    """Address at which the host is reached: an IP address, or the DNS name that some load balancers have instead."""
+    addresses: pulumi.Output[list[str]]
+    """Every address at which the host is reached, as far as the cluster tells."""
+    tls_secret: pulumi.Output[str] | None
+    """Secret with which the registry's pod has to terminate TLS; None if something in front of the pod does that."""
+
+
+class Exposure(Protocol):
+    """A way in: the component behind one value of the setting `exposure`.
+
+    Its life has three steps. `errors` is asked before anything is made. The constructor makes what is needed for an
+    address, because the registry's host is made from the address, and the certificate from the host. Then `serve`,
+    which is called once, makes whatever else the host needs, and registers the component's outputs.
+    """
+
+    address: pulumi.Output[str]
+    """IP address, or the DNS name that some load balancers have instead; empty if the setting `host` makes it
+    unnecessary to know it this early."""
+    addresses: pulumi.Output[list[str]]
+    """Every address at which the way in is reached, as far as it is known before the host is served."""
+    port: pulumi.Output[int]
+    """TCP port at which clients reach it."""
+
+    @staticmethod
+    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+        """Why the cluster cannot offer this way in with these settings, and what to do; empty if it can."""
+        ...
+
+    def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
+        """Make what is missing for clients to reach the registry under `host`.
+
+        Args:
+            host: The registry's host, as image references spell it.
+            tls_secret: Secret with the certificate for the host, and its key.
+        """
+        ...

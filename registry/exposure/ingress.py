@@ -1,0 +1,228 @@
+"""The way in `ingress`: an Ingress serves the registry's host, at the address of the cluster's Ingress controller."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from .. import names
+from ..cluster import Cluster, Object, has_annotation, object_names
+from ..hostname import HTTPS, split_port
+from ..settings import SettingError, Settings
+from ..waiting import after, awaited
+from .address import (
+    ADDRESS_AWAITED,
+    NO_LOAD_BALANCER,
+    NOT_AWAITED,
+    choose_address,
+    no_address,
+    published_addresses,
+    service,
+)
+from .contract import Served
+
+_LABELS = names.labels(names.INGRESS)
+_DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
+
+ANNOTATIONS = {
+    # ingress-nginx: layers may have any size, and are passed on while the client still sends, at any speed.
+    "nginx.ingress.kubernetes.io/proxy-body-size": "0",
+    "nginx.ingress.kubernetes.io/proxy-request-buffering": "off",
+    "nginx.ingress.kubernetes.io/proxy-read-timeout": "3600",
+    "nginx.ingress.kubernetes.io/proxy-send-timeout": "3600",
+    # F5 NGINX Ingress Controller; it has no annotation for request buffering.
+    "nginx.org/client-max-body-size": "0",
+    "nginx.org/proxy-read-timeout": "3600s",
+    "nginx.org/proxy-send-timeout": "3600s",
+    # Traefik: no router on plain HTTP. Its 60 s for a whole request is set on its entry point, not on an Ingress.
+    "traefik.ingress.kubernetes.io/router.entrypoints": "websecure",
+    "traefik.ingress.kubernetes.io/router.tls": "true",
+    # HAProxy.
+    "haproxy.org/timeout-server": "3600s",
+}
+"""What Ingress controllers need so that a push of large layers works. Each ignores the annotations of the others."""
+
+
+def ingress_class_error(ingress_class: str, classes: Sequence[Object] | None) -> pulumi.RunError | None:
+    """The error of a cluster without the wanted IngressClass, or without one that it would use by default.
+
+    Args:
+        ingress_class: The setting `ingressClass`.
+        classes: Every IngressClass; None if the user may not list them, and then there is no error.
+    """
+    if classes is None:
+        return None
+    known = object_names(classes)
+    there = f"the cluster has {', '.join(known)}" if known else "the cluster has none"
+    if ingress_class:
+        if ingress_class in known:
+            return None
+        rule = f"there is no IngressClass of that name: {there}"
+        return SettingError("ingressClass", ingress_class, rule, known[0] if known else "nginx")
+    if not known:
+        rule = (
+            "the cluster has no IngressClass, so no Ingress controller either: install one, or use a Service of type "
+            "LoadBalancer or a port of the nodes"
+        )
+        return SettingError("exposure", "ingress", rule, "loadBalancer")
+    defaults = object_names([entry for entry in classes if has_annotation(entry, _DEFAULT_CLASS)])
+    if len(defaults) == 1:
+        return None
+    if defaults:
+        rule = f"several IngressClasses are marked as the default one ({', '.join(defaults)}), so it has to be named"
+    else:
+        rule = f"no IngressClass is marked as the default one, so it has to be named: {there}"
+    return SettingError("ingressClass", "", rule, (defaults or known)[0])
+
+
+def no_controller(pending: Sequence[str]) -> str:
+    """Why no Ingress gets an address.
+
+    Args:
+        pending: Services of type LoadBalancer without an address, as `namespace/name`.
+    """
+    if pending:
+        return f"its Service may be {' or '.join(pending)}, which has none, so {NO_LOAD_BALANCER}"
+    return "no controller serves the IngressClass, or the one that does publishes no address"
+
+
+def same_address(expected: str, actual: Sequence[str]) -> None:
+    """Check that the Ingress got the address that its host name holds.
+
+    Raises:
+        pulumi.RunError: it got another one; the IngressClass gives each Ingress an address of its own.
+    """
+    if expected not in actual:
+        msg = (
+            f"The registry's Ingress got the address {', '.join(actual)}, but the placeholder got {expected}, which is "
+            "in the registry's host name: this IngressClass gives each Ingress an address of its own. Set exposure to "
+            "loadBalancer, which needs no Ingress (pulumi config set exposure loadBalancer), or ingressClass to a "
+            "class whose Ingresses share one address, such as Traefik's or ingress-nginx's (kubectl get ingressclass)."
+        )
+        raise pulumi.RunError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngressArgs:
+    """What an `Ingress` needs."""
+
+    namespace: pulumi.Input[str]
+    """Namespace of its objects."""
+    address: str
+    """Address to use instead of the controller's own; empty if there is no other."""
+    host_is_set: bool
+    """Whether the settings name the host, so that no address has to be known before the host is served."""
+    ingress_class: str
+    """IngressClass; empty for the cluster's default one."""
+    timeout: str
+    """How long to wait for the Ingress controller, such as `2m`."""
+    pending_load_balancers: Callable[[], Sequence[str]]
+    """Gives the Services of type LoadBalancer without an address; called when the wait for the address fails."""
+
+
+class Ingress(pulumi.ComponentResource):
+    """The Ingress of the registry's host, the Service behind it, and the address of the Ingress controller.
+
+    The host holds the address, and the address is known only once there is an Ingress. So a placeholder comes first: an
+    Ingress for a host that nobody can ask for. Where the settings name the address or the host, there is none.
+    Ready when: 1. the Ingress controller has published an address for the placeholder; 2. it has published one for the
+    registry's Ingress; 3. both are the same, unless the settings name the address. Delete removes the Ingresses and the
+    Service.
+    Does not: make a certificate, or a Service of type LoadBalancer.
+    """
+
+    address: pulumi.Output[str]
+    """IP address, or the DNS name that some load balancers have instead; empty if the settings name the host only."""
+    addresses: pulumi.Output[list[str]]
+    """Every address of the placeholder; empty if there is no placeholder."""
+    port: pulumi.Output[int]
+    """Always 443, where Ingress controllers serve TLS."""
+
+    @staticmethod
+    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+        """The cluster does not have the IngressClass, or has none by default."""
+        error = ingress_class_error(settings.ingress_class, cluster.ingress_classes())
+        return [error] if error else []
+
+    def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make Service and placeholder. `name` is their name in the namespace."""
+        super().__init__("private-registry:registry:Ingress", name, None, opts)
+        self._args, self._name = args, name
+        child = pulumi.ResourceOptions(parent=self)
+        self._service = service(name, "ClusterIP", args.namespace, NOT_AWAITED, child).metadata.name
+        self.address = pulumi.Output.from_input(args.address)
+        self.addresses = pulumi.Output.from_input([])
+        self.port = pulumi.Output.from_input(HTTPS)
+        self._has_placeholder = not args.address and not args.host_is_set
+        if self._has_placeholder:
+            placeholder = k8s.networking.v1.Ingress(
+                f"{name}-placeholder",
+                metadata=k8s.meta.v1.ObjectMetaArgs(
+                    name=name, namespace=args.namespace, labels=_LABELS, annotations=ADDRESS_AWAITED
+                ),
+                spec=k8s.networking.v1.IngressSpecArgs(
+                    ingress_class_name=args.ingress_class or None,
+                    rules=[_rule("placeholder.invalid", self._service)],
+                ),
+                opts=self._address_awaited(name),
+            )
+            self.addresses = placeholder.status.apply(published_addresses)
+            self.address = self.addresses.apply(choose_address)
+
+    def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
+        """Make the Ingress that serves `host` with the certificate in the Secret; the pod need not terminate TLS."""
+        args = self._args
+        dns_name = host.apply(lambda host: split_port(host)[0])
+        ingress = k8s.networking.v1.Ingress(
+            f"{self._name}-ingress",
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=names.INGRESS,
+                namespace=args.namespace,
+                labels=_LABELS,
+                annotations={**ANNOTATIONS, **ADDRESS_AWAITED},
+            ),
+            spec=k8s.networking.v1.IngressSpecArgs(
+                ingress_class_name=args.ingress_class or None,
+                tls=[k8s.networking.v1.IngressTLSArgs(hosts=[dns_name], secret_name=tls_secret)],
+                rules=[_rule(dns_name, self._service)],
+            ),
+            opts=self._address_awaited(names.INGRESS),
+        )
+
+        def reached_at(known: Sequence[Any]) -> str:
+            expected, actual = known
+            if self._has_placeholder and expected:
+                same_address(expected, actual)
+            return expected or choose_address(actual)
+
+        published = ingress.status.apply(published_addresses)
+        address = pulumi.Output.all(self.address, published).apply(reached_at)
+        addresses = pulumi.Output.all(address, published).apply(lambda known: [known[0], *known[1]])
+        self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
+        return Served(
+            host=after(host, address),
+            address=address,
+            addresses=self.addresses if self._has_placeholder else addresses,
+            tls_secret=None,
+        )
+
+    def _address_awaited(self, name: str) -> pulumi.ResourceOptions:
+        """Options of an Ingress that is ready once it has an address; `name` is the Ingress's name."""
+
+        def reason(_: object) -> str:
+            pending = self._args.pending_load_balancers()
+            return no_address("The Ingress controller", self._args.timeout, no_controller(pending))
+
+        return awaited(f"{name}-no-address", self, self._args.timeout, reason)
+
+
+def _rule(host: pulumi.Input[str], service_name: pulumi.Input[str]) -> k8s.networking.v1.IngressRuleArgs:
+    """A rule that sends every path of `host` to the Service."""
+    net = k8s.networking.v1
+    backend = net.IngressBackendArgs(
+        service=net.IngressServiceBackendArgs(name=service_name, port=net.ServiceBackendPortArgs(number=names.PORT))
+    )
+    path = net.HTTPIngressPathArgs(path="/", path_type="Prefix", backend=backend)
+    return net.IngressRuleArgs(host=host, http=net.HTTPIngressRuleValueArgs(paths=[path]))

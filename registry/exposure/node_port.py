@@ -1,0 +1,114 @@
+"""The way in `nodePort`: a port of every node, for clusters that have no load balancer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from ..cluster import Cluster, Object
+from ..settings import SettingError, Settings
+from .address import NOT_AWAITED, choose_address, service
+from .contract import Served
+
+
+def node_address(nodes: Iterable[Object]) -> str:
+    """The address of the node at which the registry is reached; empty if no node has one.
+
+    Every node forwards the port, so each would do. Nodes that are ready and take pods come first, and of these the
+    oldest, so that a node that joins does not change the host.
+
+    Args:
+        nodes: Nodes as the Kubernetes API describes them.
+    """
+
+    def order(node: Object) -> tuple[bool, str, str]:
+        conditions = {entry["type"]: entry["status"] for entry in node["status"].get("conditions", [])}
+        spec: Object = node["spec"]
+        tainted = any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in spec.get("taints", []))
+        usable = conditions.get("Ready") == "True" and not spec.get("unschedulable") and not tainted
+        return not usable, node["metadata"].get("creationTimestamp", ""), node["metadata"]["name"]
+
+    for node in sorted(nodes, key=order):
+        entries: list[Object] = node["status"].get("addresses", [])
+        address = choose_address(entry["address"] for entry in entries if entry["type"] == "InternalIP")
+        if address:
+            return address
+    return ""
+
+
+def every_address(nodes: Iterable[Object]) -> list[str]:
+    """Every IP address of the nodes: the port is open at each of them, not only at the one in the host."""
+    return [
+        entry["address"]
+        for node in nodes
+        for entry in node["status"].get("addresses", [])
+        if entry["type"] in ("InternalIP", "ExternalIP")
+    ]
+
+
+def node_address_error(address: str, nodes: Sequence[Object] | None) -> pulumi.RunError | None:
+    """The error of a cluster that tells no address of a node.
+
+    Args:
+        address: The setting `address`.
+        nodes: Every node; None if the user may not list them.
+    """
+    if address:
+        return None
+    if nodes is None:
+        rule = "the user of the kubeconfig may not list nodes, so the address of one has to be given"
+    elif not node_address(nodes):
+        rule = "no node tells an InternalIP, so the address of one has to be given"
+    else:
+        return None
+    return SettingError("address", "", rule, "192.0.2.10")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePortArgs:
+    """What a `NodePort` needs."""
+
+    namespace: pulumi.Input[str]
+    """Namespace of the Service."""
+    address: str
+    """Address to use instead of a node's; empty if there is no other."""
+    nodes: Sequence[Object]
+    """Every node, as far as the user may list them."""
+
+
+class NodePort(pulumi.ComponentResource):
+    """A Service of type NodePort, and the address of a node.
+
+    The registry terminates TLS itself, and its host has a port.
+    Ready when: 1. Kubernetes has given the Service a port. Delete removes the Service.
+    Does not: follow a node that is gone. The next `up` takes another node, or the setting `address` names an address
+    that outlives nodes.
+    """
+
+    address: pulumi.Output[str]
+    """Address of a node, or the one from the settings."""
+    addresses: pulumi.Output[list[str]]
+    """That, and every address of the nodes."""
+    port: pulumi.Output[int]
+    """The port that Kubernetes has chosen; by default it is one of 30000 to 32767."""
+
+    @staticmethod
+    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+        """No node tells an address, and the settings name none."""
+        error = node_address_error(settings.address, cluster.nodes)
+        return [error] if error else []
+
+    def __init__(self, name: str, args: NodePortArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the Service. `name` is its name in the namespace."""
+        super().__init__("private-registry:registry:NodePort", name, None, opts)
+        # Nothing has to be waited for: the port exists as soon as the object does.
+        child = pulumi.ResourceOptions(parent=self)
+        made = service(name, "NodePort", args.namespace, NOT_AWAITED, child)
+        self.address = pulumi.Output.from_input(args.address or node_address(args.nodes))
+        self.addresses = self.address.apply(lambda address: [address, *every_address(args.nodes)])
+        self.port = made.spec.apply(lambda spec: next(port.node_port or 0 for port in spec.ports or []))
+
+    def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
+        """Nothing is missing: the registry itself serves the host, with the certificate in the Secret."""
+        self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
+        return Served(host=host, address=self.address, addresses=self.addresses, tls_secret=tls_secret)

@@ -1,0 +1,28 @@
+"""The names, the labels and the port that more than one part of the program uses, and the program's version.
+
+Each is said here once. This module imports nothing, so that every part may import it, also with the system's Python.
+"""
+
+VERSION = "0.1.0"
+"""The program's version (semver.org). It is also the output `version`."""
+
+PORT = 5000
+"""TCP port on which the registry's pod listens: plain HTTP for an Ingress controller, or TLS for everyone."""
+
+REGISTRY = "registry"
+"""Name of the registry's Deployment, and value of the label `app.kubernetes.io/name` on what belongs to it."""
+CREDENTIALS = "registry-http"
+"""Name of the Secret that holds the registry's credentials."""
+INGRESS = "ingress"
+"""Name of the Ingress that serves the registry's host, and value of the name label on every Ingress of the program."""
+CERTIFICATE = "certificate"
+"""Value of the name label on everything that certificates are made of."""
+LOOKUP = "private-registry"
+"""Name of the ConfigMap that tells the registry's host, its address and its CA."""
+CLIENT_SETUP = "client-setup"
+"""Name of the ConfigMap that holds a snippet for each client."""
+
+
+def labels(name: str) -> dict[str, str]:
+    """The labels of an object of this program; `name` is the value of `app.kubernetes.io/name`."""
+    return {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "private-registry"}

@@ -1,0 +1,257 @@
+"""The proof image: the smallest image whose running container proves that a node could pull from the registry.
+
+One OCI image index of two platforms, each with one static ELF program that waits for a signal. It is made from this
+file alone, so its digest is known before anything is deployed. The registry's pod runs this file as a program to push
+the image and to push it again when it has gone missing; it must therefore import only the standard library.
+
+Sources: OCI image specification 1.1 (index, manifest, config); ELF-64 object file format; Linux system call tables.
+"""
+
+import hashlib
+import http.client
+import io
+import json
+import signal
+import ssl
+import struct
+import sys
+import tarfile
+import threading
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+REPOSITORY = "private-registry/proof"
+"""The repository that holds the proof image; the first part of its name is one that users will hardly choose."""
+
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+_LOAD_ADDRESS = 0x400000
+_HEADERS = 64 + 56  # an ELF header and one program header
+
+# Each program is `for (;;) pause();`, with one instruction a line.
+_PROGRAMS = {
+    "amd64": (
+        62,  # EM_X86_64
+        "b822000000"  # mov eax, 34 (pause)
+        "0f05"  # syscall
+        "ebf7",  # jmp to the first instruction
+    ),
+    "arm64": (
+        183,  # EM_AARCH64; it has no pause, so ppoll(NULL, 0, NULL, NULL, 0)
+        "000080d2"  # mov x0, 0
+        "010080d2"  # mov x1, 0
+        "020080d2"  # mov x2, 0
+        "030080d2"  # mov x3, 0
+        "040080d2"  # mov x4, 0
+        "280980d2"  # mov x8, 73 (ppoll)
+        "010000d4"  # svc 0
+        "f9ffff17",  # b to the first instruction
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """One piece of content as a registry stores it."""
+
+    media_type: str
+    data: bytes
+
+    @property
+    def digest(self) -> str:
+        """The content's digest, `sha256:<hex>`."""
+        return "sha256:" + hashlib.sha256(self.data).hexdigest()
+
+    def descriptor(self, **more: object) -> dict[str, object]:
+        """The OCI descriptor that refers to this content."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.data), **more}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image index with everything it refers to."""
+
+    blobs: tuple[Content, ...]
+    manifests: tuple[Content, ...]
+    index: Content
+
+
+def _elf(machine: int, code: bytes) -> bytes:
+    """A static ELF-64 program whose only segment is headers and `code`, started at `code`."""
+    size = _HEADERS + len(code)
+    identification = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
+    header = struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, _LOAD_ADDRESS + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, _LOAD_ADDRESS, _LOAD_ADDRESS, size, size, 0x1000)
+    return identification + header + segment + code
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _layer(program: bytes) -> tuple[bytes, Content]:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        entry = tarfile.TarInfo("proof")
+        entry.size, entry.mode = len(program), 0o555
+        archive.addfile(entry, io.BytesIO(program))
+    return tar.getvalue(), Content(media_type=_LAYER, data=_stored_gzip(tar.getvalue()))
+
+
+def _stored_gzip(data: bytes) -> bytes:
+    """`data` in the gzip format, stored instead of compressed (RFC 1951, 3.2.4; RFC 1952).
+
+    Compressors differ between versions of zlib, and the digest has to be the same everywhere.
+    """
+    header = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+    block = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF)  # the last block; struct refuses more than 65,535
+    return header + block + data + struct.pack("<II", zlib.crc32(data), len(data))
+
+
+def build() -> Image:
+    """The proof image. The same bytes on every machine and at every call."""
+    blobs: list[Content] = []
+    manifests: list[Content] = []
+    descriptors: list[dict[str, object]] = []
+    for architecture, (machine, code) in _PROGRAMS.items():
+        raw, layer = _layer(_elf(machine, bytes.fromhex(code)))
+        config = Content(
+            media_type=_CONFIG,
+            data=_json(
+                {
+                    "architecture": architecture,
+                    "os": "linux",
+                    "config": {"Entrypoint": ["/proof"], "User": "65534:65534"},
+                    "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(raw).hexdigest()]},
+                }
+            ),
+        )
+        manifest = Content(
+            media_type=_MANIFEST,
+            data=_json(
+                {
+                    "schemaVersion": 2,
+                    "mediaType": _MANIFEST,
+                    "config": config.descriptor(),
+                    "layers": [layer.descriptor()],
+                }
+            ),
+        )
+        blobs += [layer, config]
+        manifests.append(manifest)
+        descriptors.append(manifest.descriptor(platform={"architecture": architecture, "os": "linux"}))
+    index = Content(
+        media_type=_INDEX,
+        data=_json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": descriptors}),
+    )
+    return Image(blobs=tuple(blobs), manifests=tuple(manifests), index=index)
+
+
+class ProofPusher:
+    """A client of the registry that knows the few calls that a push needs (OCI distribution specification 1.1).
+
+    It checks no certificate, because it connects to its own pod, and nobody can get in between there.
+    """
+
+    def __init__(self, url: str, login: Path | None = None) -> None:
+        """Make a client.
+
+        Args:
+            url: `http://` or `https://`, and `host:port` of the registry.
+            login: File in the format of Docker's config.json with one login; it may change, and is read at every call.
+        """
+        self._url = urlsplit(url)
+        self._login = login
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._tls.check_hostname, self._tls.verify_mode = False, ssl.CERT_NONE
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._url.scheme == "https":
+            return http.client.HTTPSConnection(self._url.netloc, timeout=10, context=self._tls)
+        return http.client.HTTPConnection(self._url.netloc, timeout=10)
+
+    def _call(self, method: str, path: str, body: bytes = b"", media_type: str = "") -> tuple[int, str]:
+        connection = self._connect()
+        try:
+            headers = {"Content-Type": media_type} if media_type else {}
+            if self._login is not None:
+                (entry,) = json.loads(self._login.read_bytes())["auths"].values()
+                headers["Authorization"] = f"Basic {entry['auth']}"
+            connection.request(method, path, body or None, {"Content-Length": str(len(body)), **headers})
+            response = connection.getresponse()
+            response.read()
+            return response.status, response.headers.get("Location", "")
+        finally:
+            connection.close()
+
+    def _put(self, path: str, content: Content) -> None:
+        status, _ = self._call("PUT", path, content.data, content.media_type)
+        if status != http.client.CREATED:
+            msg = f"The registry answered {status} to the push of {content.digest}."
+            raise OSError(msg)
+
+    def has(self, image: Image) -> bool:
+        """Whether every part of the image is in the registry."""
+        manifests = [("manifests", content) for content in (image.index, *image.manifests)]
+        parts = [*manifests, *(("blobs", content) for content in image.blobs)]
+        return all(
+            self._call("HEAD", f"/v2/{REPOSITORY}/{kind}/{content.digest}")[0] == http.client.OK
+            for kind, content in parts
+        )
+
+    def push(self, image: Image) -> None:
+        """Push the image: blobs, then manifests, then the index, so that whoever gets the index finds all parts of it.
+
+        Raises:
+            OSError: the registry cannot be reached or refused a part.
+        """
+        for content in image.blobs:
+            status, location = self._call("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
+            if status != http.client.ACCEPTED:
+                msg = f"The registry answered {status} to the start of an upload."
+                raise OSError(msg)
+            target = urlsplit(location)
+            query = "&".join(filter(None, [target.query, f"digest={content.digest}"]))
+            self._put(f"{target.path}?{query}", Content(media_type="application/octet-stream", data=content.data))
+        for content in (*image.manifests, image.index):
+            self._put(f"/v2/{REPOSITORY}/manifests/{content.digest}", content)
+
+
+def keep(pusher: ProofPusher, ready: Path, interval: float) -> None:
+    """Push the proof image, and push it again whenever a part of it is missing; this never returns.
+
+    Args:
+        pusher: A client of the registry to keep it in.
+        ready: A file that exists while the whole image is in the registry; the readiness probe looks for it.
+        interval: Seconds between two checks.
+    """
+    ready.unlink(missing_ok=True)  # a previous container of this pod may have left it
+    image = build()
+    pause = threading.Event()
+    while True:
+        try:
+            if not pusher.has(image):
+                ready.unlink(missing_ok=True)
+                pusher.push(image)
+                print("pushed", REPOSITORY, image.index.digest, flush=True)
+            ready.touch()
+        except (OSError, http.client.HTTPException) as error:
+            ready.unlink(missing_ok=True)
+            print("waiting for the registry:", error, flush=True)
+        pause.wait(interval if ready.exists() else 0.2)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)  # the first process of a container has no default action
+    url, ready, *login = sys.argv[1:]
+    keep(ProofPusher(url, *map(Path, login)), Path(ready), interval=5)

@@ -1,0 +1,343 @@
+"""What the program makes, as recording mocks in place of the engine see it."""
+
+import json
+import tomllib
+from typing import Any
+
+import pulumi
+import pytest
+
+from registry import names
+from registry.clients.snippets import CLIENTS, client_setup
+from tests.unit.support.clusters import ADDRESS
+from tests.unit.support.engine import NAMESPACE, Recorder, pem, run_failing_program, run_program
+from tests.unit.support.settings import ROOT
+from trust.daemonset import some_node
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[Recorder, dict[str, Any]]:
+    recorder = Recorder()
+    return recorder, run_program(recorder)
+
+
+@pytest.fixture
+def made(run: tuple[Recorder, dict[str, Any]]) -> Recorder:
+    return run[0]
+
+
+def test_the_outputs_are_the_ones_that_people_use(run: tuple[Recorder, dict[str, Any]]) -> None:
+    assert run[1] == {
+        "registryUrl": "registry-pr-42-r.10-99-0-200.nip.io",
+        "caCertificate": pem("certificate-ca"),
+        "address": ADDRESS,
+        "namespace": NAMESPACE,
+        "configMap": "private-registry",
+        "version": names.VERSION,
+    }
+
+
+def test_the_outputs_fit_on_one_screen(run: tuple[Recorder, dict[str, Any]]) -> None:
+    lines = [line for value in run[1].values() for line in str(value).splitlines()]
+    real_ca_lines = 15
+    assert len(lines) - len(pem("certificate-ca").splitlines()) + real_ca_lines + 2 < 25
+
+
+def test_the_version_is_the_one_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text()).get("project", {"version": names.VERSION})
+    assert project["version"] == names.VERSION
+
+
+def test_these_are_all_types_of_components() -> None:
+    ingress, gateway, load_balancer, node_port = Recorder(), Recorder(), Recorder(), Recorder()
+    run_program(ingress, advertise="true")
+    run_program(gateway, exposure="gateway", certificateIssuer="cert-manager")
+    run_program(load_balancer, exposure="loadBalancer")
+    run_program(node_port, exposure="nodePort")
+    recorders = (ingress, gateway, load_balancer, node_port)
+    assert sorted({token for recorder in recorders for token in recorder.components()}) == [
+        "private-registry:registry:CertManagerCertificate",
+        "private-registry:registry:Credentials",
+        "private-registry:registry:Gateway",
+        "private-registry:registry:Ingress",
+        "private-registry:registry:LoadBalancer",
+        "private-registry:registry:Lookup",
+        "private-registry:registry:NamespaceShares",
+        "private-registry:registry:NodePort",
+        "private-registry:registry:Registry",
+        "private-registry:registry:TlsCertificate",
+        "private-registry:trust:NodeTrust",
+    ]
+    for recorder in recorders:
+        registered = [token for token, _ in recorder.registered if token.startswith("private-registry:")]
+        assert sorted(registered) == recorder.components(), "each component registers its outputs once"
+
+
+def test_everything_but_the_namespace_belongs_to_a_component(made: Recorder) -> None:
+    parents = {
+        (typ, name): parent
+        for (typ, name), parent in made.parents.items()
+        if not typ.startswith("private-registry:") and not parent.startswith("private-registry:")
+    }
+    assert [typ for typ, _ in parents if typ != "pulumi:pulumi:Stack"] == ["kubernetes:core/v1:Namespace"]
+
+
+def test_the_snippets_are_in_a_config_map_that_kubectl_reads_by_the_names_of_the_clients(made: Recorder) -> None:
+    config_map = made.of(":ConfigMap", "client-setup")
+    assert config_map["metadata"]["name"] == "client-setup"
+    assert config_map["data"] == client_setup("registry-pr-42-r.10-99-0-200.nip.io", pem("certificate-ca"))
+    assert set(config_map["data"]) == set(CLIENTS)
+    assert all(client.isalpha() for client in CLIENTS)
+    assert len(json.dumps(config_map)) < 2**20 / 8, "a ConfigMap's limit is 1 MiB"
+
+
+def test_the_first_preview_shows_the_registrys_pod_but_for_what_depends_on_the_password() -> None:
+    recorder = Recorder(preview=True)
+    run_program(recorder)
+    pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
+    assert [container["name"] for container in pod["containers"]] == ["registry", "proof-image"]
+    assert pod["containers"][0]["command"] == ["registry", "serve", "/etc/private-registry/config.yml"]
+    unknown = [key for key, value in pod.items() if isinstance(value, pulumi.output.Unknown)]
+    assert unknown == ["volumes"]
+
+
+def test_the_host_reaches_ingress_certificate_config_map_and_agent(made: Recorder) -> None:
+    host = "registry-pr-42-r.10-99-0-200.nip.io"
+    ingress = made.of(":Ingress", "exposure-ingress")["spec"]
+    assert ingress["rules"][0]["host"] == host
+    assert ingress["tls"][0]["hosts"] == [host]
+    assert made.of(":CertRequest")["dnsNames"] == [host]
+    assert made.of(":ConfigMap", "lookup-facts")["data"]["host"] == host
+    pod = made.of(":DaemonSet")["spec"]["template"]["spec"]
+    environment = {entry["name"]: entry.get("value") for entry in pod["initContainers"][0]["env"]}
+    assert environment["REGISTRY_HOST"] == host
+    assert pod["containers"][0]["image"].startswith(f"{host}/private-registry/proof@sha256:")
+
+
+def test_the_server_sends_its_certificate_and_then_the_ca_and_the_engine_keeps_both_secret(made: Recorder) -> None:
+    data = made.of(":Secret", "certificate")["stringData"]
+    assert pulumi.runtime.rpc.is_rpc_secret(data)
+    assert pulumi.runtime.rpc.unwrap_rpc_secret(data) == {
+        "tls.crt": pem("certificate-server") + pem("certificate-ca"),
+        "tls.key": "key of certificate-key",
+        "ca.crt": pem("certificate-ca"),
+    }
+
+
+def test_the_ca_key_is_in_no_object_of_the_cluster(made: Recorder) -> None:
+    for (typ, _), inputs in made.resources.items():
+        if typ.startswith("kubernetes:"):
+            assert "key of certificate-ca-key" not in json.dumps(inputs)
+
+
+def test_nodes_get_the_certificate_of_the_ca_only(made: Recorder) -> None:
+    data = made.of(":ConfigMap", "lookup-facts")["data"]
+    assert data == {"host": data["host"], "address": ADDRESS, "ca.crt": pem("certificate-ca")}
+    volumes = made.of(":DaemonSet")["spec"]["template"]["spec"]["volumes"]
+    assert not [volume for volume in volumes if "secret" in volume or "hostPath" in volume]
+
+
+def test_the_agent_starts_first_and_the_proof_only_after_it_is_ready(made: Recorder) -> None:
+    pod = made.of(":DaemonSet")["spec"]["template"]["spec"]
+    agent = pod["initContainers"][0]
+    assert agent["restartPolicy"] == "Always"
+    assert agent["startupProbe"]["exec"]["command"][:2] == ["test", "-f"]
+    assert pod["containers"][0]["imagePullPolicy"] == "Always"
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
+
+
+def test_the_registry_pod_keeps_the_restricted_standard(made: Recorder) -> None:
+    pod = made.of(":Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert set(container["resources"]) == {"limits", "requests"}
+
+
+def test_every_kubernetes_object_but_the_namespace_is_in_the_namespace(made: Recorder) -> None:
+    for (typ, name), inputs in made.resources.items():
+        if typ.startswith("kubernetes:") and not typ.endswith(":Namespace"):
+            assert inputs["metadata"]["namespace"] == NAMESPACE, (typ, name)
+    assert not [typ for typ, _ in made.resources if "ClusterRole" in typ or "IngressClass" in typ]
+
+
+def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
+    assert made.kinds() == {
+        "Namespace": 1,
+        "PersistentVolumeClaim": 1,
+        "ConfigMap": 4,
+        "Secret": 2,
+        "Deployment": 1,
+        "Service": 1,
+        "Ingress": 2,
+        "DaemonSet": 1,
+    }
+
+
+def test_an_ingress_with_an_address_of_its_own_is_refused() -> None:
+    with pytest.raises(pulumi.RunError, match=r"10\.99\.0\.201.*10\.99\.0\.200.*exposure loadBalancer.*ingressClass"):
+        run_failing_program(Recorder(published=({"ip": "10.99.0.201"},)))
+
+
+def test_an_ingress_may_have_more_addresses_than_the_placeholder_in_any_order() -> None:
+    published = ({"ip": "10.99.0.99"}, {"ip": ADDRESS}, {"hostname": "lb.example.com"})
+    assert run_program(Recorder(published=published))["address"] == ADDRESS
+
+
+def test_a_load_balancer_that_has_a_host_name_gives_the_registry_its_host() -> None:
+    points = ({"hostname": "Abc-1.elb.example.com"},)
+    recorder = Recorder(placeholder=points, published=points)
+    outputs = run_program(recorder)
+    assert outputs["registryUrl"] == "abc-1.elb.example.com"
+    assert recorder.of(":CertRequest")["dnsNames"] == ["abc-1.elb.example.com"]
+    assert recorder.of(":Ingress", "exposure-ingress")["spec"]["rules"][0]["host"] == "abc-1.elb.example.com"
+
+
+def test_a_load_balancer_called_localhost_is_refused_with_the_setting_that_helps() -> None:
+    with pytest.raises(pulumi.RunError, match=r"'localhost'.*pulumi config set address"):
+        run_failing_program(Recorder(placeholder=({"hostname": "localhost"},)))
+
+
+def test_an_address_that_is_set_goes_before_the_clusters_and_needs_no_placeholder() -> None:
+    recorder = Recorder(published=({"hostname": "localhost"},))
+    outputs = run_program(recorder, address="192.0.2.10")
+    assert outputs["registryUrl"] == "registry-pr-42-r.192-0-2-10.nip.io"
+    assert outputs["address"] == "192.0.2.10"
+    assert not [name for _, name in recorder.resources if "placeholder" in name]
+
+
+def test_a_host_that_is_set_needs_no_placeholder_and_its_port_is_in_no_certificate() -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, host="registry.example.com:8443")
+    assert outputs["registryUrl"] == "registry.example.com:8443"
+    assert outputs["address"] == ADDRESS, "read from the Ingress that serves it"
+    assert recorder.of(":CertRequest")["dnsNames"] == ["registry.example.com"]
+    assert recorder.of(":Ingress", "exposure-ingress")["spec"]["tls"][0]["hosts"] == ["registry.example.com"]
+    assert not [name for _, name in recorder.resources if "placeholder" in name]
+
+
+def test_behind_a_load_balancer_the_registry_terminates_tls_itself() -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, exposure="loadBalancer")
+    assert outputs["registryUrl"] == "registry-pr-42-r.10-99-0-200.nip.io"
+    assert recorder.of(":Service")["spec"]["ports"] == [{"name": "registry", "port": 443, "targetPort": 5000}]
+    assert recorder.kinds() == {
+        "Namespace": 1,
+        "PersistentVolumeClaim": 1,
+        "ConfigMap": 4,
+        "Secret": 2,
+        "Deployment": 1,
+        "Service": 1,
+        "DaemonSet": 1,
+    }
+    config = json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
+    assert config["http"]["tls"]["minimumtls"] == "tls1.2"
+    pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
+    assert [c["livenessProbe"]["httpGet"]["scheme"] for c in pod["containers"] if "livenessProbe" in c] == ["HTTPS"]
+    tls = next(volume for volume in pod["volumes"] if volume["name"] == "tls")
+    assert tls["secret"]["secretName"] == "certificate-tls"
+
+
+def test_at_a_port_of_the_nodes_the_port_is_in_every_name_and_in_no_certificate() -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, exposure="nodePort")
+    host = "registry-pr-42-r.10-99-0-11.nip.io:30123"
+    assert outputs["registryUrl"] == host
+    assert outputs["address"] == "10.99.0.11"
+    assert recorder.of(":ConfigMap", "lookup-facts")["data"]["host"] == host
+    assert recorder.of(":CertRequest")["dnsNames"] == ["registry-pr-42-r.10-99-0-11.nip.io"]
+    pod = recorder.of(":DaemonSet")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"].startswith(f"{host}/private-registry/proof@sha256:")
+
+
+def test_behind_a_gateway_tls_is_handed_through_to_the_registry() -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, exposure="gateway", gatewayPort="8443")
+    assert outputs["registryUrl"] == "registry-pr-42-r.10-99-0-200.nip.io"
+    assert outputs["address"] == ADDRESS
+    gateway = recorder.of(":Gateway", "exposure-gateway")["spec"]
+    assert gateway["gatewayClassName"] == "the-only-one"
+    [listener] = gateway["listeners"]
+    assert (listener["protocol"], listener["port"], listener["tls"]) == ("TLS", 8443, {"mode": "Passthrough"})
+    route = recorder.of(":TLSRoute")["spec"]
+    assert route["hostnames"] == ["registry-pr-42-r.10-99-0-200.nip.io"]
+    assert route["rules"] == [{"backendRefs": [{"name": "exposure", "port": 5000}]}]
+    assert route["parentRefs"] == [{"name": "exposure"}]
+    config = json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
+    assert "tls" in config["http"]
+
+
+@pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort", "gateway"])
+def test_an_address_that_is_set_names_the_registry_in_every_exposure(exposure: str) -> None:
+    outputs = run_program(Recorder(), exposure=exposure, address="192.0.2.10")
+    assert outputs["registryUrl"].startswith("registry-pr-42-r.192-0-2-10.nip.io")
+
+
+def test_every_container_of_a_registry_with_tls_keeps_the_restricted_standard() -> None:
+    recorder = Recorder()
+    run_program(recorder, exposure="loadBalancer")
+    pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert set(container["resources"]) == {"limits", "requests"}
+
+
+def test_in_memory_there_is_no_volume_and_the_memory_of_the_images_comes_on_top() -> None:
+    recorder = Recorder()
+    run_program(recorder, storage="memory", storageSize="2Gi")
+    assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
+    pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
+    data = next(volume for volume in pod["volumes"] if volume["name"] == "data")
+    assert data["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
+    assert int(pod["containers"][0]["resources"]["limits"]["memory"]) == 2 * 2**30 + 512 * 2**20
+
+
+def test_default_classes_are_left_to_the_cluster(made: Recorder) -> None:
+    assert "storageClassName" not in made.of(":PersistentVolumeClaim")["spec"]
+    assert "ingressClassName" not in made.of(":Ingress", "exposure-ingress")["spec"]
+
+
+def test_named_classes_are_used() -> None:
+    recorder = Recorder()
+    run_program(recorder, ingressClass="nginx", storageClass="fast", storageSize="3Gi")
+    assert recorder.of(":PersistentVolumeClaim")["spec"]["storageClassName"] == "fast"
+    assert recorder.of(":PersistentVolumeClaim")["spec"]["resources"]["requests"] == {"storage": "3Gi"}
+    for name in ("exposure-ingress", "placeholder"):
+        assert recorder.of(":Ingress", name)["spec"]["ingressClassName"] == "nginx"
+
+
+@pytest.mark.parametrize("exposure", ["ingress", "loadBalancer"])
+def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exposure: str) -> None:
+    recorder = Recorder()
+    outputs = run_program(recorder, certificateIssuer="cert-manager", exposure=exposure)
+    assert outputs["caCertificate"] == pem("issued-ca")
+    assert recorder.of(":ConfigMap", "lookup-facts")["data"]["ca.crt"] == pem("issued-ca")
+    server = recorder.of("v1:Certificate", "server-certificate")["spec"]
+    assert server["dnsNames"] == ["registry-pr-42-r.10-99-0-200.nip.io"]
+    assert server["secretName"] == "certificate-tls"
+    authority = recorder.of("v1:Certificate", "ca-certificate")["spec"]
+    assert authority["isCA"] is True
+    assert authority["privateKey"]["rotationPolicy"] == "Never"
+    pods = [inputs["spec"]["template"] for (typ, _), inputs in recorder.resources.items() if "apps/v1" in typ]
+    assert len(pods) == 2
+    assert authority["secretName"] not in json.dumps(pods)
+    assert not [typ for typ, _ in recorder.resources if typ.startswith("tls:") and "Cert" in typ]
+
+
+def test_a_daemon_set_that_matches_no_node_is_an_error() -> None:
+    with pytest.raises(pulumi.RunError, match="matches no node, so no kubelet trusts the registry"):
+        some_node(0)
+    for desired in (None, 1, 5):
+        some_node(desired)
+
+
+def test_the_registry_runs_on_linux_nodes_only(run: tuple[Recorder, dict[str, Any]]) -> None:
+    pod = run[0].of(":Deployment")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}

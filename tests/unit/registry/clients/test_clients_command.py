@@ -1,0 +1,121 @@
+"""`python3 -m registry.clients`: it prints a snippet, and says what to do when it cannot."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from registry.clients.snippets import CLIENTS, client_setup
+from tests.unit.support.engine import pem
+from tests.unit.support.settings import ROOT
+
+HOST = "registry-pr-42-r.203-0-113-7.nip.io"
+CA = pem("ca")
+
+
+def command(*arguments: str | Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command, with the one folder `path` to find Pulumi in, or with none."""
+    return subprocess.run(
+        [sys.executable, "-m", "registry.clients", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PATH": str(path or "/nowhere")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path) -> Path:
+    path = tmp_path / "ca.crt"
+    path.write_text(CA)
+    return path
+
+
+def pulumi(folder: Path, outputs: object = None, *, error: str = "") -> Path:
+    """A folder with a program `pulumi` that prints outputs or an error, and writes down its arguments."""
+    program = folder / "pulumi"
+    (folder / "outputs.json").write_text(json.dumps(outputs))
+    (folder / "error").write_text(error)
+    program.write_text(
+        f"#!{sys.executable}\nimport pathlib, sys\nhere = pathlib.Path(__file__).parent\n"
+        "(here / 'arguments').write_text(' '.join(sys.argv[1:]))\n"
+        "sys.stderr.write((here / 'error').read_text())\nsys.stdout.write((here / 'outputs.json').read_text())\n"
+        "sys.exit(bool((here / 'error').read_text()))\n"
+    )
+    program.chmod(0o755)
+    return folder
+
+
+def test_it_lists_the_clients() -> None:
+    done = command("--list")
+    assert (done.returncode, done.stdout.split()) == (0, list(CLIENTS))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_with_a_host_and_a_ca_it_needs_no_stack(client: str, ca_file: Path) -> None:
+    done = command(client, "--host", HOST, "--ca", ca_file)
+    assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA)[client])
+
+
+def test_with_a_user_the_snippet_says_how_to_log_in(ca_file: Path) -> None:
+    done = command("docker", "--host", HOST, "--ca", ca_file, "--username", "registry-2")
+    assert done.stdout == client_setup(HOST, CA, "registry-2")["docker"]
+
+
+@pytest.mark.parametrize("stack", [[], ["--stack", "pr-42"]], ids=["selected", "named"])
+@pytest.mark.parametrize("username", [None, "registry"])
+def test_it_reads_the_outputs_of_the_stack(tmp_path: Path, stack: list[str], username: str | None) -> None:
+    outputs = {"registryUrl": HOST, "caCertificate": CA, **({"username": username} if username else {})}
+    done = command("docker", *stack, path=pulumi(tmp_path, outputs))
+    assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA, username)["docker"])
+    assert (tmp_path / "arguments").read_text().split() == ["stack", "output", "--json", *stack]
+
+
+def test_without_pulumi_it_says_what_else_to_give() -> None:
+    done = command("docker")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Pulumi CLI cannot be run" in done.stderr
+    assert "--host HOST --ca FILE" in done.stderr
+
+
+def test_a_stack_without_outputs_is_named(tmp_path: Path) -> None:
+    done = command("docker", "--stack", "pr-42", path=pulumi(tmp_path, {}))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The stack pr-42 has no registry yet. Bring it up with `pulumi up`" in done.stderr
+
+
+def test_pulumis_own_error_is_passed_on(tmp_path: Path) -> None:
+    done = command("docker", path=pulumi(tmp_path, error="error: no stack selected\n"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: no stack selected" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "--list prints their names"),
+        (["rocket"], "rocket is no client"),
+        (["docker", "--host", HOST], "belong together"),
+        (["docker", "--username", "registry"], "belongs to --host"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments: list[str], part: str) -> None:
+    done = command(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert part in done.stderr
+
+
+@pytest.mark.parametrize("content", ["no certificate", None], ids=["not PEM", "not there"])
+def test_a_file_that_holds_no_ca_is_an_error_and_no_traceback(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "wrong.crt"
+    if content:
+        path.write_text(content)
+    done = command("docker", "--host", HOST, "--ca", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "PEM" in done.stderr or "No such file" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,277 @@
+"""Each client's snippet parses, does what it says where that needs no root, and can be undone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from registry.clients.snippets import CLIENTS, client_setup
+
+HOST = "registry-pr-42-r.203-0-113-7.nip.io"
+NOBODY = 65534
+SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
+OTHER_LANGUAGES = {"dockerDesktopWindows", "windowsCertutil", "kaniko", "githubActions"}
+HOME_FOLDER = ("podman", "buildah", "skopeo")
+GO = ("crane", "ko", "oras", "helm", "cosign")
+POSIX = [
+    "docker", "dockerDesktopMac", *HOME_FOLDER, *GO, "buildkit", "buildx", "nerdctl", "containerd", "curl",
+    "macosKeychain", "linuxTrustStore",
+]  # fmt: skip
+
+
+def openssl(*arguments: str, text: str = "") -> str:
+    return subprocess.run(["openssl", *arguments], input=text, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> str:
+    key = tmp_path_factory.mktemp("ca") / "key"
+    return openssl(
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(key),
+        "-subj", "/CN=Private registry CA", "-days", "2",
+    )  # fmt: skip
+
+
+@pytest.fixture(params=["plain", "it's a home $(false)"])
+def home(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The home folder of a user who is not root."""
+    base = Path(tempfile.mkdtemp())
+    base.chmod(0o755)
+    path = base / request.param
+    path.mkdir()
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+    yield path
+    shutil.rmtree(base)
+
+
+def run(script: str, home: Path, **variables: str) -> str:
+    """What a script prints, which the user's shell reads from its standard input, as after a pipe."""
+    done = subprocess.run(
+        ["sh"], input=script, cwd="/", capture_output=True, text=True, check=False,
+        env={"HOME": str(home), "PATH": os.environ["PATH"], **variables},
+        user=NOBODY if os.geteuid() == 0 else None,
+        extra_groups=[] if os.geteuid() == 0 else None,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def files(home: Path) -> list[str]:
+    return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+
+
+def undo(snippet: str) -> str:
+    return re.search(r"Undo: (.*)", snippet)[1]  # type: ignore[index]
+
+
+def test_there_is_a_snippet_for_every_client(ca: str) -> None:
+    setup = client_setup(HOST, ca)
+    assert set(setup) == {*POSIX, *OTHER_LANGUAGES} == set(CLIENTS)
+    for client, snippet in setup.items():
+        assert HOST in snippet, client
+        assert "".join(ca.split()) in "".join(snippet.split()), client
+        assert "Undo: " in snippet, client
+        assert "jq" not in snippet.split(), client
+    assert json.loads(json.dumps(setup)) == setup
+
+
+@pytest.mark.parametrize("client", POSIX)
+@pytest.mark.parametrize("host", [HOST, f"{HOST}:8443"])
+def test_every_shell_can_parse_it_and_finds_a_cut_one_broken(client: str, host: str, ca: str) -> None:
+    snippet = client_setup(host, ca)[client]
+    assert SHELLS
+    for shell in SHELLS:
+        subprocess.run([shell, "-n"], input=snippet, text=True, check=True)
+        cut = snippet[: snippet.rindex(")")]
+        assert subprocess.run([shell, "-n"], input=cut, text=True, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("client", HOME_FOLDER)
+def test_the_containers_tools_get_the_ca_for_this_host_alone(client: str, home: Path, ca: str) -> None:
+    host = f"{HOST}:8443"
+    snippet = client_setup(host, ca)[client]
+    for _ in range(2):
+        assert run(snippet, home) == f"{client} trusts {host}\n"
+        assert files(home) == [f".config/containers/certs.d/{host}/ca.crt"]
+        assert (home / files(home)[0]).read_text() == ca
+    run(undo(snippet), home)
+    assert files(home) == []
+
+
+@pytest.mark.parametrize("client", GO)
+def test_go_programs_read_the_cas_folder_beside_the_systems(client: str, home: Path, ca: str) -> None:
+    snippet = client_setup(f"{HOST}:8443", ca)[client]
+    printed = run(snippet, home)
+    assert re.fullmatch(r"export SSL_CERT_DIR=.*\n", printed)
+    value = run(f'{printed}printf %s "$SSL_CERT_DIR"', home)
+    ours, *systems = value.rsplit(":", 2)
+    assert (Path(ours) / "ca.crt").read_text() == ca
+    assert [path.name for path in Path(ours).iterdir()] == ["ca.crt"]
+    assert systems == ["/etc/ssl/certs", "/etc/pki/tls/certs"]
+    assert run(f'{printed}printf %s "$SSL_CERT_DIR"', home, SSL_CERT_DIR="/another") == f"{ours}:/another"
+    run(undo(snippet), home)
+    assert files(home) == []
+
+
+def test_files_go_where_xdg_config_home_says(home: Path, ca: str) -> None:
+    variables = {"XDG_CONFIG_HOME": f"{home}/else where"}
+    setup = client_setup(HOST, ca)
+    value = run(run(setup["crane"], home, **variables) + 'printf %s "$SSL_CERT_DIR"', home, **variables)
+    assert value.split(":")[0] == f"{home}/else where/private-registry/{HOST}"
+    assert files(home) == [f"else where/private-registry/{HOST}/ca.crt"]
+
+
+@pytest.mark.parametrize("client", GO)
+def test_outside_of_linux_a_go_program_is_sent_to_the_systems_store(client: str, tmp_path: Path, ca: str) -> None:
+    (tmp_path / "uname").write_text("#!/bin/sh\necho Darwin\n")
+    (tmp_path / "uname").chmod(0o755)
+    done = subprocess.run(
+        ["sh"], input=client_setup(HOST, ca)[client], capture_output=True, text=True, check=False,
+        env={"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "macosKeychain" in done.stderr
+    assert files(tmp_path) == ["uname"]
+
+
+def test_curls_bundle_holds_the_public_roots_and_the_ca(home: Path, ca: str) -> None:
+    snippet = client_setup(HOST, ca)["curl"]
+    printed = run(snippet, home)
+    assert re.fullmatch(r"export CURL_CA_BUNDLE=.*\n", printed)
+    bundle = Path(run(f'{printed}printf %s "$CURL_CA_BUNDLE"', home))
+    text = bundle.read_text()
+    assert text.endswith(ca)
+    assert text.count("BEGIN CERTIFICATE") > 50
+    assert run(snippet, home, CURL_CA_BUNDLE=str(bundle)) == printed
+    assert bundle.read_text() == text, "a second time it does not grow"
+    (home / "company.crt").write_text("the company's\n")
+    (home / "company.crt").chmod(0o644)
+    run(snippet, home, CURL_CA_BUNDLE=str(home / "company.crt"))
+    assert bundle.read_text() == f"the company's\n{ca}"
+    run(undo(snippet), home)
+    assert files(home) == ["company.crt"]
+
+
+def test_buildkitd_gets_one_more_registry_in_its_configuration(home: Path, ca: str) -> None:
+    host = f"{HOST}:8443"
+    config = home / ".config" / "buildkit" / "buildkitd.toml"
+    setup = client_setup(host, ca)
+    run("mkdir -p ~/.config/buildkit && echo 'debug = true' >~/.config/buildkit/buildkitd.toml", home)
+    for _ in range(2):
+        assert run(setup["buildkit"], home) == f"buildkitd trusts {host}, once it is restarted\n"
+        read = tomllib.loads(config.read_text())
+        assert read["debug"] is True
+        assert list(read["registry"]) == [host]
+        assert [Path(path).read_text() for path in read["registry"][host]["ca"]] == [ca]
+    run(client_setup("other.example.com", ca)["buildkit"], home)
+    assert list(tomllib.loads(config.read_text())["registry"]) == [host, "other.example.com"]
+
+
+def test_nerdctl_without_root_reads_the_users_folder(home: Path, ca: str) -> None:
+    snippet = client_setup(HOST, ca)["nerdctl"]
+    assert run(snippet, home) == f"nerdctl trusts {HOST}\n"
+    assert files(home) == [f".config/containerd/certs.d/{HOST}/ca.crt"]
+    run(undo(snippet), home)
+    assert files(home) == []
+
+
+@pytest.mark.parametrize("client", ["docker", "containerd"])
+def test_root_puts_the_ca_into_the_folder_of_the_host_with_its_port(client: str, ca: str) -> None:
+    snippet = client_setup(f"{HOST}:8443", ca)[client]
+    assert f'folder="/etc/{client}/certs.d/{HOST}:8443"\n$sudo mkdir' in snippet
+    assert undo(snippet) == f"sudo rm -r /etc/{client}/certs.d/{HOST}:8443"
+
+
+@pytest.mark.parametrize("client", ["macosKeychain", "dockerDesktopMac", "windowsCertutil", "dockerDesktopWindows"])
+def test_what_undoes_it_names_the_certificate_by_its_fingerprint(client: str, ca: str) -> None:
+    fingerprint = openssl("x509", "-noout", "-fingerprint", "-sha1", text=ca).strip().rpartition("=")[2]
+    assert f" {fingerprint.replace(':', '')}" in undo(client_setup(HOST, ca)[client])
+
+
+@pytest.mark.parametrize("client", ["windowsCertutil", "dockerDesktopWindows"])
+def test_powershell_gets_the_ca_as_a_here_string(client: str, ca: str) -> None:
+    # Its first line break is after @' and its last one before '@, which has to start a line (about_Quoting_Rules).
+    found = re.findall(r"@'\n(.*?)'@$", client_setup(HOST, ca)[client], re.DOTALL | re.MULTILINE)
+    assert found == [ca]
+
+
+def test_the_github_step_is_a_step_with_the_two_scripts_of_a_linux_runner(ca: str) -> None:
+    setup = client_setup(HOST, ca)
+    (step,) = yaml.safe_load(setup["githubActions"])
+    assert set(step) == {"name", "shell", "run"}
+    assert step["run"] == setup["docker"] + setup["linuxTrustStore"]
+
+
+def test_kaniko_gets_a_config_map_and_its_pod_the_rest(ca: str) -> None:
+    text = client_setup(f"{HOST}:8443", ca)["kaniko"]
+    config_map = yaml.safe_load(text)
+    assert config_map["kind"] == "ConfigMap"
+    assert config_map["data"] == {"ca.crt": ca}
+    pod = yaml.safe_load("\n".join(line[2:] for line in text[text.index("# spec:") :].splitlines()))["spec"]
+    (container,) = pod["containers"]
+    (mount,) = container["volumeMounts"]
+    assert container["args"] == [f"--registry-certificate={HOST}:8443={mount['mountPath']}/ca.crt"]
+    assert pod["volumes"] == [{"name": mount["name"], "configMap": {"name": config_map["metadata"]["name"]}}]
+
+
+def test_both_cas_are_trusted_while_one_replaces_another(home: Path, ca: str) -> None:
+    run(client_setup(HOST, ca + ca)["skopeo"], home)
+    assert (home / files(home)[0]).read_text() == ca + ca
+
+
+@given(st.text(max_size=30))
+@example(f"{HOST}\n")
+@example(f"{HOST}:0")
+@example(f"{HOST}:")
+@example(f"{HOST}:8443:1")
+@example(f"{HOST}/team")
+@example(f"https://{HOST}")
+@example("$(reboot)")
+@example("'")
+@example("")
+def test_a_host_that_could_be_more_than_text_is_refused(host: str) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    if re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?", host):
+        return
+    with pytest.raises(ValueError, match="host is"):
+        client_setup(host, pem)
+
+
+@pytest.mark.parametrize("line", ["END-OF-FILE", "'@", "$(reboot)", "-----BEGIN PRIVATE KEY-----", "subject=CN = x"])
+@pytest.mark.parametrize("place", ["before", "inside", "behind"])
+def test_a_ca_that_could_be_more_than_text_is_refused(line: str, place: str, ca: str) -> None:
+    lines = ca.splitlines()
+    lines.insert({"before": 0, "inside": 2, "behind": len(lines)}[place], line)
+    with pytest.raises(ValueError, match="PEM"):
+        client_setup(HOST, "\n".join(lines))
+
+
+def test_no_ca_is_refused() -> None:
+    with pytest.raises(ValueError, match="PEM"):
+        client_setup(HOST, "")
+
+
+def test_with_a_password_the_second_line_says_how_to_log_in_and_nothing_else_changes(ca: str) -> None:
+    without, snippets = client_setup(HOST, ca), client_setup(HOST, ca, "registry-2")
+    system_wide = {"macosKeychain", "linuxTrustStore", "windowsCertutil"}
+    for name, snippet in snippets.items():
+        if name in system_wide:
+            assert snippet == without[name]
+            continue
+        first, second, *rest = snippet.split("\n")
+        assert second.startswith("# Log in: "), name
+        assert "\n".join([first, *rest]) == without[name]
+        assert "registry-2" in second or name == "kaniko"
+        assert not re.search(r"--password |-p ", second)

@@ -1,0 +1,51 @@
+"""The way in `ingress`: the classes that it needs, and why it gets no address."""
+
+import pytest
+
+from registry.cluster import Object
+from registry.exposure.address import no_address
+from registry.exposure.ingress import ingress_class_error, no_controller
+from tests.unit.support.clusters import named
+from tests.unit.support.errors import says
+
+
+def ingress_class(name: str, *, default: bool = False) -> Object:
+    return named(name, default="ingressclass.kubernetes.io/is-default-class" if default else "")
+
+
+@pytest.mark.parametrize(
+    ("own", "classes", "parts"),
+    [
+        ("", [], (":exposure is 'ingress'", "no IngressClass", "set exposure loadBalancer")),
+        ("", [ingress_class("nginx")], (":ingressClass is ''", "no IngressClass is marked", "set ingressClass nginx")),
+        (
+            "",
+            [ingress_class("traefik", default=True), ingress_class("nginx", default=True)],
+            (":ingressClass is ''", "several", "nginx, traefik", "set ingressClass nginx"),
+        ),
+        ("gce", [], (":ingressClass is 'gce'", "no IngressClass of that name: the cluster has none")),
+        ("gce", [ingress_class("nginx")], (":ingressClass is 'gce'", "has nginx", "set ingressClass nginx")),
+    ],
+)
+def test_an_ingress_without_a_class(own: str, classes: list[Object], parts: tuple[str, ...]) -> None:
+    says(ingress_class_error(own, classes), *parts)
+
+
+@pytest.mark.parametrize(
+    ("own", "classes"),
+    [
+        ("", [ingress_class("nginx"), ingress_class("traefik", default=True)]),
+        ("nginx", [ingress_class("nginx"), ingress_class("traefik")]),
+        ("nginx", None),
+    ],
+)
+def test_an_ingress_with_a_class(own: str, classes: list[Object] | None) -> None:
+    assert ingress_class_error(own, classes) is None
+
+
+@pytest.mark.parametrize(
+    ("pending", "reason"),
+    [(["traefik/traefik"], "traefik/traefik"), ([], "no controller serves the IngressClass")],
+)
+def test_an_ingress_without_an_address_has_a_reason(pending: list[str], reason: str) -> None:
+    assert reason in no_address("The Ingress controller", "2m", no_controller(pending))

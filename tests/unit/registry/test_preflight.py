@@ -1,0 +1,104 @@
+"""What is wrong with the cluster is said before anything is made, and whoever is not concerned is not asked."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pulumi
+import pytest
+
+from registry import preflight
+from registry.cluster import Cluster, Object
+from tests.unit.support.errors import says
+from tests.unit.support.settings import having
+
+
+@pytest.mark.parametrize("version", [(1, 28), (1, 9), (0, 99)])
+def test_a_kubernetes_without_native_sidecars_is_refused(version: tuple[int, int]) -> None:
+    says(preflight.version_error(version), f"{version[0]}.{version[1]}", "1.29", "Upgrade the cluster")
+
+
+@pytest.mark.parametrize("version", [(1, 29), (1, 36), (2, 0)])
+def test_a_kubernetes_with_native_sidecars_is_accepted(version: tuple[int, int]) -> None:
+    assert preflight.version_error(version) is None
+
+
+def test_a_policy_is_quoted_with_what_it_forbids() -> None:
+    says(preflight.namespace_error("x", "denied by y."), "refuses the namespace", "x", "denied by y.")
+    says(preflight.privileged_pod_error("ns", "denied by y."), "privileged pods", "ns", "denied by y.", "exempt")
+    assert preflight.namespace_error("", "") is None
+    assert preflight.privileged_pod_error("ns", "") is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([""], ""),
+        (['namespaces "ns" not found'], ""),
+        (['pods is forbidden: serviceaccount "default" not found', "denied by y."], "denied by y."),
+    ],
+)
+def test_the_node_agent_is_asked_for_in_its_namespace(answers: list[str], error: str) -> None:
+    class Asked:
+        def refusal(self, *_: object) -> str:
+            return answers.pop(0)
+
+    question = preflight.require_privileged_pods(cast(Cluster, Asked()), "ns", "python:3")
+    if error:
+        with pytest.raises(pulumi.RunError, match=error):
+            asyncio.run(question)
+    else:
+        assert asyncio.run(question) == "ns"
+    assert not answers
+
+
+@dataclass
+class EmptyCluster:
+    """A cluster that has nothing and refuses the namespace; it records what it is asked."""
+
+    asked: list[str] = field(default_factory=list)
+    nodes: tuple[Object, ...] = ()
+    gateway_classes: tuple[Object, ...] = ()
+
+    def version(self) -> tuple[int, int]:
+        return 1, 28
+
+    def ingress_classes(self) -> list[Object]:
+        self.asked.append("ingress_classes")
+        return []
+
+    def storage_classes(self) -> list[Object]:
+        self.asked.append("storage_classes")
+        return []
+
+    def serves(self, group_version: str, _kind: str) -> bool:
+        self.asked.append(group_version)
+        return False
+
+    def refusal(self, *_: object) -> str:
+        return "denied by y."
+
+
+@pytest.mark.parametrize(
+    ("values", "asked", "parts"),
+    [
+        ({}, ["ingress_classes", "storage_classes"], ("IngressClass", "StorageClass")),
+        ({"exposure": "nodePort"}, ["storage_classes"], ("InternalIP", "StorageClass")),
+        ({"exposure": "loadBalancer", "storage": "memory"}, [], ()),
+        ({"exposure": "gateway", "storage": "memory"}, ["gateway.networking.k8s.io/v1"], ("Gateway API",)),
+        (
+            {"exposure": "loadBalancer", "storage": "memory", "certificate_issuer": "cert-manager"},
+            ["cert-manager.io/v1"],
+            ("cert-manager",),
+        ),
+    ],
+)
+def test_each_part_that_the_settings_name_brings_its_errors_and_no_other_asks_the_cluster(
+    values: dict[str, Any], asked: list[str], parts: tuple[str, ...]
+) -> None:
+    cluster = EmptyCluster()
+    with pytest.raises(pulumi.RunError) as caught:
+        preflight.preflight(having(**values), cast(Cluster, cluster))
+    says(caught.value, "1.28", *parts, "denied by y.")
+    assert len(str(caught.value).splitlines()) == 2 + len(parts)
+    assert cluster.asked == asked

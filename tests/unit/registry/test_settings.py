@@ -1,0 +1,122 @@
+"""Every setting has a default that keeps its rule, and a wrong value is named before anything is made."""
+
+import pytest
+
+from registry import settings
+from tests.unit.support.settings import PROJECT, SCHEMA, FakeConfig
+
+
+def test_pulumi_yaml_lists_exactly_the_settings_that_the_program_reads() -> None:
+    assert sorted(SCHEMA) == sorted(settings.KEYS)
+    assert all(entry["description"] and entry["type"] for entry in SCHEMA.values())
+
+
+def test_the_defaults_are_accepted() -> None:
+    loaded = settings.load(FakeConfig())
+    assert loaded.dns_suffix == "nip.io"
+    assert loaded.runtime_restart is True
+    assert loaded.storage_class == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("namespace", "Not_A_Label"),
+        ("namespace", "a" * 64),
+        ("registryImage", ""),
+        ("registryImage", "registry 3"),
+        ("pythonImage", "https://example.com/python"),
+        ("storageSize", "10 GB"),
+        ("storageSize", "0"),
+        ("storageSize", "-1Gi"),
+        ("storageClass", "Fast_SSD"),
+        ("ingressClass", "nginx;drop"),
+        ("storage", "disk"),
+        ("exposure", "loadbalancer"),
+        ("exposure", ""),
+        ("certificateIssuer", "acme"),
+        ("address", "10.0.0"),
+        ("address", "0.0.0.0"),
+        ("address", "fe80::1%eth0"),
+        ("address", "10.0.0.1:443"),
+        ("host", "registry"),
+        ("host", "10.0.0.1"),
+        ("host", "https://registry.example.com"),
+        ("host", "registry.example.com:"),
+        ("host", "registry.example.com:70000"),
+        ("host", "Registry.example.com"),
+        ("dnsSuffix", "nip.io."),
+        ("dnsSuffix", "localhost"),
+        ("dnsSuffix", "*.example.com"),
+        ("addressTimeout", "2"),
+        ("addressTimeout", "0s"),
+        ("readyTimeout", "2 minutes"),
+        ("runtimeRestart", "yes"),
+        ("auth", "token"),
+        ("passwordVersion", "0"),
+        ("passwordVersion", "two"),
+        ("attachPullSecret", "1"),
+        ("advertise", ""),
+    ],
+)
+def test_a_wrong_value_is_refused_with_key_value_rule_and_fix(key: str, value: str) -> None:
+    with pytest.raises(settings.SettingError) as caught:
+        settings.load(FakeConfig(**{key: value}))
+    message = str(caught.value)
+    assert f":{key} is {value!r}, but " in message
+    assert f"pulumi config set {key} " in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("namespace", "registry-pr-42"),
+        ("registryImage", "mirror.example.com:5000/library/registry:3@sha256:" + "0" * 64),
+        ("storageSize", "1.5Ti"),
+        ("storageClass", "standard-rwo"),
+        ("dnsSuffix", "registry.example.com"),
+        ("addressTimeout", "90s"),
+        ("address", "2001:db8::1"),
+        ("address", "lb.example.com"),
+        ("host", "registry.example.com:8443"),
+    ],
+)
+def test_a_right_value_is_taken_as_it_is(key: str, value: str) -> None:
+    assert settings.checked(key, value) == value
+
+
+def test_the_fix_that_a_rule_offers_keeps_the_rule() -> None:
+    for key, rule in settings.RULES.items():
+        assert rule.holds(rule.example), key
+
+
+def test_every_setting_that_is_a_text_or_a_number_has_a_rule() -> None:
+    assert set(settings.RULES) == {key for key, entry in SCHEMA.items() if entry["type"] in ("string", "integer")}
+
+
+def test_the_project_says_who_made_it_under_which_licence_and_for_which_pulumi() -> None:
+    assert PROJECT["license"] == "Apache-2.0"
+    assert PROJECT["author"] == "The private-registry authors"
+    assert PROJECT["requiredPulumiVersion"] == ">=3.219.0"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("team-a", "a list"),
+        ('{"team-a": true}', "a list"),
+        ('["Team_A"]', "lower-case"),
+        ("[1]", "lower-case"),
+        ('["*"]', "whoever can read Secrets in any"),
+    ],
+)
+@pytest.mark.parametrize("key", ["pullNamespaces", "caNamespaces"])
+def test_a_wrong_list_of_namespaces_is_refused_with_the_reason(key: str, value: str, reason: str) -> None:
+    with pytest.raises(settings.SettingError) as caught:
+        settings.load(FakeConfig(**{key: value}))
+    assert reason in str(caught.value)
+    assert f"pulumi config set --path '{key}[0]' team-a" in str(caught.value)
+
+
+def test_a_namespace_that_is_listed_twice_counts_once() -> None:
+    assert settings.load(FakeConfig(pullNamespaces='["a", "b", "a"]')).pull_namespaces == ("a", "b")

@@ -1,0 +1,102 @@
+"""What is waited for: the reason when it was in vain, and when a Deployment is rolled out."""
+
+import asyncio
+from typing import Any, cast
+
+import pulumi
+import pytest
+
+from registry.cluster import Cluster, Object
+from registry.waiting import after, awaited, is_rolled_out, rolled_out
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("1 error occurred:\n\t* the Kubernetes API server reported: timed out waiting for the condition", ["in team"]),
+        ("'exposure' timed out waiting to be Ready", ["in team"]),
+        ('admission webhook "validate.nginx.ingress.kubernetes.io" denied the request: host is taken', []),
+    ],
+)
+def test_the_reason_is_told_of_a_wait_in_vain_and_not_of_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, error: str, told: list[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(pulumi.log, "error", said.append)
+
+    def unregistered(_name: str, tell: Any) -> Any:
+        return tell
+
+    monkeypatch.setattr(pulumi, "ErrorHook", unregistered)
+    options = awaited("hook", cast(Any, None), "2m", lambda asked: f"in {asked['metadata']['namespace']}")
+    [tell] = cast(Any, options.hooks).on_error
+    inputs = {"metadata": {"namespace": "team"}}
+    assert tell(pulumi.ErrorHookArgs("urn", "id", "name", "type", new_inputs=inputs, errors=[error])) is False
+    assert said == told
+
+
+def deployment(generation: int = 2, *, seen: int = 2, replicas: int = 1, updated: int = 1, ready: int = 1) -> Object:
+    status = {"observedGeneration": seen, "replicas": replicas, "updatedReplicas": updated, "readyReplicas": ready}
+    return {"metadata": {"generation": generation}, "spec": {"replicas": 1}, "status": status}
+
+
+def test_all_pods_are_new_and_ready() -> None:
+    assert is_rolled_out(deployment())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(deployment(seen=1), id="the controller has not seen the update"),
+        pytest.param(deployment(replicas=2), id="an old pod is there"),
+        pytest.param(deployment(updated=0), id="no new pod"),
+        pytest.param(deployment(ready=0), id="not ready"),
+        pytest.param({}, id="cannot be read"),
+    ],
+)
+def test_otherwise_it_is_waited_for(other: Object) -> None:
+    assert not is_rolled_out(other)
+
+
+class Answers:
+    """A cluster that gives one answer after the other, the last one for ever."""
+
+    def __init__(self, *answers: Object) -> None:
+        self.left = list(answers)
+
+    def read(self, group_version: str, plural: str, namespace: str, name: str) -> Object:
+        assert (group_version, plural, namespace, name) == ("apps/v1", "deployments", "team", "registry")
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+
+def test_the_wait_ends_with_the_roll_out() -> None:
+    answers = Answers(deployment(seen=1), deployment(updated=0), deployment())
+    asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1m"))
+    assert answers.left == [deployment()]
+
+
+def test_the_wait_is_bounded_and_says_where_to_look() -> None:
+    answers = Answers(deployment(ready=0))
+    with pytest.raises(pulumi.RunError, match="within 1s .the setting readyTimeout.*describe pods -n team"):
+        asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1s"))
+
+
+def test_a_value_is_known_after_what_it_waits_for() -> None:
+    async def run() -> tuple[list[str], str]:
+        order: list[str] = []
+        gate = asyncio.get_running_loop().create_future()
+
+        async def ready() -> str:
+            await gate
+            order.append("ready")
+            return "ready"
+
+        value = after("value", pulumi.Output.from_input(ready()))
+        value.apply(lambda _: order.append("known"))
+        asyncio.get_running_loop().call_later(0.05, gate.set_result, None)
+        known = await value.future()
+        await asyncio.sleep(0)
+        return order, str(known)
+
+    order, known = asyncio.run(run())
+    assert (order[0], known) == ("ready", "value")

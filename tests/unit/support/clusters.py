@@ -1,0 +1,71 @@
+"""Stand-ins for what the program asks the cluster, and objects as the Kubernetes API describes them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry.cluster import Object
+
+ADDRESS = "10.99.0.200"
+"""The address that everything in the quiet cluster publishes."""
+NODE_ADDRESS = "10.99.0.11"
+
+
+@dataclass
+class QuietCluster:
+    """A cluster that has one of everything, refuses nothing, and is ready at once."""
+
+    gateway_classes: tuple[Object, ...] = ({"metadata": {"name": "the-only-one"}},)
+
+    nodes: list[Object] = field(
+        default_factory=lambda: [
+            {
+                "metadata": {"name": "node-a"},
+                "spec": {},
+                "status": {"addresses": [{"type": "InternalIP", "address": NODE_ADDRESS}]},
+            }
+        ]
+    )
+
+    def version(self) -> tuple[int, int]:
+        return 1, 36
+
+    def ingress_classes(self) -> list[Object] | None:
+        return None
+
+    def storage_classes(self) -> list[Object] | None:
+        return None
+
+    def pending_load_balancers(self) -> list[str]:
+        return []
+
+    def refusal(self, *_: object) -> str:
+        return ""
+
+    def serves(self, _group_version: str, _kind: str) -> bool:
+        return True
+
+    def read(self, _group_version: str, plural: str, _namespace: str, _name: str) -> Object:
+        if plural == "gateways":
+            return {"status": {"addresses": [{"type": "IPAddress", "value": ADDRESS}]}}
+        return {"status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}}
+
+
+def named(name: str, *, default: str = "") -> Object:
+    """A class of Ingresses, Gateways or volumes; `default` is the annotation that makes it the default one."""
+    return {"metadata": {"name": name, "annotations": {default: "true"} if default else {}}}
+
+
+def node(name: str, address: str, *, ready: bool = True, created: str = "2026-01-01", **spec: Any) -> Object:
+    """A node; an empty address stands for none."""
+    return {
+        "metadata": {"name": name, "creationTimestamp": created},
+        "spec": spec,
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}],
+            "addresses": [
+                {"type": "Hostname", "address": name},
+                {"type": "ExternalIP", "address": "198.51.100.1"},
+                *([{"type": "InternalIP", "address": address}] if address else []),
+            ],
+        },
+    }
