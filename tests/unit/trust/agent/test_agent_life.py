@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.fixtures.agent.node import CA, CONTAINERD, HOST, OTHER_CA, FixtureNode, fault_of
-from trust.agent import restart
-from trust.agent.agent import GONE_FOR_GOOD
+from tests.unit.trust.agent.fixture_node import CA, CONTAINERD, HOST, LAYOUTS, OTHER_CA, FixtureNode, fault_of
+from trust.agent import host
 from trust.agent.faults import Fault, Reason, Stopped
+from trust.agent.placement import GONE_FOR_GOOD
 
-LAYOUTS = Path(__file__).parent / "fixtures/agent/layouts"
 DEFAULT_1_6 = (LAYOUTS / "default-1.6.toml").read_text()
 MIRRORS = (LAYOUTS / "gke-1.32.toml").read_text()
 EXPLICIT = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
@@ -264,7 +263,7 @@ def test_unknown_runtime_is_named(tmp_path: Path) -> None:
 
 
 def refuse(_host: str, _ca: str, _node: str) -> None:
-    raise Fault(Reason.UNREACHABLE, "down")
+    raise Fault(Reason.NO_CONNECTION, "down")
 
 
 def test_nothing_is_edited_or_restarted_before_the_registry_answers(make_node: MakeNode) -> None:
@@ -273,7 +272,7 @@ def test_nothing_is_edited_or_restarted_before_the_registry_answers(make_node: M
     for _ in range(2):
         fault = fault_of(agent)
         assert fault is not None
-        assert fault.reason == Reason.UNREACHABLE
+        assert fault.reason == Reason.NO_CONNECTION
     assert (node.read(CONFIG), node.restarts) == (DEFAULT_1_6, [])
     agent.check = lambda _host, _ca, _node: None
     assert agent.tick(CA)
@@ -313,7 +312,7 @@ def test_unit_is_found_in_both_generations_of_cgroups(make_node: MakeNode, cgrou
 
 def test_unit_with_another_main_process_is_not_restarted(make_node: MakeNode) -> None:
     node = make_node("1.6.20", DEFAULT_1_6)
-    fault = fault_of(node.agent(systemctl=lambda *_arguments: (0, "77")))
+    fault = fault_of(node.agent(run=lambda *_arguments: (0, "77")))
     assert fault is not None
     assert "containerd.service" in fault.sentence
 
@@ -367,13 +366,13 @@ def test_systemd_takes_a_refused_change_back_when_the_agent_is_killed(make_node:
     node = make_node("1.6.20", config)
     node.accepts = lambda node: "certs.d" not in (node.read(CONFIG) or "")
 
-    def killed(*arguments: str, program: str = "systemctl") -> tuple[int, str]:
+    def killed(program: str, *arguments: str) -> tuple[int, str]:
         if arguments[0] == "restart":
             raise Stopped
-        return node.systemctl(*arguments, program=program)
+        return node.run(program, *arguments)
 
     with pytest.raises(Stopped):
-        node.agent(systemctl=killed).tick(CA)
+        node.agent(run=killed).tick(CA)
     assert "certs.d" in (node.read(CONFIG) or "")
     for _ in range(2):  # the second time there is nothing to take back
         script = re.sub(r"(?<=[ '])/(etc|var)/", rf"{node.root}/\1/", node.armed)
@@ -402,7 +401,7 @@ def test_runtime_that_starts_but_does_not_serve_cri_counts_as_refusing(make_node
     assert fault.reason == Reason.RESTART_FAILED
     assert "unknown service" in fault.sentence
     assert node.read(CONFIG) == DEFAULT_1_6
-    assert restart.ANSWERS_WITHIN <= node.clock < 3 * restart.ANSWERS_WITHIN
+    assert host.ANSWERS_WITHIN <= node.clock < 3 * host.ANSWERS_WITHIN
 
 
 def test_change_that_others_keep_taking_back_does_not_become_a_restart_loop(make_node: MakeNode) -> None:
