@@ -1,7 +1,6 @@
 """Gathers the facts: the stack's state by `pulumi`, objects and logs by the Kubernetes API, nodes by their agents."""
 
 # The Kubernetes client does not say what it returns; here that is plain JSON.
-# pyright: basic
 
 import contextlib
 import hashlib
@@ -191,8 +190,7 @@ def _agent_runs(pod: Json) -> bool:
 
 def _probe(api: client.ApiClient, namespace: str, pod: str) -> Probe | None:
     """What the agent's pod finds on its node; None if it cannot be asked, such as when exec is not permitted."""
-    source = (Path(__file__).parent / "probe.py").read_text()
-    # `stream` changes the client that it is used with, hence one for each thread.
+    # `stream` changes the client that it is called with, so each thread needs a client of its own.
     core = client.CoreV1Api(client.ApiClient(api.configuration))
     with contextlib.suppress(ApiException, ValueError, TypeError, OSError):
         answer = stream(
@@ -200,7 +198,7 @@ def _probe(api: client.ApiClient, namespace: str, pod: str) -> Probe | None:
             pod,
             namespace,
             container="agent",
-            command=["python3", "-c", source],
+            command=["python3", "-m", "agent.probe"],
             stdin=False,
             stdout=True,
             stderr=False,
@@ -230,7 +228,7 @@ def _here(declared: Declared) -> str:
     try:
         connect.check(declared.host, declared.ca, "this machine")
     except Fault as fault:
-        return fault.sentence.replace("node this machine", "this machine")
+        return fault.sentence
     return ""
 
 

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from trust.agent import connect
+from trust.agent import certificates, connect
 from trust.agent.faults import Fault, Reason
+from trust.agent.outcome import Outcome
 from trust.doctor.__main__ import lines
 from trust.doctor.facts import Declared, Facts, Json, Probe
-from trust.doctor.judge import PROVED, Link, Verdict, all_proved, judge, link_of, shared_fault, told_fault
+from trust.doctor.judge import all_proved, judge, reported_fault
 from trust.doctor.read import declaration
+from trust.doctor.stack import shared_fault
+from trust.doctor.verdict import BrokenLink, Code, Verdict, link_of
 
 HOST = "registry-pr-42-r.192-0-2-1.nip.io"
 FILE = f"/etc/containerd/certs.d/{HOST}/private-registry.ns.crt"
@@ -92,7 +95,7 @@ def event(kind: str, name: str, reason: str, message: str, at: str = "2026-01-01
 @pytest.fixture
 def probe(ca: str) -> Probe:
     """A node with nothing wrong."""
-    prints = list(connect.fingerprints(ca))
+    prints = list(certificates.fingerprints(ca))
     status = {
         "reason": "READY",
         "sentence": "",
@@ -101,7 +104,7 @@ def probe(ca: str) -> Probe:
         "roots": [f"/etc/containerd/certs.d/{HOST}"],
         "ca": prints,
     }
-    return Probe(process="S", status=status, files={FILE: True}, ca=prints, connection=[])
+    return Probe(process="S", status=status, files={FILE: True}, ca=prints, connection=None)
 
 
 @pytest.fixture
@@ -126,7 +129,7 @@ def healthy(ca: str, probe: Probe) -> Facts:
 def verdict(facts: Facts) -> Verdict:
     """The verdict on the only node."""
     shared, [report] = judge(facts)
-    assert all_proved(shared, [report]) == (report.verdict.code == PROVED)
+    assert all_proved(shared, [report]) == (report.verdict.code == Code.PROVED)
     return shared or report.verdict
 
 
@@ -170,29 +173,33 @@ def test_a_cordoned_node_is_reported_and_not_counted(healthy: Facts) -> None:
 @pytest.mark.parametrize(
     ("reason", "link"),
     [
-        (Reason.CA_INVALID, Link.CONFIG_MAP),
-        (Reason.CERTIFICATE_MISMATCH, Link.CERTIFICATE),
-        (Reason.RUNTIME_UNKNOWN, Link.RUNTIME),
-        (Reason.READ_ONLY, Link.RUNTIME),
-        (Reason.CONFIG_INVALID, Link.CONFIG),
-        (Reason.INLINE_MIRRORS, Link.CONFIG),
-        (Reason.FOREIGN_HOSTS_TOML, Link.CONFIG),
-        (Reason.SYMLINK_LEAVES_TREE, Link.CONFIG),
-        (Reason.RESTART_NOT_ALLOWED, Link.RESTART),
-        (Reason.RESTART_FAILED, Link.RESTART),
-        (Reason.CONFIG_REVERTED, Link.RESTART),
-        ("SOMETHING_NEWER", Link.AGENT),
+        (Reason.CA_INVALID, BrokenLink.CONFIG_MAP),
+        (Reason.NAME_NOT_RESOLVED, BrokenLink.DNS),
+        (Reason.NO_CONNECTION, BrokenLink.NETWORK),
+        (Reason.NO_TLS, BrokenLink.NETWORK),
+        (Reason.NO_REGISTRY, BrokenLink.REGISTRY),
+        (Reason.CERTIFICATE_MISMATCH, BrokenLink.CERTIFICATE),
+        (Reason.RUNTIME_UNKNOWN, BrokenLink.RUNTIME),
+        (Reason.READ_ONLY, BrokenLink.RUNTIME),
+        (Reason.CONFIG_INVALID, BrokenLink.CONFIG),
+        (Reason.INLINE_MIRRORS, BrokenLink.CONFIG),
+        (Reason.FOREIGN_HOSTS_TOML, BrokenLink.CONFIG),
+        (Reason.SYMLINK_LEAVES_TREE, BrokenLink.CONFIG),
+        (Reason.RESTART_NOT_ALLOWED, BrokenLink.RESTART),
+        (Reason.RESTART_FAILED, BrokenLink.RESTART),
+        (Reason.CONFIG_REVERTED, BrokenLink.RESTART),
+        ("SOMETHING_NEWER", BrokenLink.AGENT),
     ],
 )
-def test_each_reason_of_the_agent_is_handed_on_with_its_link(healthy: Facts, reason: str, link: Link) -> None:
+def test_each_reason_of_the_agent_is_handed_on_with_its_link(healthy: Facts, reason: str, link: BrokenLink) -> None:
     assert verdict(faulty(healthy, reason)) == Verdict(reason, link, "It is so; mend it.")
 
 
 def test_every_reason_of_the_agent_has_a_link() -> None:
-    assert all(link_of(reason, "") != Link.AGENT for reason in Reason)
+    assert all(link_of(reason) != BrokenLink.AGENT for reason in Reason)
 
 
-# The agent has one code for three ways to be unreachable; its own sentences are what tells them apart.
+# What keeps a node from the registry
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -220,30 +227,29 @@ def unavailable(folder: Path) -> Iterator[int]:
     server.server_close()
 
 
-def unreachable(host: str, ca: str) -> Link:
+def unreachable(host: str, ca: str) -> BrokenLink:
     with pytest.raises(Fault) as caught:
-        connect.check(host, ca, "node-a")
-    assert caught.value.reason == Reason.UNREACHABLE
-    return link_of(caught.value.reason, caught.value.sentence)
+        connect.check(host, ca, "node node-a")
+    return link_of(caught.value.reason)
 
 
 def test_a_name_without_address_is_dns(ca: str) -> None:
-    assert unreachable("no-such-name.invalid", ca) == Link.DNS
+    assert unreachable("no-such-name.invalid", ca) == BrokenLink.DNS
 
 
 def test_a_port_that_nobody_serves_is_the_network(ca: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert unreachable(f"localhost:{port}", ca) == Link.NETWORK
+    assert unreachable(f"localhost:{port}", ca) == BrokenLink.NETWORK
 
 
 def test_an_answer_other_than_a_registrys_is_the_registry(folder: Path, unavailable: int) -> None:
-    assert unreachable(f"localhost:{unavailable}", (folder / "server.crt").read_text()) == Link.REGISTRY
+    assert unreachable(f"localhost:{unavailable}", (folder / "server.crt").read_text()) == BrokenLink.REGISTRY
 
 
 def test_what_the_node_meets_now_goes_before_what_the_agent_saw(healthy: Facts) -> None:
-    facts = probed(healthy, connection=["UNREACHABLE", "Network: no route; mend it."])
-    assert verdict(facts) == Verdict("UNREACHABLE", Link.NETWORK, "Network: no route; mend it.")
+    facts = probed(healthy, connection={"reason": "NO_CONNECTION", "sentence": "No route; mend it.", "details": {}})
+    assert verdict(facts) == Verdict("NO_CONNECTION", BrokenLink.NETWORK, "No route; mend it.")
 
 
 @pytest.mark.parametrize(
@@ -251,35 +257,39 @@ def test_what_the_node_meets_now_goes_before_what_the_agent_saw(healthy: Facts) 
     [
         ("s" * 64, "s" * 64, "run pulumi up --refresh --stack pr-42"),
         ("s" * 64, "t" * 64, "Ingress controller"),
-        ("", "", "Told by the agent; mend it."),
+        ("", "", "Said by the agent; mend it."),
     ],
 )
 def test_a_certificate_is_told_with_whose_fault_it_is(healthy: Facts, served: str, stored: str, words: str) -> None:
-    facts = probed(healthy, connection=["CERTIFICATE_MISMATCH", "Told by the agent; mend it."])
+    details = {"host": HOST, "port": 443, "served": "5e" * 32, "trusted": ["ca" * 32], "error": "expired"}
+    found = {"reason": "CERTIFICATE_MISMATCH", "sentence": "Said by the agent; mend it.", "details": details}
+    facts = probed(healthy, connection=found)
     found = verdict(replace(facts, served=served, stored=stored))
-    assert (found.code, found.link) == ("CERTIFICATE_MISMATCH", Link.CERTIFICATE)
+    assert (found.code, found.link) == ("CERTIFICATE_MISMATCH", BrokenLink.CERTIFICATE)
     assert words in found.sentence
-    assert found.sentence.startswith("Told by the agent; ")
+    if served:
+        what = connect.mismatch(f"{HOST}:443", "5e" * 32, ["ca" * 32], "expired")
+        assert found.sentence.startswith(f"{what}; ")
 
 
 @pytest.mark.parametrize("state", ["T", "t", "Z", ""])
 def test_a_stopped_agent_is_named_before_the_files_that_it_does_not_put_back(healthy: Facts, state: str) -> None:
     found = verdict(probed(healthy, process=state, files={FILE: False}))
-    assert (found.code, found.link) == ("AGENT_STOPPED", Link.AGENT)
+    assert (found.code, found.link) == ("AGENT_STOPPED", BrokenLink.AGENT)
     assert FILE in found.sentence
     assert "delete pod trust-1" in found.sentence
 
 
 def test_files_that_are_gone_although_the_agent_runs_are_named(healthy: Facts) -> None:
     found = verdict(probed(healthy, files={FILE: False}))
-    assert (found.code, found.link) == ("CA_FILE_LOST", Link.FILES)
+    assert (found.code, found.link) == ("CA_FILE_LOST", BrokenLink.FILES)
 
 
 def test_a_node_that_still_has_the_ca_of_before_a_rotation_is_named(healthy: Facts, ca: str, other_ca: str) -> None:
     rotated = {"metadata": {"name": "private-registry"}, "data": {"host": HOST, "ca.crt": other_ca}}
     facts = replace(healthy, config_map=rotated, declared=replace(healthy.declared, ca=other_ca))
     found = verdict(facts)
-    assert (found.code, found.link) == ("CA_OLD", Link.FILES)
+    assert (found.code, found.link) == ("CA_OLD", BrokenLink.FILES)
 
 
 def test_an_agent_without_a_status_has_just_started(healthy: Facts) -> None:
@@ -289,13 +299,13 @@ def test_an_agent_without_a_status_has_just_started(healthy: Facts) -> None:
 def test_a_pull_that_fails_although_the_agent_is_content_is_named(healthy: Facts) -> None:
     pod = agent_pod(proof=waiting("ImagePullBackOff", "x509: certificate signed by unknown authority"))
     found = verdict(replace(healthy, pods=[pod]))
-    assert (found.code, found.link) == ("PULL_FAILED", Link.PULL)
+    assert (found.code, found.link) == ("PULL_FAILED", BrokenLink.PULL)
     assert "x509" in found.sentence
 
 
 def test_a_proof_that_is_being_pulled_is_no_failure_yet(healthy: Facts) -> None:
     found = verdict(replace(healthy, pods=[agent_pod(proof=waiting("PodInitializing"))]))
-    assert (found.code, found.link) == ("STARTING", Link.PULL)
+    assert (found.code, found.link) == ("STARTING", BrokenLink.PULL)
 
 
 # Pods
@@ -303,15 +313,15 @@ def test_a_proof_that_is_being_pulled_is_no_failure_yet(healthy: Facts) -> None:
 
 def test_an_agents_image_that_cannot_be_pulled_names_the_setting(healthy: Facts) -> None:
     found = verdict(replace(healthy, probes={}, pods=[agent_pod(agent=waiting("ErrImagePull", "not found"))]))
-    assert (found.code, found.link) == ("AGENT_NOT_RUNNING", Link.AGENT)
+    assert (found.code, found.link) == ("AGENT_NOT_RUNNING", BrokenLink.AGENT)
     assert "pythonImage" in found.sentence
 
 
 def test_an_agent_that_ended_with_a_fault_is_quoted(healthy: Facts) -> None:
-    ended = {"terminated": {"message": "READ_ONLY: /etc cannot be written; mend it.\n"}}
+    ended = {"terminated": {"message": Outcome("READ_ONLY", "/etc cannot be written; mend it.").message() + "\n"}}
     pod = agent_pod(agent={**waiting("CrashLoopBackOff"), "lastState": ended})
     found = verdict(replace(healthy, probes={}, pods=[pod]))
-    assert found == Verdict("READ_ONLY", Link.RUNTIME, "/etc cannot be written; mend it.")
+    assert found == Verdict("READ_ONLY", BrokenLink.RUNTIME, "/etc cannot be written; mend it.")
 
 
 def test_a_pod_that_is_stuck_is_explained_by_its_newest_event(healthy: Facts) -> None:
@@ -328,13 +338,13 @@ def test_a_pod_that_is_stuck_is_explained_by_its_newest_event(healthy: Facts) ->
 def test_refused_pods_are_told_in_the_words_of_the_policy(healthy: Facts) -> None:
     events = [event("DaemonSet", "trust", "FailedCreate", 'pods "trust-" is forbidden: violates PodSecurity')]
     found = verdict(replace(healthy, pods=[], events=events))
-    assert (found.code, found.link) == ("POD_REFUSED", Link.POLICY)
+    assert (found.code, found.link) == ("POD_REFUSED", BrokenLink.POLICY)
     assert "violates PodSecurity" in found.sentence
 
 
 def test_a_refusal_of_the_past_is_not_told_of_a_node_that_has_its_pod(healthy: Facts) -> None:
     events = [event("DaemonSet", "trust", "FailedCreate", "forbidden")]
-    assert verdict(replace(healthy, events=events)).code == PROVED
+    assert verdict(replace(healthy, events=events)).code == Code.PROVED
 
 
 def test_a_node_that_the_daemon_set_does_not_match_is_named_with_the_label(healthy: Facts) -> None:
@@ -354,7 +364,7 @@ def test_the_younger_of_two_pods_counts_and_one_that_ends_does_not(healthy: Fact
     old, new = agent_pod("trust-0"), agent_pod("trust-1", creationTimestamp="2026-01-02T00:00:00Z")
     ending = agent_pod("trust-2", creationTimestamp="2026-01-03T00:00:00Z", deletionTimestamp="2026-01-03T00:00:01Z")
     facts = replace(healthy, pods=[ending, old, new])
-    assert verdict(facts).code == PROVED
+    assert verdict(facts).code == Code.PROVED
 
 
 def test_a_pod_that_is_not_scheduled_yet_belongs_to_the_node_that_it_is_pinned_to(healthy: Facts) -> None:
@@ -371,29 +381,37 @@ def test_a_pod_that_is_not_scheduled_yet_belongs_to_the_node_that_it_is_pinned_t
 
 def test_a_kubelet_that_is_down_is_named_before_the_pod_that_it_had(healthy: Facts) -> None:
     found = verdict(replace(healthy, nodes=[node(ready="Unknown")]))
-    assert (found.code, found.link) == ("NODE_NOT_READY", Link.NODE)
+    assert (found.code, found.link) == ("NODE_NOT_READY", BrokenLink.NODE)
 
 
 # Agents that cannot be asked
 
 
+READY = Outcome("READY", "It is so.").line()
+UNRESOLVED = Outcome(Reason.NAME_NOT_RESOLVED, "It is so.").line()
+READ_ONLY = Outcome(Reason.READ_ONLY, "It is so.").line()
+
+
 @pytest.mark.parametrize(
     ("log", "code"),
     [
-        ("", PROVED),
-        ("READY: containerd 1.7.24 reads the CA\n", PROVED),
-        ("UNREACHABLE: DNS has none; mend it.\nREADY: all is well\n", PROVED),
-        ("READY: all is well\nUNREACHABLE: DNS has none; mend it.\n", "UNREACHABLE"),
-        ("READY: a\nUNREACHABLE: b (the node stays configured)\nthe registry answers again\n", PROVED),
-        ("wrote /etc/x\nREAD_ONLY: c; mend it.\nwrote /etc/x\n", "READ_ONLY"),
+        ("", Code.PROVED),
+        (f"{READY}\n", Code.PROVED),
+        (f"{UNRESOLVED}\n{READY}\n", Code.PROVED),
+        (f"{READY}\n{UNRESOLVED}\n", "NAME_NOT_RESOLVED"),
+        (f"{READY}\n{UNRESOLVED}\nthe node stays configured\n{READY}\n", Code.PROVED),
+        (f"wrote /etc/x\n{READ_ONLY}\nwrote /etc/x\n", "READ_ONLY"),
     ],
 )
 def test_the_log_speaks_for_an_agent_that_cannot_be_asked(healthy: Facts, log: str, code: str) -> None:
     assert verdict(replace(healthy, probes={}, logs={"trust-1": log})).code == code
 
 
-def test_a_log_line_that_only_looks_like_an_outcome_is_none() -> None:
-    assert told_fault("HTTP: no\n") is None
+@pytest.mark.parametrize(
+    "line", ["HTTP: no", '{"a": 1}', "{", "[1]", '{"reason": 1}', '{"reason": "X", "details": []}']
+)
+def test_a_log_line_that_only_looks_like_an_outcome_is_none(line: str) -> None:
+    assert reported_fault(f"{line}\n") is None
 
 
 # What all nodes share
@@ -417,17 +435,17 @@ def shared(facts: Facts) -> tuple[str, str]:
 
 def test_the_first_broken_link_of_the_chain_is_named(healthy: Facts) -> None:
     broken = replace(healthy, daemon_set=None)
-    assert shared(broken) == ("DAEMON_SET_MISSING", Link.AGENT)
+    assert shared(broken) == ("DAEMON_SET_MISSING", BrokenLink.AGENT)
     broken = replace(broken, config_map=None)
-    assert shared(broken) == ("CONFIG_MAP_MISSING", Link.CONFIG_MAP)
+    assert shared(broken) == ("CONFIG_MAP_MISSING", BrokenLink.CONFIG_MAP)
     broken = replace(broken, entrances=[{"metadata": {"name": "address"}, "status": {"loadBalancer": {}}}])
-    assert shared(broken) == ("NO_ADDRESS", Link.ADDRESS)
+    assert shared(broken) == ("NO_ADDRESS", BrokenLink.ADDRESS)
     broken = replace(broken, entrances=[{"kind": "Gateway", "metadata": {"name": "exposure"}, "status": {}}])
-    assert shared(broken) == ("NO_ADDRESS", Link.ADDRESS)
+    assert shared(broken) == ("NO_ADDRESS", BrokenLink.ADDRESS)
     broken = replace(broken, deployment=None)
-    assert shared(broken) == ("REGISTRY_MISSING", Link.REGISTRY)
+    assert shared(broken) == ("REGISTRY_MISSING", BrokenLink.REGISTRY)
     broken = replace(broken, namespace=None)
-    assert shared(broken) == ("NOT_DEPLOYED", Link.STACK)
+    assert shared(broken) == ("NOT_DEPLOYED", BrokenLink.STACK)
 
 
 def test_the_address_of_a_gateway_counts(healthy: Facts) -> None:
@@ -440,27 +458,27 @@ def test_another_ca_is_told_with_both_fingerprints(healthy: Facts, ca: str, othe
     replaced = {"metadata": {"name": "private-registry"}, "data": {"host": HOST, "ca.crt": other_ca}}
     found = shared_fault(replace(healthy, config_map=replaced))
     assert found
-    assert (found.code, found.link) == ("CA_REPLACED", Link.CONFIG_MAP)
-    assert connect.fingerprints(ca)[0] in found.sentence
-    assert connect.fingerprints(other_ca)[0] in found.sentence
+    assert (found.code, found.link) == ("CA_REPLACED", BrokenLink.CONFIG_MAP)
+    assert certificates.fingerprints(ca)[0] in found.sentence
+    assert certificates.fingerprints(other_ca)[0] in found.sentence
 
 
 @pytest.mark.parametrize("data", [{}, {"ca.crt": "nonsense"}, None])
 def test_a_config_map_without_a_certificate_is_named(healthy: Facts, data: Json | None) -> None:
     facts = replace(healthy, config_map={"metadata": {"name": "private-registry"}, "data": data})
-    assert shared(facts) == ("CA_INVALID", Link.CONFIG_MAP)
+    assert shared(facts) == ("CA_INVALID", BrokenLink.CONFIG_MAP)
 
 
 def test_another_host_in_the_config_map_is_named(healthy: Facts, ca: str) -> None:
     facts = replace(healthy, config_map={"metadata": {}, "data": {"host": "another.example.com", "ca.crt": ca}})
-    assert shared(facts) == ("HOST_REPLACED", Link.CONFIG_MAP)
+    assert shared(facts) == ("HOST_REPLACED", BrokenLink.CONFIG_MAP)
 
 
 def registry_down(healthy: Facts, **changes: Any) -> str:
     deployment = {"metadata": {"name": "registry"}, "spec": {"replicas": 1}, "status": {}}
     found = shared_fault(replace(healthy, **{"deployment": deployment, **changes}))
     assert found
-    assert (found.code, found.link) == ("REGISTRY_DOWN", Link.REGISTRY)
+    assert (found.code, found.link) == ("REGISTRY_DOWN", BrokenLink.REGISTRY)
     return found.sentence
 
 
