@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.trust.agent.fixture_node import CA, HOST, FixtureNode, fault_of
+from tests.unit.trust.agent.fixture_node import CA, EXPLICIT, HOST, FixtureNode, fault_of
 from trust.agent import outcome
 from trust.agent.__main__ import log
 from trust.agent.faults import Fault, Reason
 from trust.agent.report import Reports
 
-EXPLICIT = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
 PROGRAM = """
 import os, sys
 from pathlib import Path

@@ -1,17 +1,14 @@
 """The agent is killed at every single change it makes; whoever comes next reaches the same end."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.unit.trust.agent.fixture_node import CA, HOST, LAYOUTS, OTHER_CA, FixtureNode
+from tests.unit.trust.agent.fixture_node import CA, CONFIG, EXPLICIT, HOST, LAYOUTS, OTHER_CA, FixtureNode
 from trust.agent.agent import Agent
 
-CONFIG = "/etc/containerd/config.toml"
-EXPLICIT = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
 CASES = {
     "explicit path": ("1.7.24", EXPLICIT, 0),
     "literal list": ("2.4.2", (LAYOUTS / "default-2.4.toml").read_text(), 0),
@@ -20,12 +17,6 @@ CASES = {
     "inline mirrors": ("1.7.24", (LAYOUTS / "gke-1.32.toml").read_text(), 1),
 }
 Stop = Callable[[str, str], None]
-
-
-@pytest.fixture(autouse=True)
-def disk_that_never_loses_power(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of fsync calls are most of the time these tests take, and no test here cuts the power."""
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
 
 
 class Killed(BaseException):

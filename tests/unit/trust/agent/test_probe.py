@@ -1,0 +1,42 @@
+"""What the doctor's probe in an agent's pod finds out about its node."""
+
+import os
+from pathlib import Path
+
+from tests.unit.trust.agent.fixture_node import CA, CERTIFICATE, EXPLICIT, FixtureNode
+from trust.agent import probe
+from trust.agent.node import Node
+
+
+def node_with_agent(tmp_path: Path) -> tuple[FixtureNode, Node]:
+    made = FixtureNode(tmp_path, files={"/etc/containerd/config.toml": EXPLICIT})
+    made.agent().tick(CA)
+    return made, Node(made.proc, os.getpid(), made.tell_version)
+
+
+def test_files_are_compared_with_what_was_written(tmp_path: Path) -> None:
+    made, node = node_with_agent(tmp_path)
+    assert probe.files(node, "pr-42") == {CERTIFICATE: True}
+    made.write(CERTIFICATE, "broken")
+    assert probe.files(node, "pr-42") == {CERTIFICATE: False}
+    (made.root / CERTIFICATE[1:]).unlink()
+    assert probe.files(node, "pr-42") == {CERTIFICATE: False}
+    assert probe.files(node, "pr-43") == {}
+
+
+def test_the_agents_process_is_found_and_the_probe_is_not_mistaken_for_it(tmp_path: Path) -> None:
+    made, node = node_with_agent(tmp_path)
+    assert probe.agent_state(node) == "S", "the fixture's node has an agent"
+    made.process(os.getpid(), ("python3", "-m", "agent.probe"))
+    assert probe.agent_state(node) == ""
+    made.process(90, ("python3", "-m", "agent"))
+    (made.proc / "90/ns/mnt").unlink()
+    (made.proc / "90/ns/mnt").symlink_to("mnt:[9]")
+    assert probe.agent_state(node) == "", "that is the agent of another stack"
+
+
+def test_a_registry_that_cannot_be_reached_is_an_outcome() -> None:
+    found = probe.connection("registry.invalid", CA, "node-a")
+    assert found is not None
+    assert (found["reason"], found["details"]["host"]) == ("NAME_NOT_RESOLVED", "registry.invalid")
+    assert "on node node-a" in found["sentence"]
