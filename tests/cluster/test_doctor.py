@@ -228,8 +228,8 @@ def test_a_node_that_cannot_reach_the_address_is_named(cluster: Cluster, deploye
     route = ["route", "{}", "blackhole", f"{deployed.outputs['address']}/32"]
     nodes.exec_in_node(node, ["ip", *(word.format("add") for word in route)])
     try:
-        diagnosis = wait_diagnosis(cluster, deployed.stack, ("UNREACHABLE", "network"))
-        assert [line.split()[0] for line in diagnosis.text.splitlines() if "UNREACHABLE" in line] == [node]
+        diagnosis = wait_diagnosis(cluster, deployed.stack, ("NO_CONNECTION", "network"))
+        assert [line.split()[0] for line in diagnosis.text.splitlines() if "NO_CONNECTION" in line] == [node]
     finally:
         nodes.exec_in_node(node, ["ip", *(word.format("del") for word in route)])
     wait_diagnosis(cluster, deployed.stack)
@@ -240,7 +240,7 @@ def test_a_name_that_dns_does_not_answer_is_named_after_an_up_that_failed(cluste
     with Stack(environment=cluster.environment, settings=settings) as stack:
         failed = stack.up(check=False)
         assert failed.returncode != 0
-        diagnosis = wait_diagnosis(cluster, stack, ("UNREACHABLE", "DNS"))
+        diagnosis = wait_diagnosis(cluster, stack, ("NAME_NOT_RESOLVED", "DNS"))
         assert "rebind protection" in diagnosis.text
 
 

@@ -239,10 +239,10 @@ def test_a_registry_that_is_down_at_the_start_is_named_and_nothing_but_the_ca_is
             replace_agent(deployed, name)
         for name in (changed, node):
             wait_until(
-                lambda name=name: "UNREACHABLE" in cluster.kubectl(
+                lambda name=name: "NO_REGISTRY" in cluster.kubectl(
                     "logs", "-n", deployed.namespace, agent_on(deployed, name), "-c", "agent"
                 ),
-                f"the agent on {name} says UNREACHABLE",
+                f"the agent on {name} says NO_REGISTRY",
                 timeout=60,
             )  # fmt: skip
             ours = config_trees(name).keys() - deployed.trees_before[name].keys()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from ..harness import ROOT
 
-_FIXTURES = ROOT / "tests" / "unit" / "fixtures" / "agent" / "layouts"
+_FIXTURES = ROOT / "tests" / "unit" / "trust" / "agent" / "fixtures" / "layouts"
 
 DEBIAN = {"1.6.20": "/opt/bookworm/usr/bin", "1.7.24": "/usr/bin"}
 NEWEST = {

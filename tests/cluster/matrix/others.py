@@ -13,7 +13,7 @@ from ..harness import ROOT
 from .machine import HOST, HOST_WITH_PORT, IMAGE, Machine
 from .steps import KUBELET, Runtime, clean
 
-_OTHER_CA = (ROOT / "tests" / "unit" / "fixtures" / "agent" / "other-ca.crt").read_text()
+_OTHER_CA = (ROOT / "tests" / "unit" / "trust" / "agent" / "fixtures" / "other-ca.crt").read_text()
 _USER, _CONTAINERS, _DOCKER = (
     f"{root}/certs.d/{HOST}" for root in ("/root/.config/containers", "/etc/containers", "/etc/docker")
 )
