@@ -11,8 +11,8 @@ _LABELS = {"app.kubernetes.io/name": "trust", "app.kubernetes.io/part-of": "priv
 _AGENT = Path(__file__).parent / "agent"
 _APP = "/app"
 _CA = f"{_APP}/ca"
-# This is not on a volume: after a reboot, a stale "ready" would start the proof container before the agent has written the
-# CA again.
+# This is not on a volume: after a reboot, a stale "ready" would start the proof container before the agent has written
+# the CA again.
 _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
 
 
@@ -39,7 +39,7 @@ class TrustArgs:
 
 
 def agent_files() -> dict[str, str]:
-    """The agent's source files by name, as its ConfigMap holds them. Its keys know no folders, so the agent has none."""
+    """The agent's source files by name, as its ConfigMap holds them; the keys of a ConfigMap cannot name folders."""
     return {path.name: path.read_text() for path in sorted(_AGENT.glob("*.py"))}
 
 

@@ -26,7 +26,7 @@ _BACKUP = f"{OWNERS}/.undo{TEMPORARY}"
 
 @dataclass
 class _Wanted:
-    """What is wanted of one file for one owner, beside what is there."""
+    """One owner's change of one file: what is there, and what it has to become."""
 
     tree: Tree
     runtime: Runtime
@@ -119,7 +119,7 @@ class RuntimeConfig:
     # The steps of `apply`
 
     def _wanted(self, tree: Tree, runtime: Runtime, owner: str, edit: Edit) -> _Wanted:
-        """The wanted file's original text with the keys of all owners. Raises EditError if one does not fit."""
+        """Put the file's original text and the keys of all owners together. Raises EditError if a key does not fit."""
         current = read_text(tree, edit.file)
         change = self.state.changes().get(edit.file) or ConfigChange(edit.file, current, edit.new_file)
         change.original, change.new_file = _without(change, current), edit.new_file
