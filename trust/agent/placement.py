@@ -35,8 +35,8 @@ class Placement:
     def files(self, layout: RuntimeLayout, tree: Tree, roots: tuple[str, ...]) -> list[str]:
         """Our file below each hosts directory, with links followed.
 
-        Raises Fault SYMLINK_LEAVES_TREE if the first one, which the runtime reads, is a link to somewhere else; the
-        others are left out then.
+        A folder that is a link out of its hosts directory is left out. If it is the first one, which the runtime reads,
+        this raises Fault SYMLINK_LEAVES_TREE.
         """
         files: list[str] = []
         for root in roots:

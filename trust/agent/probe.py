@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,9 @@ def connection(host: str, ca: str, node_name: str) -> dict[str, Any] | None:
     return None
 
 
-def main() -> None:
+def main(environment: Mapping[str, str] = os.environ, node: Node | None = None) -> None:
     """Print the object; `trust.doctor.facts.Probe` documents its fields."""
-    node, environment = Node(), os.environ
+    node = node or Node()
     ca = Path(environment["CA_FILE"]).read_text()
     status = Path(environment["READY_FILE"]).with_name(STATUS)
     print(

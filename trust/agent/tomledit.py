@@ -48,7 +48,7 @@ def set_key(text: str, path: Path, value: str) -> str:
 
 
 def unset_key(text: str, path: Path, original: str) -> str:
-    """Return `text` with the key at `path` as it is in `original`: with its old value, or without it. Raises EditError."""
+    """Return `text` with the key at `path` as it is in `original`, or without it. Raises EditError."""
     old, before = _parse(text), _parse(original)
     if get(old, path) is None:
         return text

@@ -1,11 +1,16 @@
 """What the doctor's probe in an agent's pod finds out about its node."""
 
+import json
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.unit.trust.agent.fixture_node import CA, CERTIFICATE, EXPLICIT, FixtureNode
 from trust.agent import probe
+from trust.agent.certificates import fingerprints
 from trust.agent.node import Node
+from trust.doctor.facts import Probe
 
 
 def node_with_agent(tmp_path: Path) -> tuple[FixtureNode, Node]:
@@ -40,3 +45,22 @@ def test_a_registry_that_cannot_be_reached_is_an_outcome() -> None:
     assert found is not None
     assert (found["reason"], found["details"]["host"]) == ("NAME_NOT_RESOLVED", "registry.invalid")
     assert "on node node-a" in found["sentence"]
+
+
+def test_the_doctor_can_read_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, node = node_with_agent(tmp_path / "node")
+    (tmp_path / "ca.crt").write_text(CA)
+    (tmp_path / "status.json").write_text('{"reason": "READY"}')
+    environment = {
+        "REGISTRY_HOST": "registry.invalid",
+        "OWNER": "pr-42",
+        "NODE_NAME": "node-a",
+        "CA_FILE": str(tmp_path / "ca.crt"),
+        "READY_FILE": str(tmp_path / "ready"),
+    }
+    probe.main(environment, node)
+    found = Probe(**json.loads(capsys.readouterr().out))
+    assert (found.process, found.status, found.files) == ("S", {"reason": "READY"}, {CERTIFICATE: True})
+    assert found.ca == list(fingerprints(CA))
+    assert found.connection is not None
+    assert found.connection["reason"] == "NAME_NOT_RESOLVED"
