@@ -6,7 +6,7 @@ from typing import Any
 Json = dict[str, Any]
 
 LOOKUP = "private-registry"
-"""Name of the ConfigMap with host, address and CA."""
+"""The ConfigMap that tells host, address and CA."""
 TRUST = "trust"
 REGISTRY = "registry"
 """Values of the label app.kubernetes.io/name on what belongs to the DaemonSet and to the registry."""
