@@ -68,10 +68,12 @@ class Agent:
     """Whether this agent has claimed the owner's files. From then on it gives way to a younger pod."""
 
     def __post_init__(self) -> None:
-        of, host = self.settings, Host(self.node, self.run, self.pause)
+        settings, host = self.settings, Host(self.node, self.run, self.pause)
         self._state = State(self.node.tree)
-        self._placement = Placement(self._state, of.owner, of.host, of.pod, of.node_name, self.log)
-        self._config = RuntimeConfig(host, self._state, of.node_name, of.restart_allowed, self.log)
+        self._placement = Placement(
+            self._state, settings.owner, settings.host, settings.pod, settings.node_name, self.log
+        )
+        self._config = RuntimeConfig(host, self._state, settings.node_name, settings.restart_allowed, self.log)
 
     def tick(self, ca: str) -> bool:
         """Bring the node to the wanted state; cheap if it is there. `ca` is the CA as PEM text.

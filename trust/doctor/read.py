@@ -1,4 +1,4 @@
-"""Gathers the facts: the stack's state by `pulumi`, objects and logs by the Kubernetes API, nodes by their agents."""
+"""Gathers the facts from the stack's state, from the Kubernetes API, and from the agents on the nodes."""
 
 import contextlib
 import functools
@@ -32,20 +32,20 @@ streams: Any = kubernetes.stream
 
 _PROGRAM = Path(__file__).parents[2]
 _SECONDS = 20
-"""How long one request may take; an agent's own look at the registry takes 10 s at most."""
+"""How long one request may take. An agent needs at most 10 s to check its connection to the registry."""
 _AT_ONCE = 16
-"""Agents that are asked at the same time."""
+"""How many agents are asked at the same time."""
 
 
 class DoctorError(Exception):
-    """The doctor cannot look: one sentence that names the part and the fix."""
+    """The doctor cannot gather its facts; the message is one sentence that names the part and the fix."""
 
 
 def facts(stack: str) -> Facts:
     """Look at the stack named `stack`, empty for the selected one, and at its cluster.
 
     Raises:
-        DoctorError: there is no such stack, or its cluster does not answer.
+        DoctorError: There is no such stack, or its cluster does not answer.
     """
     state: Json = json.loads(_pulumi("stack", "export", *_option(stack)))
     declared = declaration(stack, state)
@@ -171,7 +171,7 @@ def _one(call: Callable[..., Any], *arguments: str) -> Json | None:
 
 
 def _gateways(api: Client, namespace: str) -> list[Json]:
-    """The Gateways of the namespace; none where the cluster has no Gateway API, or the user no part in it."""
+    """The Gateways of the namespace. There are none if the cluster has no Gateway API or the user may not list them."""
     listing = client.CustomObjectsApi(api).list_namespaced_custom_object
     try:
         return _items(listing, "gateway.networking.k8s.io", "v1", namespace, "gateways")
@@ -201,7 +201,7 @@ def _agent_runs(pod: Json) -> bool:
 
 
 def _probe(api: Client, namespace: str, pod: str) -> Probe | None:
-    """What the agent's pod finds on its node; None if it cannot be asked, such as when exec is not permitted."""
+    """What the agent's pod finds on its node; None if it cannot be asked, for example if exec is not permitted."""
     # `stream` changes the client that it is called with, so each thread needs a client of its own.
     core = client.CoreV1Api(client.ApiClient(api.configuration))
     with contextlib.suppress(ApiException, ValueError, TypeError, OSError):

@@ -1,4 +1,4 @@
-"""The agent's process: environment, log, status, signals."""
+"""The agent runs as a process of its own, as in the pod, and its reports, log and reaction to signals are checked."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""From a containerd configuration to the folders that containerd really reads."""
+"""Which folders containerd really reads is found out from its configuration."""
 
 import tomllib
 from pathlib import Path

@@ -20,7 +20,7 @@ Stop = Callable[[str, str], None]
 
 
 class Killed(BaseException):
-    """SIGKILL: nothing of the agent runs after it."""
+    """Stands for SIGKILL: nothing of the agent runs after it."""
 
 
 def killer(place: int) -> Stop:

@@ -1,4 +1,4 @@
-"""From the kubelet to the process of its container runtime."""
+"""The process of the container runtime is found from the kubelet on, whatever the distribution."""
 
 import os
 from pathlib import Path
