@@ -11,8 +11,8 @@ _LABELS = {"app.kubernetes.io/name": "trust", "app.kubernetes.io/part-of": "priv
 _AGENT = Path(__file__).parent / "agent"
 _APP = "/app"
 _CA = f"{_APP}/ca"
-# In the container's own file system: a volume outlives the container, and what an agent said before a reboot would let
-# the proof be pulled before the next agent has written anything.
+# This is not on a volume: after a reboot, a stale "ready" would start the proof container before the agent has written
+# the CA again.
 _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
 
 
@@ -39,23 +39,23 @@ class NodeTrustArgs:
 
 
 def agent_files() -> dict[str, str]:
-    """The agent's source files by name, as its ConfigMap holds them."""
+    """The agent's source files by name, as its ConfigMap holds them; the keys of a ConfigMap cannot name folders."""
     return {path.name: path.read_text() for path in sorted(_AGENT.glob("*.py"))}
 
 
 def owner_name(namespace: str) -> str:
-    """The name by which nodes know this stack's files: a stack has a namespace of its own in its cluster."""
+    """The name of this stack in file names on nodes. It is unique since each stack has a namespace of its own."""
     return f"private-registry.{namespace}"
 
 
 def some_node(desired: int | None) -> None:
-    """Check that the DaemonSet has a node to be on: with none it is ready at once, and nothing is proved.
+    """Check that the DaemonSet matches a node. If it matches none, it is ready at once, and nothing is proved.
 
     Args:
-        desired: `status.desiredNumberScheduled` of the DaemonSet; None: not told.
+        desired: `status.desiredNumberScheduled` of the DaemonSet; None if the status does not say it.
 
     Raises:
-        pulumi.RunError: it has none.
+        pulumi.RunError: It matches none.
     """
     if desired == 0:
         msg = (
@@ -101,7 +101,7 @@ class NodeTrust(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
             spec=k8s.apps.v1.DaemonSetSpecArgs(
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
-                # The new pod takes the files over before the old one is told to end, and so the old one leaves them.
+                # The new pod takes the files over before the old one has to end, so the old one does not remove them.
                 update_strategy=k8s.apps.v1.DaemonSetUpdateStrategyArgs(
                     type="RollingUpdate",
                     rolling_update=k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=1, max_unavailable=0),
@@ -129,7 +129,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
     agent = core.ContainerArgs(
         name="agent",
         image=args.python_image,
-        restart_policy="Always",  # of an init container: a native sidecar (Kubernetes 1.29)
+        restart_policy="Always",  # this makes an init container a native sidecar (Kubernetes 1.29)
         command=["python3", "-m", "agent"],
         working_dir=_APP,
         env=[
@@ -143,7 +143,8 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
             core.EnvVarArgs(name="READY_FILE", value=_READY),
             core.EnvVarArgs(name="TERMINATION_LOG", value="/dev/termination-log"),
         ],
-        # The agent retries by itself and says why; the time-out is the program's. Ten minutes, then a fresh start.
+        # The agent retries by itself and reports why, and Pulumi's own timeout ends the wait. After ten minutes without
+        # success the kubelet starts the agent afresh.
         startup_probe=core.ProbeArgs(
             exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=1, failure_threshold=600
         ),
@@ -153,7 +154,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         ),
         volume_mounts=[
             core.VolumeMountArgs(name="agent", mount_path=f"{_APP}/agent", read_only=True),
-            # The folder, not the one file: only a folder follows the ConfigMap.
+            # The whole folder is mounted, since a single mounted file would not follow changes of the ConfigMap.
             core.VolumeMountArgs(name="ca", mount_path=_CA, read_only=True),
         ],
     )

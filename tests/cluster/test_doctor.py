@@ -227,8 +227,8 @@ def test_a_node_that_cannot_reach_the_address_is_named(cluster: Cluster, default
     route = ["route", "{}", "blackhole", f"{default_stack.outputs['address']}/32"]
     nodes.exec_in_node(node, ["ip", *(word.format("add") for word in route)])
     try:
-        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("UNREACHABLE", "network"))
-        assert [line.split()[0] for line in diagnosis.text.splitlines() if "UNREACHABLE" in line] == [node]
+        diagnosis = wait_diagnosis(cluster, default_stack.stack, ("NO_CONNECTION", "network"))
+        assert [line.split()[0] for line in diagnosis.text.splitlines() if "NO_CONNECTION" in line] == [node]
     finally:
         nodes.exec_in_node(node, ["ip", *(word.format("del") for word in route)])
     wait_diagnosis(cluster, default_stack.stack)

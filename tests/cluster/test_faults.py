@@ -154,10 +154,10 @@ def test_a_registry_that_is_down_at_the_start_is_named_and_nothing_but_the_ca_is
             replace_agent(joined_stack, name)
         for name in (changed, node):
             wait_until(
-                lambda name=name: "UNREACHABLE" in cluster.kubectl(
+                lambda name=name: "NO_REGISTRY" in cluster.kubectl(
                     "logs", "-n", joined_stack.namespace, agent_on(joined_stack, name), "-c", "agent"
                 ),
-                f"the agent on {name} says UNREACHABLE",
+                f"the agent on {name} says NO_REGISTRY",
                 timeout=60,
             )  # fmt: skip
             ours = config_trees(name).keys() - joined_stack.trees_before[name].keys()

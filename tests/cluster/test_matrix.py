@@ -142,7 +142,7 @@ def test_agent_killed_while_containerd_is_down_leaves_it_to_systemd(machine: Run
     (machine.root / "run/refusing").unlink(missing_ok=True)
     runtime = steps.containerd(machine, REFUSED, check=check)
     before = (machine.root / CONFIG).read_bytes()
-    machine.start_agent(before="from agent import restart; restart.UNDO_AFTER = 6")
+    machine.start_agent(before="from agent import host; host.UNDO_AFTER = 6")
     wait_until((machine.root / "run/refusing").exists, "containerd is being restarted", timeout=20, interval=0.05)
     steps.kill_agent(machine)
     assert (machine.root / CONFIG).read_bytes() != before

@@ -1,9 +1,10 @@
-"""From containerd's configuration to what it reads at a pull: pure functions, no file is touched here.
+"""From containerd's configuration to what it reads at a pull. Nothing is written here.
 
-Facts and where they stand in containerd's source (1.5 to 2.4): `services/server/config` (1.x) and
-`cmd/containerd/server/config` (2.x) for loading and merging, `pkg/cri/server/image_pull.go` (1.x),
-`internal/cri/config/config.go` and `internal/cri/server/images/image_pull.go` (2.x) for the two ways to
-pull, `plugins/cri/images/plugin.go` for defaults and migration, `remotes/docker/config/hosts.go` for hosts directories.
+`Containerd` fulfils the contract of a runtime, and the functions below it are pure. The facts are from containerd's
+source, 1.5 to 2.4: loading and merging from `services/server/config` (1.x) and `cmd/containerd/server/config` (2.x),
+the two ways to pull from `pkg/cri/server/image_pull.go` (1.x), `internal/cri/config/config.go` and
+`internal/cri/server/images/image_pull.go` (2.x), defaults and migration from `plugins/cri/images/plugin.go`, and hosts
+directories from `remotes/docker/config/hosts.go`.
 """
 
 import copy
@@ -15,11 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import tomledit
+from .certificates import holds_certificate
 from .faults import Fault, Reason
+from .files import Tree, read_text
+from .node import Runtime, option
+from .runtime_contract import Edit, Plan
 
 CERTS_D = "/etc/containerd/certs.d"
 IMPLIED = "/etc/containerd/certs.d:/etc/docker/certs.d"
-"""What containerd 2.2 and newer take for an empty config_path."""
+"""The built-in value that containerd 2.2 and newer use for an empty config_path."""
 
 _CRI = "io.containerd.grpc.v1.cri"
 _IMAGES = "io.containerd.cri.v1.images"
@@ -37,25 +42,59 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Edit:
-    """One string to set in one configuration file; containerd reads it only when it starts."""
+class Containerd:
+    """What a running containerd reads; see `runtime_contract.RuntimeLayout`."""
 
-    file: str
-    key: tuple[str, ...]
-    value: str
-    new_file: str = ""
-    """What the file starts with if it does not exist."""
+    runtime: Runtime
+    tree: Tree
+    """The files that its process sees."""
+    node_name: str
+    original: Callable[[str, str | None], str | None]
+    """`original(path, text)`: what a configuration file with this text would be without our own changes."""
+
+    def plan(self, host: str, ca_file: str) -> Plan:
+        """Decide from the configuration files, as they would be without our own changes."""
+        config = config_path(self.runtime)
+        try:
+            sources = load(config, self.runtime.release, self._read, self.tree.glob)
+            return plan(self.runtime.release, config, sources, host, ca_file)
+        except (TypeError, AttributeError) as error:
+            sentence = f"{config} has no table where containerd has one ({error}); repair it."
+            raise Fault(Reason.CONFIG_INVALID, sentence, path=config, error=str(error)) from error
+
+    def host_folders(self, root: str, host: str) -> list[str]:
+        """A folder for a host with a port has one of two names, see the function `host_folders`."""
+        return host_folders(root, host)
+
+    def check_neighbours(self, file: str) -> None:
+        """Two files of others spoil ours: a hosts.toml that does not name it, and a .crt without a certificate."""
+        folder = file.rpartition("/")[0]
+        path = f"{folder}/hosts.toml"
+        hosts_toml = self.tree.read(path) or b""
+        if hides_certificates(hosts_toml, file):
+            raise Fault(
+                Reason.FOREIGN_HOSTS_TOML,
+                f"{path} on node {self.node_name} is not ours, and containerd ignores every .crt beside a hosts.toml; "
+                f'remove it, or add ca = "{file}" at its top.',
+                path=path,
+                value=file,
+            )
+        for path in self.tree.glob(f"{folder}/*.crt") if not hosts_toml else []:
+            if self.tree.is_file(path) and not holds_certificate(self.tree.read(path) or b""):
+                raise Fault(
+                    Reason.CONFIG_INVALID,
+                    f"{path} on node {self.node_name} is not ours and holds no certificate, and containerd then "
+                    "refuses every pull from this registry; remove it.",
+                    path=path,
+                )
+
+    def _read(self, path: str) -> str | None:
+        return self.original(path, read_text(self.tree, path))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Where the CA must be, and what must change so that the runtime looks there."""
-
-    roots: tuple[str, ...]
-    """Hosts directories, the one that is really read first; the others are there for what a restart may change."""
-    edit: Edit | None = None
-    ca_file: str | None = None
-    """A single file instead of hosts directories."""
+def config_path(runtime: Runtime) -> str:
+    """Path of the configuration file that a running containerd was started with. The file need not exist."""
+    return option(runtime.arguments, "c", "config") or "/etc/containerd/config.toml"
 
 
 def load(
@@ -63,7 +102,9 @@ def load(
 ) -> list[Source]:
     """Read a configuration file and its imports as containerd does: breadth first, each file once.
 
-    Raises Fault CONFIG_INVALID if a file is no TOML. A missing main file means built-in defaults, and an empty list.
+    `read` returns a file's text, None if there is none; `glob` the files that match a pattern. If the main file does
+    not exist, containerd uses its built-in defaults, and the list is empty.
+    Raises Fault CONFIG_INVALID if a file is no TOML.
     """
     sources: list[Source] = []
     pending = [path]
@@ -85,7 +126,8 @@ def load(
 def plan(release: Release, config: str, sources: Sequence[Source], host: str, ca_file: str) -> Plan:
     """Decide what a containerd with this configuration needs in order to trust `host`.
 
-    `config` is the path of its main file (there or not), `ca_file` one for the CA where no hosts directory can be used.
+    `config` is the path of its main file, which need not exist. `ca_file` is a file that the CA may be put into where
+    no hosts directory can be used.
     Raises Fault: INLINE_MIRRORS or CONFIG_INVALID.
     """
     images = _images(release, [_parse(source) for source in sources])
@@ -106,6 +148,9 @@ def plan(release: Release, config: str, sources: Sequence[Source], host: str, ca
             f"containerd {release[0]}.{release[1]} has registry.mirrors for {', '.join(sorted(mirrors))} in its "
             f"configuration and no config_path, and then reads no CA for a single registry; move the mirrors to "
             f'{CERTS_D}/<host>/hosts.toml and set config_path = "{CERTS_D}".',
+            path=config,
+            key="config_path",
+            value=CERTS_D,
         )
     with_tls = release < (2, 0) and any("tls" in entry for entry in configs.values())
     if release < (1, 5) or mirrors or with_tls:  # 1.x refuses config_path beside mirrors or configs.*.tls
@@ -114,6 +159,9 @@ def plan(release: Release, config: str, sources: Sequence[Source], host: str, ca
             raise Fault(
                 Reason.INLINE_MIRRORS,
                 f"registry.configs of {host} already has ca_file = {entry['tls']['ca_file']!r}; remove it.",
+                path=config,
+                key="ca_file",
+                value=str(entry["tls"]["ca_file"]),
             )
         return Plan((), _edit(release, config, sources, ("configs", host, "tls", "ca_file"), ca_file), ca_file)
     return Plan((CERTS_D,), _edit(release, config, sources, ("config_path",), CERTS_D))
@@ -127,7 +175,7 @@ def host_folders(root: str, host: str) -> list[str]:
 
 
 def hides_certificates(hosts_toml: bytes, own_file: str) -> bool:
-    """Whether a hosts.toml makes containerd pass over the certificates beside it.
+    """Whether a hosts.toml makes containerd ignore the certificates beside it.
 
     It does unless it is empty or no TOML, or its own `ca` names our file.
     """
@@ -142,7 +190,7 @@ def hides_certificates(hosts_toml: bytes, own_file: str) -> bool:
 
 
 def _edit(release: Release, config: str, sources: Sequence[Source], key: tuple[str, ...], value: str) -> Edit:
-    """The one change that has this effect; files and tables are tried in turn, the natural ones first.
+    """Find the file and the table in which the key has an effect. They are tried in turn, the most natural ones first.
 
     Raises Fault CONFIG_INVALID if there is none.
     """
@@ -152,9 +200,9 @@ def _edit(release: Release, config: str, sources: Sequence[Source], key: tuple[s
     documents = [_parse(source) for source in sources]
     places = [(place, plugin) for place in range(len(sources)) for plugin in _plugins(release, documents, place)]
     present = [(place, plugin) for place, plugin in places if plugin in documents[place].get("plugins", {})]
-    if release >= (2, 0):  # which merges key by key; 1.x replaces a plugin's whole table
+    if release >= (2, 0):  # 2.x merges files key by key, while in 1.x a later file replaces a plugin's whole table
         present = [(place, plugin) for place, plugin in present if "registry" in documents[place]["plugins"][plugin]]
-    present.sort(key=lambda found: -found[0])  # later files win
+    present.sort(key=lambda found: -found[0])  # the value of a later file counts
     for place, plugin in [*present, *places]:
         changed = copy.deepcopy(documents)
         table: Any = changed[place]
@@ -167,11 +215,14 @@ def _edit(release: Release, config: str, sources: Sequence[Source], key: tuple[s
         Reason.CONFIG_INVALID,
         f"{config} and its imports leave no place where containerd {release[0]}.{release[1]} would read "
         f'{".".join(key)}; set it to "{value}" there.',
+        path=config,
+        key=".".join(key),
+        value=value,
     )
 
 
 def _plugins(release: Release, documents: Sequence[Table], place: int) -> tuple[str, ...]:
-    """Names of the plugin that pulls images, the one that fits the file's version first."""
+    """Names that the plugin which pulls images may have in a file. The one that fits the file's version comes first."""
     if release < (2, 0):
         return ("cri",) if _version(documents) < 2 else (_CRI,)
     version = documents[place].get("version", 1)
@@ -194,31 +245,32 @@ def _images(release: Release, documents: Sequence[Table]) -> Table:
     for document in documents:
         plugins: Table = document.get("plugins", {})
         own = document.get("version", 0)
-        if own < 2 and "cri" in plugins:  # 2.x takes a first format's plugins for those of the version so far
+        if own < 2 and "cri" in plugins:  # 2.x reads a version 1 file's plugins as if the file had the version so far
             plugins = {_CRI if name == "cri" else name: table for name, table in plugins.items()}
-        if release >= (2, 3):  # which migrates each file by itself
+        if release >= (2, 3):  # 2.3 and newer migrate each file by itself
             plugins = _migrated(plugins) if own < newest else plugins
         elif own >= 2:
             version = own
         merged = _merge(merged, plugins)
-    # Before 2.3 the last file's version is that of all: with version 3, the older table is passed over.
+    # Before 2.3 the last file's version counts for all files: if it is 3, tables of version 2 are ignored.
     return (_migrated(merged) if version < newest else merged).get(_IMAGES, {})
 
 
 def _migrated(plugins: Table) -> Table:
-    """What 2.x makes of the plugin tables of an older version; the old table's values win."""
+    """What 2.x makes of the plugin tables of an older version. The old table's values replace the new one's."""
     old: Table = plugins.get(_CRI, {})
     images: Table = dict(plugins.get(_IMAGES, {}))
     images |= {
         key: old[key] for key in ("registry", "max_concurrent_downloads", "image_pull_with_sync_fs") if key in old
     }
-    nested: Table = old.get("containerd", {}) if "runtimes" in old.get("containerd", {}) else {}  # as containerd has it
+    # containerd moves the keys of the nested table only if that table has runtimes.
+    nested: Table = old.get("containerd", {}) if "runtimes" in old.get("containerd", {}) else {}
     images |= {key: nested[key] for key in ("disable_snapshot_annotations", "discard_unpacked_layers") if key in nested}
     return plugins | {_IMAGES: images} if old else plugins
 
 
 def _pulls_locally(images: Table) -> bool:
-    """Whether 2.1 and newer pull by themselves and not through the transfer service (CheckLocalImagePullConfigs)."""
+    """Whether 2.1 and newer pull in the CRI plugin, not through the transfer service (CheckLocalImagePullConfigs)."""
     registry: Table = images.get("registry") or {}
     return bool(
         images.get("use_local_image_pull")
@@ -243,4 +295,5 @@ def _parse(source: Source) -> Table:
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise Fault(Reason.CONFIG_INVALID, f"{source.path} is no valid TOML ({error}); repair it.") from error
+        sentence = f"{source.path} is no valid TOML ({error}); repair it."
+        raise Fault(Reason.CONFIG_INVALID, sentence, path=source.path, error=str(error)) from error

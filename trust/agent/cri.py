@@ -1,7 +1,8 @@
-"""The one CRI call that the agent needs, Version, as plain bytes on the runtime's socket: gRPC without a library.
+"""The one CRI call that the agent needs, Version, written by hand: the agent has no gRPC library, only Python's own.
 
-HTTP/2 is RFC 9113, the header encoding RFC 7541 (literals without indexing, no Huffman), gRPC's framing is in
-https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md and the message in k8s.io/cri-api's api.proto.
+HTTP/2 is specified in RFC 9113 and its header encoding in RFC 7541, of which this uses literals without indexing and
+without Huffman codes. gRPC's framing is in https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, and the
+message in k8s.io/cri-api's api.proto.
 """
 
 import socket
@@ -18,7 +19,7 @@ def version(path: str, timeout: float = 3.0) -> tuple[str, str]:
 
     Raises OSError if nothing answers within `timeout` seconds or the socket does not serve CRI.
     """
-    for api in ("v1", "v1alpha2"):  # containerd before 1.6 knows only the second
+    for api in ("v1", "v1alpha2"):  # containerd before 1.6 knows v1alpha2 only
         reply = _call(path, f"/runtime.{api}.RuntimeService/Version", timeout)
         if reply is not None:
             fields = _strings(reply)
@@ -27,7 +28,7 @@ def version(path: str, timeout: float = 3.0) -> tuple[str, str]:
 
 
 def _call(path: str, method: str, timeout: float) -> bytes | None:
-    """Send one empty gRPC message; None if the server knows no such method."""
+    """Send one empty gRPC message and return the answer; None if the server has no such method. Raises OSError."""
     headers = (
         (":method", "POST"),
         (":scheme", "http"),
@@ -82,7 +83,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def _strings(message: bytes) -> dict[int, str]:
-    """The string fields of a flat protobuf message whose strings are shorter than 128 bytes."""
+    """The string fields of a flat protobuf message, by number. Each string must be shorter than 128 bytes."""
     fields: dict[int, str] = {}
     while len(message) > 2:
         tag, length = message[0], message[1]

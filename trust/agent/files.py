@@ -1,4 +1,4 @@
-"""Files of another root: links are followed as a process with that root would, writes are atomic."""
+"""Files below another root directory: links are followed as a process with that root would, and writes are atomic."""
 
 import contextlib
 import errno
@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from .faults import Fault, Reason
+
 TEMPORARY = ".private-registry-trust"
-"""Ending of temporary files: no runtime loads such a name (they look for .crt, .cert, .key, .toml)."""
+"""Ending of temporary files. Runtimes load .crt, .cert, .key and .toml files, so none of them loads such a name."""
 
 _MAX_LINKS = 40
 
@@ -48,7 +50,7 @@ class Tree:
         return done or "/"
 
     def outside(self, path: str) -> str:
-        """The path by which this process reaches `path`."""
+        """The path under which this process finds `path`."""
         return self._at(self.real(path))
 
     def read(self, path: str) -> bytes | None:
@@ -67,7 +69,7 @@ class Tree:
         return os.path.isfile(self.outside(path))
 
     def glob(self, pattern: str) -> list[str]:
-        """Files that match, links in the folder part followed; as Go's filepath.Glob: sorted, hidden ones included."""
+        """Files that match, sorted and with hidden ones, as Go's filepath.Glob. Links to the folder are followed."""
         folder, _, name = pattern.rpartition("/")
         found = glob.glob(self._at(f"{self.real(folder)}/{name}"), include_hidden=True)
         return sorted(path.removeprefix(str(self.top)) for path in found)
@@ -85,12 +87,12 @@ class Tree:
         """Make a folder and its parents, readable for all."""
         for folder in self.missing_folders(path):
             self._before("mkdir", folder)
-            with contextlib.suppress(FileExistsError):  # another agent was faster
+            with contextlib.suppress(FileExistsError):  # another agent has just made it
                 os.mkdir(self._at(folder), 0o755)
             self._sync_parent(folder)
 
     def write(self, path: str, data: bytes) -> bool:
-        """Replace a file in one step that survives a power cut; mode and owner of an old file are kept.
+        """Replace a file in one step, such that a power cut leaves the old or the new one; mode and owner are kept.
 
         Returns False, and touches nothing, if the file holds these bytes already.
         """
@@ -118,14 +120,14 @@ class Tree:
         return True
 
     def remove(self, path: str) -> None:
-        """Remove a file and what an interrupted write left beside it; neither has to exist."""
+        """Remove a file and what an interrupted write left beside it. Neither has to exist."""
         path = self.real(path)
         for name in (self._temporary(path), path):
             if os.path.lexists(self._at(name)):
                 self._unlink(name)
 
     def remove_temporaries(self, folder: str) -> None:
-        """Remove all that interrupted writes left in a folder."""
+        """Remove everything that interrupted writes left in a folder."""
         for path in self.glob(f"{folder}/.*{TEMPORARY}"):
             self._unlink(path)
 
@@ -158,6 +160,16 @@ class Tree:
 
     def _at(self, path: str) -> str:
         return f"{self.top}{path}"
+
+
+def read_text(tree: Tree, path: str) -> str | None:
+    """A configuration file, None if there is none. Raises Fault CONFIG_INVALID if it is no UTF-8 text."""
+    data = tree.read(path)
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError as error:
+        sentence = f"{path} is no UTF-8 text ({error}); repair it."
+        raise Fault(Reason.CONFIG_INVALID, sentence, path=path, error=str(error)) from error
 
 
 def _nothing(_operation: str, _path: str) -> None:

@@ -1,4 +1,4 @@
-"""What the agents of a node remember: who owns what, and, until the node reboots, what the running runtime has read."""
+"""What the agents of a node remember: who owns what and, until the node reboots, what the running runtime has read."""
 
 import contextlib
 import fcntl
@@ -15,63 +15,68 @@ from .files import Tree
 OWNERS = "/var/lib/private-registry-trust"
 """One `<owner>.json` for each stack, and one `config-*` for each changed configuration file."""
 RUNNING = "/run/private-registry-trust"
-"""Lock and facts about running processes."""
-_NOTE = f"{RUNNING}/runtime.json"
+"""The lock, and facts about running processes. It is empty after a boot."""
+_MEMORY = f"{RUNNING}/runtime.json"
 
 Process = list[Any]
-"""A `discover.Identity` as JSON has it."""
+"""A `node.Identity` as a JSON list."""
 Key = list[Any]
 """`[key path, value]`: one string in the runtime's configuration."""
 
 
 @dataclass
-class Marker:
-    """What one owner has on this node; written before the first file is."""
+class Ownership:
+    """What one owner has on this node. It is saved before the first file is written."""
 
     owner: str
     host: str
     pod: str
-    """Uid of the pod that answers for these files; a younger pod writes its own, the older one then leaves them."""
+    """Uid of the pod that is responsible for these files. A younger pod writes its own uid here, and from then on the
+    older one leaves the files alone."""
     files: dict[str, str] = field(default_factory=dict[str, str])
-    """SHA-256 by path."""
+    """SHA-256 of each file that we wrote, by path."""
     folders: list[str] = field(default_factory=list[str])
-    """Folders that were not there before; they go when they are empty."""
+    """Folders that we made. Each is removed once it is empty."""
 
 
 @dataclass
 class ConfigChange:
-    """A runtime's configuration file that owners need changed: original, and the keys of each owner."""
+    """A change of a runtime's configuration file: the file's original text, and the key that each owner needs in it."""
 
     file: str
     original: str | None
-    """Text before the first owner came; None if there was no file."""
+    """The text before the first owner's change; None if there was no file."""
     new_file: str
-    """What stands in for an original that was not there."""
+    """The text that stands in for the original if there was no file."""
     keys: dict[str, Key] = field(default_factory=dict[str, "Key"])
-    """By owner."""
+    """The key and value of each owner, by owner."""
     written: str = ""
     """SHA-256 of the file as we wrote it."""
     process: Process = field(default_factory=list[Any])
-    """The runtime process that ran when we wrote it, hence has not read it."""
+    """The runtime process at the moment of our write. It still has the old configuration; any later process has read
+    ours."""
 
 
 @dataclass
-class Note:
-    """Which process has read which keys, and which restarts were done or failed, by SHA-256 of the configuration."""
+class RuntimeMemory:
+    """What the running runtime has read, and which restarts were done for which content of the configuration."""
 
     process: Process = field(default_factory=list[Any])
+    """The process that `loaded` is about."""
     loaded: list[Key] = field(default_factory=list["Key"])
+    """The keys that this process has read."""
     restarted: dict[str, Process] = field(default_factory=dict[str, "Process"])
-    """The process that was to be replaced."""
+    """For each content (SHA-256): the process that we restarted to load it. If another process runs now and the content
+    is missing again, something reverts the file: do not restart in a loop."""
     refused: dict[str, str] = field(default_factory=dict[str, str])
-    """What went wrong."""
+    """For each content (SHA-256) with which the runtime did not start: the sentence that says why."""
 
 
-_Kind = TypeVar("_Kind", Marker, ConfigChange, Note)
+_Kind = TypeVar("_Kind", Ownership, ConfigChange, RuntimeMemory)
 
 
 class State:
-    """The memory on one node. All but `lock` needs the lock."""
+    """The memory on one node. Hold `lock` while you call any other method."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -86,44 +91,44 @@ class State:
         finally:
             os.close(descriptor)
 
-    def markers(self) -> dict[str, Marker]:
-        """By owner."""
-        found = (self._load(Marker, path) for path in self._tree.glob(f"{OWNERS}/*.json"))
-        return {marker.owner: marker for marker in found if marker}
+    def ownerships(self) -> dict[str, Ownership]:
+        """What each owner has on this node, by owner."""
+        found = (self._load(Ownership, path) for path in self._tree.glob(f"{OWNERS}/*.json"))
+        return {ownership.owner: ownership for ownership in found if ownership}
 
-    def save_marker(self, marker: Marker) -> None:
-        """Idempotent."""
-        self._save(f"{OWNERS}/{marker.owner}.json", marker)
+    def save_ownership(self, ownership: Ownership) -> None:
+        """Save what an owner has; nothing is written if that is saved already."""
+        self._save(f"{OWNERS}/{ownership.owner}.json", ownership)
 
-    def drop_marker(self, owner: str) -> None:
-        """The last step of leaving; the last owner takes the folder along, with what a killed agent left in it."""
+    def drop_ownership(self, owner: str) -> None:
+        """Forget an owner, the last step of its removal. The last owner removes the folder and any temporary files."""
         self._tree.remove(f"{OWNERS}/{owner}.json")
         self._tree.remove_temporaries(OWNERS)
         self._tree.remove_folder(OWNERS)
 
     def changes(self) -> dict[str, ConfigChange]:
-        """By file; empty while no owner needs a configuration changed."""
+        """The changed configuration files, by path. There are none while no owner needs one changed."""
         found = (self._load(ConfigChange, path) for path in self._tree.glob(f"{OWNERS}/config-*"))
         return {change.file: change for change in found if change}
 
     def save_change(self, change: ConfigChange) -> None:
-        """Idempotent; a change without owners is forgotten."""
+        """Save a change, or forget it if no owner needs it any more."""
         path = f"{OWNERS}/config-{hashlib.sha256(change.file.encode()).hexdigest()[:8]}"
         if change.keys:
             self._save(path, change)
         else:
             self._tree.remove(path)
 
-    def note(self) -> Note:
-        """Empty after a reboot."""
-        return self._load(Note, _NOTE) or Note()
+    def runtime_memory(self) -> RuntimeMemory:
+        """What is known about the running runtime; nothing is after a reboot."""
+        return self._load(RuntimeMemory, _MEMORY) or RuntimeMemory()
 
-    def save_note(self, note: Note) -> None:
-        """Idempotent."""
-        self._save(_NOTE, note)
+    def save_runtime_memory(self, memory: RuntimeMemory) -> None:
+        """Save it; nothing is written if that is saved already."""
+        self._save(_MEMORY, memory)
 
     def _load(self, kind: type[_Kind], path: str) -> _Kind | None:
-        """None if there is nothing, or no sense in it; keys of another version of the agent are passed over."""
+        """Load a file; None if it is missing or broken. Fields that another version of the agent wrote are ignored."""
         known = {item.name for item in fields(kind)}
         try:
             found: dict[str, Any] = json.loads(self._tree.read(path) or b"{}")
@@ -131,7 +136,7 @@ class State:
         except (ValueError, TypeError, AttributeError):
             return None
 
-    def _save(self, path: str, value: Marker | ConfigChange | Note) -> None:
+    def _save(self, path: str, value: Ownership | ConfigChange | RuntimeMemory) -> None:
         self._tree.make_folders(path.rpartition("/")[0])
         self._tree.write(path, json.dumps(asdict(value), indent=1).encode())
 

@@ -1,7 +1,7 @@
-"""Change one key of a TOML text and nothing else: comments, order and spelling stay, the result is proved by parsing.
+"""Change one key of a TOML text and nothing else: comments, order and spelling stay, and parsing proves the result.
 
-The standard library reads TOML (tomllib) but cannot write it. So places where the key may go are guessed line by line,
-the least change first, and tomllib says which guess means what the text meant before, plus or minus that one key.
+The standard library can read TOML (tomllib) but not write it. So we guess line by line where the key may go, the
+smallest change first. Then tomllib proves which guess means the same as the text before, plus or minus that one key.
 Grammar: https://toml.io/en/v1.0.0
 """
 
@@ -19,7 +19,7 @@ _STRING = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 
 
 class EditError(ValueError):
-    """The text is no TOML, or no way was found to change this key that could be proved to change nothing else."""
+    """The text is no TOML, or we found no change of this key that provably changes nothing else."""
 
 
 def get(document: dict[str, Any], path: Path) -> Any:  # noqa: ANN401 - whatever TOML can hold
@@ -33,7 +33,7 @@ def get(document: dict[str, Any], path: Path) -> Any:  # noqa: ANN401 - whatever
 
 
 def set_key(text: str, path: Path, value: str) -> str:
-    """Return `text` with the string `value` at `path`, where a string or nothing is. Raises EditError."""
+    """Return `text` with the string `value` at `path`, where a string or nothing must be. Raises EditError."""
     old = _parse(text)
     if get(old, path) == value:
         return text
@@ -48,7 +48,7 @@ def set_key(text: str, path: Path, value: str) -> str:
 
 
 def unset_key(text: str, path: Path, original: str) -> str:
-    """Return `text` with the key at `path` as it was in `original`: its old value, or not there. Raises EditError."""
+    """Return `text` with the key at `path` as it is in `original`, or without it. Raises EditError."""
     old, before = _parse(text), _parse(original)
     if get(old, path) is None:
         return text
@@ -59,7 +59,7 @@ def unset_key(text: str, path: Path, original: str) -> str:
         return _proved((new for literal in spellings for new in _with_value(text, path, literal)), [wanted], path)
     del get(wanted, path[:-1])[path[-1]]
     accepted = [copy.deepcopy(wanted)]
-    for end in range(len(path) - 1, 0, -1):  # tables that were there only for this key may go with it
+    for end in range(len(path) - 1, 0, -1):  # tables that exist only for this key may be removed with it
         if get(wanted, path[:end]) or get(before, path[:end]) is not None:
             break
         del get(wanted, path[: end - 1])[path[end - 1]]
@@ -69,7 +69,9 @@ def unset_key(text: str, path: Path, original: str) -> str:
 
 def _proved(candidates: Iterable[str], accepted: list[dict[str, Any]], path: Path) -> str:
     """The first candidate that means one of the accepted documents."""
-    meanings = [repr(_sorted(document)) for document in accepted]  # repr: 1, 1.0 and true differ, nan does not
+    meanings = [
+        repr(_sorted(document)) for document in accepted
+    ]  # == would take 1, 1.0 and true for equal, and nan not for equal to itself
     for candidate in candidates:
         try:
             if repr(_sorted(tomllib.loads(candidate))) in meanings:
@@ -84,12 +86,12 @@ def _with_key(text: str, path: Path, value: str) -> Iterator[str]:
     yield from _with_value(text, path, value)
     lines = text.splitlines(keepends=True)
     alone = [_meaning(line) for line in lines]
-    for number, line in enumerate(lines):  # its table has a header: right below
+    for number, line in enumerate(lines):  # if its table has a header: right below it
         if alone[number] == path[:-1] and line.lstrip().startswith("["):
             ended = line if line.endswith("\n") else line + newline
             new = f"{_indent(line)}  {_key(path[-1:])} = {value}{newline}"
             yield "".join([*lines[:number], ended, new, *lines[number + 1 :]])
-    for number, line in enumerate(lines):  # its table is an inline one: first in there
+    for number, line in enumerate(lines):  # if its table is an inline one: as its first key
         for brace in re.finditer("{", line):
             for start in range(1, len(path)):
                 new = f"{line[: brace.end()]} {_key(path[start:])} = {value}"
@@ -97,7 +99,7 @@ def _with_key(text: str, path: Path, value: str) -> Iterator[str]:
                     yield "".join([*lines[:number], new, comma, line[brace.end() :], *lines[number + 1 :]])
     end = "" if not text or text.endswith("\n") else newline
     yield f"{text}{end}[{_key(path[:-1])}]{newline}  {_key(path[-1:])} = {value}{newline}"
-    for number, line in enumerate(lines):  # its table is spelled by dotted keys: before one of them
+    for number, line in enumerate(lines):  # if its table is written with dotted keys: before one of them
         for start in range(len(path) - 1):
             if "=" in line and (alone[number] or path)[0] == path[start]:
                 new = f"{_indent(line)}{_key(path[start:])} = {value}{newline}"
@@ -120,7 +122,7 @@ def _without_key(text: str, path: Path) -> Iterator[str]:
             if number and _meaning(lines[number - 1]) == path[:-1]:
                 yield "".join([*lines[: number - 1], *lines[number + 1 :]])
             yield "".join([*lines[:number], *lines[number + 1 :]])
-            for start in range(1, len(path)):  # out of an inline table, as _with_key puts it in
+            for start in range(1, len(path)):  # from an inline table, in the form in which _with_key adds it
                 pattern = rf" {re.escape(_key(path[start:]))} = (?:{_STRING.pattern}),?"
                 for found in re.finditer(pattern, line):
                     new = line[: found.start()] + line[found.end() :]
@@ -128,7 +130,7 @@ def _without_key(text: str, path: Path) -> Iterator[str]:
 
 
 def _meaning(line: str) -> Path | None:
-    """The header or key of a line, were it alone; None if it is neither."""
+    """The path that a header or key has if the line stands alone; None if the line is neither."""
     try:
         document: Any = tomllib.loads(line)
     except tomllib.TOMLDecodeError:

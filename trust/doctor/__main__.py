@@ -1,15 +1,16 @@
-"""One line per node: runtime and version, the folder that it reads, the verdict, and the broken link with its fix."""
+"""Prints one line for each node: its runtime, the folder that the runtime reads, and the verdict with its fix."""
 
 import argparse
 import sys
 from collections.abc import Iterable
 
-from .judge import PROVED, NodeReport, Verdict, all_proved, judge
+from .judge import NodeReport, all_proved, judge
 from .read import DoctorError, facts
+from .verdict import Code, Verdict
 
 
 def lines(reports: Iterable[NodeReport], shared: Verdict | None, stack: str, here: str) -> list[str]:
-    """What is printed; `here` is what only this machine lacks."""
+    """What is printed. `here` says what keeps this machine, and no node, from the registry."""
     rows = [("all nodes", "", "", _words(shared))] if shared else []
     rows += [(r.node, r.runtime, r.root, _words(r.verdict) + ("" if r.counted else "  (not counted)")) for r in reports]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -18,13 +19,13 @@ def lines(reports: Iterable[NodeReport], shared: Verdict | None, stack: str, her
 
 
 def _words(verdict: Verdict) -> str:
-    if verdict.code == PROVED:
+    if verdict.code == Code.PROVED:
         return "proved"
     return f"{verdict.code}  {verdict.link}: {verdict.sentence or 'see all nodes'}"
 
 
 def main() -> int:
-    """Print the diagnosis; 0 if every schedulable Linux node is proved, else 1."""
+    """Print the diagnosis. Returns 0 if every schedulable Linux node is proved, else 1."""
     parser = argparse.ArgumentParser(prog="python3 -m trust.doctor", description=__doc__)
     parser.add_argument("--stack", default="", help="the stack's name (the selected one)")
     parser.add_argument("--if-deployed", action="store_true", help="print nothing if the stack has no namespace yet")
@@ -38,7 +39,7 @@ def main() -> int:
         return 1
     shared, reports = judge(found)
     proved = all_proved(shared, reports)
-    # What is broken for the nodes is broken here, too, and said already.
+    # A fault that nodes have as well is said already, so this machine is mentioned only if all nodes are proved.
     print(*lines(reports, shared, found.declared.stack, found.here if proved else ""), sep="\n")
     return 0 if proved else 1
 

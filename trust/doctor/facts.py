@@ -16,7 +16,7 @@ REGISTRY = names.REGISTRY
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What the stack's state says; empty where `pulumi up` did not get so far."""
+    """What the stack's state says. A field is empty if `pulumi up` did not get that far."""
 
     stack: str
     namespace: str = ""
@@ -27,18 +27,18 @@ class Declared:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What an agent's pod found out about its node at this moment; see probe.py."""
+    """What the probe in an agent's pod found out about its node at this moment, see `trust.agent.probe`."""
 
     process: str
     """State letter of the agent's process, see proc(5); empty if it has none."""
     status: Json
-    """The agent's status.json: reason, sentence, runtime, version, roots, ca."""
+    """The agent's status file: the fields of its `Outcome` and of its `Status`. Empty if there is no file."""
     files: dict[str, bool]
     """Every file that the agent put on the node, and whether it is still as it was written."""
     ca: list[str]
     """SHA-256 of each certificate of the CA that the pod has."""
-    connection: list[str]
-    """Reason and sentence of what keeps the node from the registry; empty if nothing does."""
+    connection: Json | None
+    """The `Outcome` that says what keeps the node from the registry; None if nothing does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +49,19 @@ class Facts:
     nodes: list[Json]
     namespace: Json | None = None
     deployment: Json | None = None
-    """The registry's."""
+    """The registry's Deployment."""
     daemon_set: Json | None = None
     config_map: Json | None = None
     entrances: list[Json] = field(default_factory=list[Json])
     """Ingresses, Gateways, and Services of type LoadBalancer."""
     pods: list[Json] = field(default_factory=list[Json])
-    """All of the namespace."""
+    """All pods of the namespace."""
     events: list[Json] = field(default_factory=list[Json])
-    """All of the namespace, of type Warning."""
+    """All events of the namespace of type Warning."""
     probes: dict[str, Probe] = field(default_factory=dict[str, Probe])
-    """By name of the agent's pod; without those that could not be asked."""
+    """What agents' pods found, by name of the pod. Pods that could not be asked are missing."""
     logs: dict[str, str] = field(default_factory=dict[str, str])
-    """End of the agent's log, by name of the pod, for those that could not be asked."""
+    """The end of the agent's log, by name of the pod, of those pods that could not be asked."""
     served: str = ""
     """SHA-256 of the certificate that the host serves to this machine; empty if it serves none."""
     stored: str = ""

@@ -1,9 +1,7 @@
-"""Gathers the facts: the stack's state by `pulumi`, objects and logs by the Kubernetes API, nodes by their agents."""
-
-# The Kubernetes client does not say what it returns; here that is plain JSON.
-# pyright: basic
+"""Gathers the facts from the stack's state, from the Kubernetes API, and from the agents on the nodes."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import ssl
@@ -14,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import kubernetes
+import kubernetes.stream
 import yaml
-from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
-from kubernetes.stream import stream
 from urllib3.exceptions import HTTPError
 
 from trust.agent import connect
@@ -26,22 +24,28 @@ from trust.agent.faults import Fault
 
 from .facts import LOOKUP, REGISTRY, TRUST, Declared, Facts, Json, Probe
 
+Client = Any
+"""An API of the Kubernetes client, which has no types. `_json` asks it for plain JSON, not for its own classes."""
+client: Any = kubernetes.client
+config: Any = kubernetes.config
+streams: Any = kubernetes.stream
+
 _PROGRAM = Path(__file__).parents[2]
 _SECONDS = 20
-"""How long one request may take; an agent's own look at the registry takes 10 s at most."""
+"""How long one request may take. An agent needs at most 10 s to check its connection to the registry."""
 _AT_ONCE = 16
-"""Agents that are asked at the same time."""
+"""How many agents are asked at the same time."""
 
 
 class DoctorError(Exception):
-    """The doctor cannot look: one sentence that names the part and the fix."""
+    """The doctor cannot gather its facts; the message is one sentence that names the part and the fix."""
 
 
 def facts(stack: str) -> Facts:
     """Look at the stack named `stack`, empty for the selected one, and at its cluster.
 
     Raises:
-        DoctorError: there is no such stack, or its cluster does not answer.
+        DoctorError: There is no such stack, or its cluster does not answer.
     """
     state: Json = json.loads(_pulumi("stack", "export", *_option(stack)))
     declared = declaration(stack, state)
@@ -59,12 +63,13 @@ def facts(stack: str) -> Facts:
 
 def declaration(stack: str, state: Json) -> Declared:
     """What a stack's exported state says, also when `pulumi up` stopped half-way."""
-    resources: list[Json] = (state.get("deployment") or {}).get("resources") or []
+    deployment: Json = state.get("deployment") or {}
+    resources: list[Json] = deployment.get("resources") or []
 
     def first(kind: str, name: str = "") -> Json:
         found = (r for r in resources if r["type"] == kind and not r.get("delete"))
-        outputs = (r.get("outputs") or {} for r in found)
-        return next((o for o in outputs if name in ("", o.get("metadata", {}).get("name"))), {})
+        outputs: Iterable[Json] = (r.get("outputs") or {} for r in found)
+        return next((o for o in outputs if name in ("", o.get("metadata", {}).get("name"))), Json())
 
     outputs, lookup = first("pulumi:pulumi:Stack"), first("kubernetes:core/v1:ConfigMap", LOOKUP).get("data", {})
     urn: str = next((r["urn"] for r in resources), f"urn:pulumi:{stack}::")
@@ -99,7 +104,7 @@ def _pulumi(*arguments: str) -> str:
     return done.stdout
 
 
-def _api(stack: str) -> client.ApiClient:
+def _api(stack: str) -> Client:
     """A client of the cluster that the stack's Kubernetes provider uses."""
     settings: Json = json.loads(_pulumi("config", "--json", "--show-secrets", *_option(stack)))
 
@@ -114,7 +119,7 @@ def _api(stack: str) -> client.ApiClient:
     return config.new_client_from_config_dict(yaml.safe_load(kubeconfig), context=context)
 
 
-def _look(api: client.ApiClient, declared: Declared) -> Facts:
+def _look(api: Client, declared: Declared) -> Facts:
     core, apps, networking = client.CoreV1Api(api), client.AppsV1Api(api), client.NetworkingV1Api(api)
     namespace = declared.namespace
     nodes = _items(core.list_node)
@@ -126,9 +131,9 @@ def _look(api: client.ApiClient, declared: Declared) -> Facts:
     agents = [pod for pod in pods if _labels(pod).get("app.kubernetes.io/name") == TRUST]
     running = [pod["metadata"]["name"] for pod in agents if _agent_runs(pod)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        probes = dict(zip(running, pool.map(lambda pod: _probe(api, namespace, pod), running), strict=True))
-        logs = pool.map(lambda pod: _log(core, namespace, pod), (pod for pod in running if probes[pod] is None))
-        unasked = dict(zip((pod for pod in running if probes[pod] is None), logs, strict=True))
+        probes = dict(zip(running, pool.map(functools.partial(_probe, api, namespace), running), strict=True))
+        silent = [pod for pod in running if probes[pod] is None]
+        logs = dict(zip(silent, pool.map(functools.partial(_log, core, namespace), silent), strict=True))
     return Facts(
         declared=declared,
         nodes=nodes,
@@ -140,7 +145,7 @@ def _look(api: client.ApiClient, declared: Declared) -> Facts:
         pods=pods,
         events=_items(core.list_namespaced_event, namespace, field_selector="type=Warning"),
         probes={pod: probe for pod, probe in probes.items() if probe},
-        logs=unasked,
+        logs=logs,
         served=_served(declared.host),
         stored=_stored(core, namespace),
         here=_here(declared),
@@ -160,20 +165,26 @@ def _one(call: Callable[..., Any], *arguments: str) -> Json | None:
     try:
         return _json(call, *arguments)
     except ApiException as error:
-        if error.status == 404:
+        if _status(error) == 404:
             return None
         raise
 
 
-def _gateways(api: client.ApiClient, namespace: str) -> list[Json]:
-    """The Gateways of the namespace; none where the cluster has no Gateway API, or the user no part in it."""
+def _gateways(api: Client, namespace: str) -> list[Json]:
+    """The Gateways of the namespace. There are none if the cluster has no Gateway API or the user may not list them."""
     listing = client.CustomObjectsApi(api).list_namespaced_custom_object
     try:
         return _items(listing, "gateway.networking.k8s.io", "v1", namespace, "gateways")
     except ApiException as error:
-        if error.status in (403, 404):
+        if _status(error) in (403, 404):
             return []
         raise
+
+
+def _status(error: ApiException) -> int | None:
+    """The HTTP status of the API server's answer."""
+    found: Any = error
+    return found.status
 
 
 def _labels(thing: Json) -> dict[str, str]:
@@ -189,18 +200,17 @@ def _agent_runs(pod: Json) -> bool:
     return any(s["name"] == "agent" and "running" in s.get("state", {}) for s in statuses)
 
 
-def _probe(api: client.ApiClient, namespace: str, pod: str) -> Probe | None:
-    """What the agent's pod finds on its node; None if it cannot be asked, such as when exec is not permitted."""
-    source = (Path(__file__).parent / "probe.py").read_text()
-    # `stream` changes the client that it is used with, hence one for each thread.
+def _probe(api: Client, namespace: str, pod: str) -> Probe | None:
+    """What the agent's pod finds on its node; None if it cannot be asked, for example if exec is not permitted."""
+    # `stream` changes the client that it is called with, so each thread needs a client of its own.
     core = client.CoreV1Api(client.ApiClient(api.configuration))
     with contextlib.suppress(ApiException, ValueError, TypeError, OSError):
-        answer = stream(
+        answer = streams.stream(
             core.connect_get_namespaced_pod_exec,
             pod,
             namespace,
             container="agent",
-            command=["python3", "-c", source],
+            command=["python3", "-m", "agent.probe"],
             stdin=False,
             stdout=True,
             stderr=False,
@@ -213,7 +223,7 @@ def _probe(api: client.ApiClient, namespace: str, pod: str) -> Probe | None:
     return None
 
 
-def _log(core: client.CoreV1Api, namespace: str, pod: str) -> str:
+def _log(core: Client, namespace: str, pod: str) -> str:
     with contextlib.suppress(ApiException):
         return core.read_namespaced_pod_log(
             pod, namespace, container="agent", tail_lines=200, _request_timeout=_SECONDS
@@ -230,7 +240,7 @@ def _here(declared: Declared) -> str:
     try:
         connect.check(declared.host, declared.ca, "this machine")
     except Fault as fault:
-        return fault.sentence.replace("node this machine", "this machine")
+        return fault.sentence
     return ""
 
 
@@ -241,7 +251,7 @@ def _served(host: str) -> str:
     return ""
 
 
-def _stored(core: client.CoreV1Api, namespace: str) -> str:
+def _stored(core: Client, namespace: str) -> str:
     with contextlib.suppress(ApiException, ValueError, IndexError, KeyError):
         ours = {"field_selector": "type=kubernetes.io/tls", "label_selector": "app.kubernetes.io/part-of"}
         return _sha256(b64decode(_items(core.list_namespaced_secret, namespace, **ours)[0]["data"]["tls.crt"]).decode())

@@ -11,7 +11,7 @@ from .stacks import Deployed, Stack
 _FAULT = re.compile(r"  ([A-Z][A-Z_]+)  ([A-Za-z]+): ")
 SIGNAL_AGENT = """
 import os, signal, sys
-from agent.discover import Node
+from agent.node import Node
 node = Node()
 here = node.link(os.getpid(), "ns/mnt")
 agents = [pid for pid in node.pids() if node.arguments(pid)[:3] == ["python3", "-m", "agent"]

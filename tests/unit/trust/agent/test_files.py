@@ -1,4 +1,4 @@
-"""Files of another root."""
+"""Files below another root directory are read, written and removed as a process with that root would see them."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From a containerd configuration to the folders that containerd really reads."""
+"""Which folders containerd really reads is found out from its configuration."""
 
 import tomllib
 from pathlib import Path
@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trust.agent import containerd
-from trust.agent.containerd import CERTS_D, IMPLIED, Edit, Plan, Source, host_folders, load, plan
+from trust.agent.containerd import CERTS_D, IMPLIED, Source, host_folders, load, plan
 from trust.agent.faults import Fault, Reason
+from trust.agent.runtime_contract import Edit, Plan
 from trust.agent.tomledit import get, set_key
 
-LAYOUTS = Path(__file__).parent / "fixtures/agent/layouts"
+LAYOUTS = Path(__file__).parent / "fixtures/layouts"
 CONFIG = "/etc/containerd/config.toml"
 HOST = "registry-pr-42.10-99-0-200.nip.io"
 CA_FILE = "/var/lib/private-registry-trust/pr-42.crt"

@@ -1,4 +1,4 @@
-"""The agent's process: environment, log, status, signals."""
+"""The agent runs as a process of its own, as in the pod, and its reports, log and reaction to signals are checked."""
 
 import errno
 import json
@@ -12,21 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.fixtures.agent.node import CA, HOST, FixtureNode, fault_of
-from trust.agent.__main__ import Reports
+from tests.unit.trust.agent.fixture_node import CA, EXPLICIT, HOST, FixtureNode, fault_of
+from trust.agent import outcome
+from trust.agent.__main__ import log
 from trust.agent.faults import Fault, Reason
+from trust.agent.report import Reports
 
-EXPLICIT = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
 PROGRAM = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from agent import __main__ as program, connect, discover
+from agent.__main__ import main
+from agent.node import Node
 proc = Path(sys.argv[2])
 (proc / str(os.getpid())).symlink_to(sys.argv[3])  # this process joins the fixture's
-program.Node = lambda: discover.Node(proc, os.getpid(), lambda _path: ("containerd", "1.7.24"))
-connect.check.__code__ = (lambda host, ca, node: None).__code__
-sys.exit(program.main())
+node = Node(proc, os.getpid(), lambda _path: ("containerd", "1.7.24"))
+sys.exit(main(node=node, check=lambda _host, _ca, _place: None))
 """
 
 
@@ -46,7 +47,7 @@ def start(tmp_path: Path) -> Callable[[FixtureNode], subprocess.Popen[str]]:
             "READY_FILE": str(tmp_path / "ready"),
             "TERMINATION_LOG": str(tmp_path / "termination-log"),
         }
-        trust = Path(__file__).parents[2] / "trust"
+        trust = Path(__file__).parents[4] / "trust"
         command = [sys.executable, "-c", PROGRAM, str(trust), str(node.proc), str(os.getpid())]
         return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -75,7 +76,9 @@ def test_ready_then_cleaned(
     status = json.loads((tmp_path / "status.json").read_text())
     assert (status["reason"], status["runtime"], status["version"]) == ("READY", "containerd", "1.7.24")
     assert status["roots"] == [f"/etc/containerd/certs.d/{HOST}"]
-    assert (tmp_path / "termination-log").read_text().startswith("READY: ")
+    message = outcome.last((tmp_path / "termination-log").read_text())
+    assert message is not None
+    assert (message.reason, message.sentence) == ("READY", status["sentence"])
     asked = time.monotonic()
     process.send_signal(number)
     output, _ = process.communicate(timeout=10)
@@ -108,17 +111,19 @@ def test_fault_is_told_once_and_the_process_goes_on(
     process.terminate()
     output, _ = process.communicate(timeout=10)
     assert output.count("CONFIG_INVALID") == 1
-    assert "READY: " in output
+    ended = outcome.last(output)
+    assert ended is not None
+    assert ended.reason == "READY"
 
 
 def test_lost_connection_is_logged_once_and_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     agent = FixtureNode(tmp_path / "node", files={"/etc/containerd/config.toml": EXPLICIT}).agent()
-    reports = Reports(agent, tmp_path / "ready", tmp_path / "no-termination-log")
+    reports = Reports(agent, tmp_path / "ready", tmp_path / "no-termination-log", log)
     agent.tick(CA)
     reports.ready()
 
-    def down(_host: str, _ca: str, _node: str) -> None:
-        raise Fault(Reason.UNREACHABLE, "down")
+    def down(_host: str, _ca: str, _place: str) -> None:
+        raise Fault(Reason.NO_CONNECTION, "down", error="no route")
 
     up, agent.check = agent.check, down
     reports.connection(CA)
@@ -126,7 +131,11 @@ def test_lost_connection_is_logged_once_and_changes_nothing(tmp_path: Path, caps
     agent.check = up
     reports.connection(CA)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:] == ["UNREACHABLE: down (the node stays configured)", "the registry answers again"]
+    assert lines[1:] == [
+        '{"reason": "NO_CONNECTION", "sentence": "down", "details": {"error": "no route"}}',
+        "the node stays configured",
+        '{"reason": "READY", "sentence": "The registry answers again.", "details": {}}',
+    ]
     assert (tmp_path / "ready").exists()
 
 

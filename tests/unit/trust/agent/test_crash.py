@@ -1,18 +1,14 @@
 """The agent is killed at every single change it makes; whoever comes next reaches the same end."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.unit.fixtures.agent.node import CA, HOST, OTHER_CA, FixtureNode
+from tests.unit.trust.agent.fixture_node import CA, CONFIG, EXPLICIT, HOST, LAYOUTS, OTHER_CA, FixtureNode
 from trust.agent.agent import Agent
 
-LAYOUTS = Path(__file__).parent / "fixtures/agent/layouts"
-CONFIG = "/etc/containerd/config.toml"
-EXPLICIT = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
 CASES = {
     "explicit path": ("1.7.24", EXPLICIT, 0),
     "literal list": ("2.4.2", (LAYOUTS / "default-2.4.toml").read_text(), 0),
@@ -23,14 +19,8 @@ CASES = {
 Stop = Callable[[str, str], None]
 
 
-@pytest.fixture(autouse=True)
-def disk_that_never_loses_power(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of fsync calls are most of the time these tests take, and no test here cuts the power."""
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
-
-
 class Killed(BaseException):
-    """SIGKILL: nothing of the agent runs after it."""
+    """Stands for SIGKILL: nothing of the agent runs after it."""
 
 
 def killer(place: int) -> Stop:
@@ -68,15 +58,15 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Iterator[Fixtu
 def with_kill(node: FixtureNode, stop: Stop, pod: str = "pod-1") -> Agent:
     """An agent for which a restart of the runtime is a change, too: it can be killed right before and right after."""
 
-    def systemctl(*arguments: str, program: str = "systemctl") -> tuple[int, str]:
+    def run(program: str, *arguments: str) -> tuple[int, str]:
         if arguments[0] not in ("restart", "stop"):
-            return node.systemctl(*arguments, program=program)
+            return node.run(program, *arguments)
         stop("restart", arguments[1])
-        result = node.systemctl(*arguments)
+        result = node.run(program, *arguments)
         stop("restarted", arguments[1])
         return result
 
-    return node.agent(pod=pod, before=stop, systemctl=systemctl)
+    return node.agent(pod=pod, before=stop, run=run)
 
 
 @pytest.mark.parametrize("next_is", ["the same pod", "another pod", "SIGTERM"])

@@ -1,14 +1,14 @@
-"""From the kubelet to the process of its container runtime."""
+"""The process of the container runtime is found from the kubelet on, whatever the distribution."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from tests.unit.fixtures.agent.node import FixtureNode
+from tests.unit.trust.agent.fixture_node import FixtureNode
 from trust.agent import discover
-from trust.agent.discover import Node, Runtime, option
 from trust.agent.faults import Fault, Reason
+from trust.agent.node import Node, Runtime, option
 
 K3S_SOCKET = "/run/k3s/containerd/containerd.sock"
 SHIM = ("/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", "0a1b", "-address")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trust.agent.tomledit import EditError, get, set_key, unset_key
 
-FIXTURES = Path(__file__).parent / "fixtures/agent"
+FIXTURES = Path(__file__).parent / "fixtures"
 CRI = ("plugins", "io.containerd.grpc.v1.cri", "registry", "config_path")
 VALUE = "/etc/containerd/certs.d"
 

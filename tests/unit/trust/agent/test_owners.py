@@ -1,0 +1,103 @@
+"""Several stacks on one node, and several pods of one stack."""
+
+import pytest
+
+from tests.unit.trust.agent.fixture_node import (
+    CA,
+    CERTIFICATE,
+    CERTS_D,
+    DEFAULT_1_6,
+    EXPLICIT,
+    HOST,
+    MIRRORS,
+    OTHER_CA,
+    MakeNode,
+)
+from trust.agent.placement import GONE_FOR_GOOD
+
+
+@pytest.mark.parametrize("config", [EXPLICIT, DEFAULT_1_6, MIRRORS, None])
+def test_two_owners_come_and_go_in_any_order(make_node: MakeNode, config: str | None) -> None:
+    for first_leaves in (0, 1):
+        node = make_node("1.7.24", config)
+        before = node.tree()
+        hosts = [HOST, "registry-pr-43.10-99-0-201.nip.io"]
+        agents = [node.agent(f"pr-{42 + i}", f"pod-{i}", hosts[i]) for i in (0, 1)]
+        cas = [CA, OTHER_CA]
+        for agent, ca in zip(agents, cas, strict=True):
+            assert agent.tick(ca)
+        assert node.trusts(CA, hosts[0])
+        assert node.trusts(OTHER_CA, hosts[1])
+        stays = 1 - first_leaves
+        assert agents[first_leaves].remove()
+        assert agents[stays].tick(cas[stays])
+        node.start_runtime()
+        assert agents[stays].tick(cas[stays])
+        assert node.trusts(cas[stays], hosts[stays])
+        assert not node.trusts(cas[first_leaves], hosts[first_leaves])
+        restarts = len(node.restarts)
+        assert restarts == {EXPLICIT: 0, MIRRORS: 2}.get(config or "", 1)
+        assert agents[stays].remove()
+        assert node.tree() == before
+
+
+def test_pod_that_was_passed_over_takes_the_files_back_when_the_younger_one_leaves(make_node: MakeNode) -> None:
+    node = make_node()
+    old, new = node.agent(pod="old"), node.agent(pod="new")
+    old.tick(CA)
+    new.tick(CA)
+    (node.root / CERTIFICATE[1:]).unlink()
+    assert old.tick(CA)
+    assert node.read(CERTIFICATE) is None, "not its business any more"
+    new.tick(CA)
+    assert not old.remove()
+    assert node.trusts()
+    assert new.remove()
+    assert old.tick(CA)
+    assert node.trusts()
+
+
+def test_agents_take_turns(make_node: MakeNode) -> None:
+    node = make_node()
+    agent, other = node.agent(), node.agent("pr-43")
+    with other._state.lock(seconds=0) as held:  # pyright: ignore[reportPrivateUsage]
+        assert held
+        assert not agent.tick(CA)
+    assert agent.tick(CA)
+
+
+def test_owner_whose_pod_is_gone_for_good_is_cleaned_up_after(make_node: MakeNode) -> None:
+    """Its node was down while its stack was deleted, so no pod of it was ever told to end there."""
+    node = make_node("1.6.20", DEFAULT_1_6)
+    before = node.tree()
+    node.agent("pr-41", "uid-of-pr-41", "registry-pr-41.example").tick(CA)
+    agent = node.agent()
+    agent.tick(CA)
+    node.process(70, ("/pause",))
+    (node.proc / "70/cgroup").write_text("0::/../kubepods-burstable-poduid_of_pr_41.slice/cri-containerd-1.scope\n")
+    node.clock += 2 * GONE_FOR_GOOD
+    agent.tick(CA)
+    node.end(70)
+    agent.tick(CA)
+    node.clock += GONE_FOR_GOOD / 2
+    agent.tick(CA)
+    assert node.read(f"{CERTS_D}/registry-pr-41.example/pr-41.crt") == CA, "it may only be between two starts"
+    node.clock += GONE_FOR_GOOD
+    agent.tick(CA)
+    assert node.read(f"{CERTS_D}/registry-pr-41.example/pr-41.crt") is None
+    assert node.trusts()
+    agent.remove()
+    assert node.tree() == before
+    assert len(node.restarts) == 1
+
+
+def test_marker_of_another_version_of_the_agent_is_understood(make_node: MakeNode) -> None:
+    node = make_node()
+    before = node.tree()
+    node.agent().tick(CA)
+    path = "/var/lib/private-registry-trust/pr-42.json"
+    node.write(path, (node.read(path) or "").replace('"owner"', '"news": 1, "owner"'))
+    successor = node.agent(pod="pod-2")
+    successor.tick(CA)
+    assert successor.remove()
+    assert node.tree() == before

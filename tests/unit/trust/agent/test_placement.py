@@ -1,0 +1,125 @@
+"""Where the CA goes on a node, and that what others have there is left alone."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.trust.agent.fixture_node import (
+    CA,
+    CERTIFICATE,
+    CERTS_D,
+    HOST,
+    LAYOUTS,
+    OTHER_CA,
+    FixtureNode,
+    MakeNode,
+    fault_of,
+)
+from trust.agent.faults import Reason
+
+
+def test_files_of_strangers_are_never_touched(make_node: MakeNode) -> None:
+    node = make_node()
+    node.write(f"{CERTS_D}/_default/hosts.toml", 'server = "https://mirror"\n')
+    node.write(f"{CERTS_D}/{HOST}/ca.crt", OTHER_CA)
+    node.write(f"/etc/docker/certs.d/{HOST}/ca.crt", OTHER_CA)
+    before = node.tree()
+    agent = node.agent()
+    agent.tick(CA)
+    node.write(f"{CERTS_D}/other.example/ca.crt", OTHER_CA)
+    agent.remove()
+    (node.root / f"{CERTS_D}/other.example/ca.crt"[1:]).unlink()
+    (node.root / f"{CERTS_D}/other.example"[1:]).rmdir()
+    assert node.tree() == before
+
+
+def test_folder_that_a_stranger_uses_meanwhile_stays(make_node: MakeNode) -> None:
+    node = make_node()
+    agent = node.agent()
+    agent.tick(CA)
+    node.write(f"{CERTS_D}/{HOST}/ca.crt", OTHER_CA)
+    agent.remove()
+    assert node.read(f"{CERTS_D}/{HOST}/ca.crt") == OTHER_CA
+
+
+def test_hosts_toml_of_a_stranger_is_named_and_left(make_node: MakeNode) -> None:
+    node = make_node()
+    text = f'server = "https://{HOST}"\nca = "/theirs.crt"\n'
+    node.write(f"{CERTS_D}/{HOST}/hosts.toml", text)
+    agent = node.agent()
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == Reason.FOREIGN_HOSTS_TOML
+    assert f"{CERTS_D}/{HOST}/hosts.toml" in fault.sentence
+    assert node.read(f"{CERTS_D}/{HOST}/hosts.toml") == text
+    node.write(f"{CERTS_D}/{HOST}/hosts.toml", text.replace('"/theirs.crt"', f'["/theirs.crt", "{CERTIFICATE}"]'))
+    assert fault_of(agent) is None
+
+
+@pytest.mark.parametrize("text", ["broken", "", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_broken_certificate_of_a_stranger_is_named_and_left(make_node: MakeNode, text: str) -> None:
+    """With it there, containerd 1.6 to 2.4 fails every pull from this host: unable to load CA cert."""
+    node = make_node()
+    path = f"{CERTS_D}/{HOST}/ca.crt"
+    node.write(path, text)
+    (node.root / f"{CERTS_D}/{HOST}/folder.crt"[1:]).mkdir()
+    agent = node.agent()
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == Reason.CONFIG_INVALID
+    assert path in fault.sentence
+    assert node.read(path) == text
+    node.write(path, text + OTHER_CA)
+    assert fault_of(agent) is None
+    node.write(path, text)
+    node.write(f"{CERTS_D}/{HOST}/hosts.toml", f'ca = "{CERTIFICATE}"\n')
+    assert fault_of(agent) is None, "containerd does not look at it beside a hosts.toml"
+
+
+def test_folder_with_an_escaped_port_wins(make_node: MakeNode) -> None:
+    node = make_node()
+    agent = node.agent(host="registry.example:5000")
+    agent.tick(CA)
+    assert node.read(f"{CERTS_D}/registry.example:5000/pr-42.crt") == CA
+    (node.root / f"{CERTS_D}/registry.example_5000_"[1:]).mkdir()
+    agent.tick(CA)
+    assert node.read(f"{CERTS_D}/registry.example_5000_/pr-42.crt") == CA
+    assert not (node.root / f"{CERTS_D}/registry.example:5000"[1:]).exists()
+    agent.remove()
+    assert os.listdir(node.root / CERTS_D[1:]) == ["registry.example_5000_"], "it was not ours"
+
+
+@pytest.mark.parametrize("target", ["/etc", "../../../etc", "/nowhere"])
+def test_link_out_of_the_hosts_directory_is_refused(make_node: MakeNode, target: str) -> None:
+    node = make_node()
+    (node.root / CERTS_D[1:]).mkdir()
+    (node.root / f"{CERTS_D}/{HOST}"[1:]).symlink_to(target)
+    before = node.tree()
+    agent = node.agent()
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == Reason.SYMLINK_LEAVES_TREE
+    agent.remove()
+    assert node.tree() == before
+
+
+def test_link_to_the_hosts_directory_is_followed_inside_the_node(make_node: MakeNode) -> None:
+    node = make_node()
+    (node.root / "data/certs.d").mkdir(parents=True)
+    (node.root / CERTS_D[1:]).symlink_to("/data/certs.d")
+    agent = node.agent()
+    agent.tick(CA)
+    assert node.read(f"/data/certs.d/{HOST}/pr-42.crt") == CA
+    agent.remove()
+    assert os.listdir(node.root / "data/certs.d") == []
+
+
+def test_microk8s_current_link(tmp_path: Path) -> None:
+    text = (LAYOUTS / "microk8s.toml").read_text()
+    config = "/var/snap/microk8s/8511/args/containerd.toml"
+    arguments = ("/snap/microk8s/8511/bin/containerd", "--config", config, "--address", "/x.sock")
+    node = FixtureNode(tmp_path, "v1.7.27", arguments, files={config: text})
+    (node.root / "var/snap/microk8s/current").symlink_to("8511")
+    assert node.agent().tick(CA)
+    assert node.read(f"/var/snap/microk8s/8511/args/certs.d/{HOST}/pr-42.crt") == CA

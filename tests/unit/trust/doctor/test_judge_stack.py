@@ -1,0 +1,108 @@
+"""The doctor names the first broken link that all nodes share."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit.trust.doctor.objects_of_a_cluster import HOST, event, node, waiting
+from trust.agent import certificates
+from trust.doctor.__main__ import lines
+from trust.doctor.facts import Facts, Json
+from trust.doctor.judge import all_proved, judge
+from trust.doctor.stack import shared_fault
+from trust.doctor.verdict import BrokenLink
+
+
+def test_a_shared_fault_is_told_once_and_every_node_bears_its_code(healthy: Facts) -> None:
+    facts = replace(healthy, nodes=[node("node-a"), node("node-b")], config_map=None)
+    shared, reports = judge(facts)
+    printed = lines(reports, shared, "pr-42", "")
+    assert sum("is not there" in line for line in printed) == 1
+    assert [report.verdict.code for report in reports] == ["CONFIG_MAP_MISSING"] * 2
+    assert not all_proved(shared, reports)
+
+
+def shared(facts: Facts) -> tuple[str, str]:
+    found = shared_fault(facts)
+    assert found
+    assert found.sentence.endswith(".")
+    return found.code, found.link
+
+
+def test_the_first_broken_link_of_the_chain_is_named(healthy: Facts) -> None:
+    broken = replace(healthy, daemon_set=None)
+    assert shared(broken) == ("DAEMON_SET_MISSING", BrokenLink.AGENT)
+    broken = replace(broken, config_map=None)
+    assert shared(broken) == ("CONFIG_MAP_MISSING", BrokenLink.CONFIG_MAP)
+    broken = replace(broken, entrances=[{"metadata": {"name": "address"}, "status": {"loadBalancer": {}}}])
+    assert shared(broken) == ("NO_ADDRESS", BrokenLink.ADDRESS)
+    broken = replace(broken, entrances=[{"kind": "Gateway", "metadata": {"name": "exposure"}, "status": {}}])
+    assert shared(broken) == ("NO_ADDRESS", BrokenLink.ADDRESS)
+    broken = replace(broken, deployment=None)
+    assert shared(broken) == ("REGISTRY_MISSING", BrokenLink.REGISTRY)
+    broken = replace(broken, namespace=None)
+    assert shared(broken) == ("NOT_DEPLOYED", BrokenLink.STACK)
+
+
+def test_the_address_of_a_gateway_counts(healthy: Facts) -> None:
+    status = {"addresses": [{"type": "IPAddress", "value": "192.0.2.1"}]}
+    gateway = {"kind": "Gateway", "metadata": {"name": "exposure"}, "status": status}
+    assert shared_fault(replace(healthy, entrances=[gateway])) is None
+
+
+def test_another_ca_is_told_with_both_fingerprints(healthy: Facts, ca: str, other_ca: str) -> None:
+    replaced = {"metadata": {"name": "private-registry"}, "data": {"host": HOST, "ca.crt": other_ca}}
+    found = shared_fault(replace(healthy, config_map=replaced))
+    assert found
+    assert (found.code, found.link) == ("CA_REPLACED", BrokenLink.CONFIG_MAP)
+    assert certificates.fingerprints(ca)[0] in found.sentence
+    assert certificates.fingerprints(other_ca)[0] in found.sentence
+
+
+@pytest.mark.parametrize("data", [{}, {"ca.crt": "nonsense"}, None])
+def test_a_config_map_without_a_certificate_is_named(healthy: Facts, data: Json | None) -> None:
+    facts = replace(healthy, config_map={"metadata": {"name": "private-registry"}, "data": data})
+    assert shared(facts) == ("CA_INVALID", BrokenLink.CONFIG_MAP)
+
+
+def test_another_host_in_the_config_map_is_named(healthy: Facts, ca: str) -> None:
+    facts = replace(healthy, config_map={"metadata": {}, "data": {"host": "another.example.com", "ca.crt": ca}})
+    assert shared(facts) == ("HOST_REPLACED", BrokenLink.CONFIG_MAP)
+
+
+def registry_down(healthy: Facts, **changes: Any) -> str:
+    deployment = {"metadata": {"name": "registry"}, "spec": {"replicas": 1}, "status": {}}
+    found = shared_fault(replace(healthy, **{"deployment": deployment, **changes}))
+    assert found
+    assert (found.code, found.link) == ("REGISTRY_DOWN", BrokenLink.REGISTRY)
+    return found.sentence
+
+
+def test_a_registry_scaled_to_nothing_is_told_how_to_come_back(healthy: Facts) -> None:
+    deployment = {"metadata": {"name": "registry"}, "spec": {"replicas": 0}, "status": {}}
+    assert "--replicas=1" in registry_down(healthy, deployment=deployment)
+
+
+def registry_pod(status: Json) -> Json:
+    metadata = {"name": "registry-1", "labels": {"app.kubernetes.io/name": "registry"}}
+    return {"metadata": metadata, "spec": {}, "status": status}
+
+
+def test_a_registry_whose_image_is_not_there_is_told(healthy: Facts) -> None:
+    status = {"containerStatuses": [{"name": "registry", **waiting("ErrImagePull", "registry:9: not found")}]}
+    assert "registry:9: not found" in registry_down(healthy, pods=[registry_pod(status)])
+
+
+def test_a_registry_whose_volume_is_not_there_is_told_by_the_volumes_event(healthy: Facts) -> None:
+    status = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "unbound claims"}]}
+    events = [
+        event("PersistentVolumeClaim", "registry", "ProvisioningFailed", "no space"),
+        event("Pod", "registry-1", "FailedScheduling", "unbound claims"),
+    ]
+    assert "ProvisioningFailed: no space" in registry_down(healthy, pods=[registry_pod(status)], events=events)
+
+
+def test_a_registry_whose_pods_are_refused_is_told(healthy: Facts) -> None:
+    events = [event("ReplicaSet", "registry-1", "FailedCreate", "exceeded quota")]
+    assert "exceeded quota" in registry_down(healthy, pods=[], events=events)

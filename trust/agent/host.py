@@ -1,0 +1,173 @@
+"""The node's own programs: systemd, which restarts the container runtime, and the runtime's check of its files."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import discover
+from .faults import Fault, Reason, Stopped
+from .node import Identity, Node, Runtime
+
+ANSWERS_WITHIN = 60.0
+"""Seconds within which a restarted runtime must serve CRI."""
+STABLE_FOR = 3.0
+"""Seconds for which it must go on serving: a runtime that dislikes its configuration often dies a moment later."""
+UNDO_AFTER = 300
+"""Seconds after which the node's systemd takes a change back by itself. A living agent needs less time for that."""
+
+_COMMAND_TIMEOUT = 10.0
+_UNDO = "private-registry-trust-undo"
+
+HostCommand = Callable[..., tuple[int, str]]
+"""Runs a program of the node, `run(program, *arguments)`, and returns its exit code and output.
+
+Raises OSError if the program cannot be started."""
+
+
+def commands_in(root: Path) -> HostCommand:
+    """A way to run the node's programs in the node's file system, which is found at `root`."""
+
+    def enter() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the agent blocks signals, and a child would inherit that
+        os.chroot(root)
+        os.chdir("/")
+
+    def run(program: str, *arguments: str) -> tuple[int, str]:
+        try:
+            done = subprocess.run(
+                [program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_COMMAND_TIMEOUT,
+                env={"PATH": "/usr/bin:/bin:/run/current-system/sw/bin", "SYSTEMD_IGNORE_CHROOT": "1"},
+                preexec_fn=enter,
+            )
+        except subprocess.TimeoutExpired:
+            return 0, ""  # systemd goes on with its job, and the agent looks at the result from outside
+        return done.returncode, done.stdout.strip()
+
+    return run
+
+
+class HostError(Exception):
+    """A program of the node did not do its job; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """The node as a place where programs run and services are restarted."""
+
+    node: Node
+    run: HostCommand
+    pause: Callable[[float], None]
+    """Waits some seconds. Raises Stopped if the pod has to end."""
+
+    def unit(self, runtime: Runtime) -> str:
+        """The systemd unit whose main process is the runtime. Raises Fault RESTART_NOT_ALLOWED if there is none."""
+        pid = runtime.process[0]
+        names = re.findall(r"/([^/\n]+\.service)$", self.node.text(pid, "cgroup"), re.MULTILINE)
+        try:
+            for name in dict.fromkeys(names):
+                code, main_pid = self.run("systemctl", "show", "--property=MainPID", "--value", name)
+                if code == 0 and main_pid == str(pid):
+                    return name
+        except OSError as error:
+            names = [f"no systemctl ({error})"]
+        raise Fault(
+            Reason.RESTART_NOT_ALLOWED,
+            f"{runtime.name} (process {pid}) needs a restart to read its changed configuration, but is not the main "
+            f"process of a systemd unit (found: {', '.join(names) or 'none'}); set config_path in the configuration "
+            "that its distribution generates.",
+            runtime=f"{runtime.name} {runtime.version}",
+        )
+
+    def check(self, runtime: Runtime, config: str) -> None:
+        """Ask containerd's own program whether it could start with the configuration file that is there now.
+
+        That containerd runs does not prove it, since somebody may have changed the file meanwhile. Then it must not be
+        restarted, because it would not start even after our own change is taken back. `config` must exist: without a
+        file, containerd starts with its defaults, but this command of 1.6 and 1.7 fails.
+        Raises Fault CONFIG_INVALID.
+        """
+        program = self.node.link(runtime.process[0], "exe")
+        try:
+            code, output = self.run(program, "--config", config, "config", "dump")
+        except OSError:  # an upgrade has replaced the program, or it is in a file system of its own
+            return
+        if code:
+            why = output.splitlines()[-1] if output else str(code)
+            raise Fault(
+                Reason.CONFIG_INVALID,
+                f"containerd would not come back from the restart that it needs: {program} does not accept {config} as "
+                f"it is now ({why}); repair it.",
+                path=config,
+                error=why,
+            )
+
+    def restart(self, old: Identity, unit: str) -> Runtime:
+        """Restart a unit whose main process was `old`, and return the runtime that then serves CRI.
+
+        Raises HostError if none does, and Stopped.
+        """
+        self.run("systemctl", "reset-failed", unit)  # else the start limit of earlier failures could refuse this start
+        code, output = self.run("systemctl", "restart", unit)
+        if code:
+            raise HostError(f"systemctl restart {unit} failed: {output.splitlines()[0] if output else code}")
+        found: Runtime | None = None
+        waited, since, problem = 0.0, 0.0, "nothing answered"
+        while waited < ANSWERS_WITHIN:
+            try:
+                now = discover.runtime(self.node)
+            except Fault as fault:
+                found, problem = None, fault.sentence
+            else:
+                if now.process == old:
+                    problem = f"process {old[0]} still runs"
+                elif found and found.process == now.process:
+                    if waited - since >= STABLE_FOR:
+                        return now
+                else:
+                    found, since = now, waited
+            try:
+                self.pause(0.25)
+            except Stopped:
+                if found:  # it answers, which is good enough for a pod that has to end
+                    return found
+                raise
+            waited += 0.25
+        raise HostError(
+            f"{unit} did not serve CRI for {STABLE_FOR:g} s within {ANSWERS_WITHIN:g} s of its restart: {problem}"
+        )
+
+    def arm(self, unit: str, file: str, written: str, backup: str | None) -> None:
+        """Have systemd put a file back and restart a unit after UNDO_AFTER seconds, unless `disarm` is called before.
+
+        If the agent is killed while the runtime is down, nothing could start another agent. `written` is the SHA-256 of
+        the changed file, which is put back only as long as nobody else has changed it. `backup` is the path of a copy
+        of the original, None if there was no file. Raises HostError.
+        """
+        name, path = shlex.quote(unit), shlex.quote(file)
+        script = (
+            f"if echo {written}'  '{path} | sha256sum --check --status; "
+            f"then {f'cat {shlex.quote(backup)} >' if backup else 'rm'} {path}; "
+            f"systemctl reset-failed {name}; exec systemctl restart {name}; else exec systemctl start {name}; fi"
+        )
+        self.disarm()
+        options = (f"--on-active={UNDO_AFTER}", f"--unit={_UNDO}", "--collect")
+        try:
+            code, output = self.run("systemd-run", *options, "/bin/sh", "-c", script)
+        except OSError as error:
+            raise HostError(str(error)) from error
+        if code:
+            raise HostError(output or str(code))
+
+    def disarm(self) -> None:
+        """Stop the timer that `arm` started. Nothing happens if there is none."""
+        self.run("systemctl", "stop", f"{_UNDO}.timer")

@@ -1,0 +1,101 @@
+"""The node as the agent sees it: its processes, its files, and the container runtime that runs on it."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import cri
+from .faults import Fault, Reason
+from .files import Tree
+
+Identity = tuple[int, int, str]
+"""Process id, start time in clock ticks since boot, boot id. No two processes of a node ever share all three."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """Processes and files of the node; tests give it a folder that looks like /proc."""
+
+    proc: Path = Path("/proc")
+    own_pid: int = field(default_factory=os.getpid)
+    version: Callable[[str], tuple[str, str]] = cri.version
+    """Asks for name and version of the runtime behind a socket, see `cri.version`."""
+    before: Callable[[str, str], None] | None = None
+    """Called ahead of every change of a file, see `files.Tree`."""
+
+    @property
+    def tree(self) -> Tree:
+        """The node's own file system."""
+        return Tree(self.proc / "1/root", self.before)
+
+    def view(self, pid: int) -> Tree:
+        """The file system that a process sees. It is the node's own one, unless the process has its own mounts."""
+        if self.link(pid, "ns/mnt") in ("", self.link(1, "ns/mnt")):  # the process is gone, or shares the node's mounts
+            return self.tree
+        return Tree(self.proc / f"{pid}/root", self.before)
+
+    def link(self, pid: int, name: str) -> str:
+        """Target of a link below /proc/<pid>, empty if the process is gone."""
+        try:
+            return os.readlink(self.proc / str(pid) / name)
+        except OSError:
+            return ""
+
+    def text(self, pid: int | str, name: str) -> str:
+        """Content of a file below /proc/<pid>, empty if the process is gone."""
+        try:
+            return (self.proc / str(pid) / name).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def arguments(self, pid: int) -> list[str]:
+        """Command line of a process. It is empty for kernel threads."""
+        return self.text(pid, "cmdline").rstrip("\0").split("\0")
+
+    def pids(self) -> Iterator[int]:
+        """Ids of all processes of the node."""
+        return (int(name) for name in os.listdir(self.proc) if name.isdecimal())
+
+    def pods(self, uids: set[str]) -> set[str]:
+        """Those of the pods `uids` that have a process on this node, be it only the one that holds their namespaces."""
+        groups = "".join(self.text(pid, "cgroup") for pid in self.pids()).replace("_", "-")  # systemd writes - as _
+        return {uid for uid in uids if uid in groups}
+
+    def identity(self, pid: int) -> Identity | None:
+        """The identity of the process that has this id now, None if there is none."""
+        after_name = self.text(pid, "stat").rpartition(")")[2].split()
+        boot = (self.tree.read("/proc/sys/kernel/random/boot_id") or b"").decode().strip()
+        return (pid, int(after_name[19]), boot) if len(after_name) > 19 else None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The running container runtime."""
+
+    name: str
+    """`containerd`, `cri-o` or `docker`, as CRI calls it."""
+    version: str
+    process: Identity
+    arguments: tuple[str, ...]
+    socket: str
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Major and minor version. Raises Fault RUNTIME_UNKNOWN if the version says neither."""
+        found = re.search(r"(\d+)\.(\d+)", self.version)
+        if not found:
+            sentence = f"{self.name} calls its version {self.version!r}; expected a number such as 1.7.24."
+            raise Fault(Reason.RUNTIME_UNKNOWN, sentence, runtime=f"{self.name} {self.version}")
+        return int(found[1]), int(found[2])
+
+
+def option(arguments: Sequence[str], *names: str) -> str | None:
+    """Value of the last of `names` on a command line, given as `--name value`, `--name=value` or with one dash."""
+    value = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, given = argument.partition("=")
+        if argument.startswith("-") and name.lstrip("-") in names:
+            value = given if equals else following
+    return value

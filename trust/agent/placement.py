@@ -1,0 +1,120 @@
+"""Who owns which file and folder on the node, and where an owner's CA goes.
+
+Every file is claimed in the owner's `Ownership` before it is written, and every folder before it is made. So whoever
+comes after a killed agent knows what to remove.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .faults import Fault, Reason
+from .files import Tree
+from .node import Node
+from .runtime_contract import RuntimeLayout
+from .state import OWNERS, Ownership, State
+
+GONE_FOR_GOOD = 600.0
+"""How long (s) a stack's agent may be missing on this node before another stack's agent removes its files."""
+
+
+@dataclass
+class Placement:
+    """The files of one owner. Hold the node's lock while you call any method but `files`."""
+
+    state: State
+    owner: str
+    host: str
+    pod: str
+    """Uid of the pod that this agent runs in."""
+    node_name: str
+    log: Callable[[str], None]
+    _gone_since: dict[str, float] = field(default_factory=dict[str, float])
+    """When a pod of another owner was first missed, by uid."""
+
+    def files(self, layout: RuntimeLayout, tree: Tree, roots: tuple[str, ...]) -> list[str]:
+        """Our file below each hosts directory, with links followed.
+
+        A folder that is a link out of its hosts directory is left out. If it is the first one, which the runtime reads,
+        this raises Fault SYMLINK_LEAVES_TREE.
+        """
+        files: list[str] = []
+        for root in roots:
+            own = f"{root}/{self.host}"
+            folder = next((folder for folder in layout.host_folders(root, self.host) if tree.exists(folder)), own)
+            real, file = tree.real(folder), f"{tree.real(folder)}/{self.owner}.crt"
+            if real.startswith(f"{tree.real(root)}/") and tree.real(file) == file:
+                files.append(file)
+            elif root == roots[0]:
+                raise Fault(
+                    Reason.SYMLINK_LEAVES_TREE,
+                    f"{folder} on node {self.node_name} is or holds a symbolic link out of {root} "
+                    f"(to {tree.real(file)}); remove the link.",
+                    path=folder,
+                    value=tree.real(file),
+                )
+        return files
+
+    def put(
+        self, tree: Tree, mine: Ownership | None, others: dict[str, Ownership], files: list[str], ca: bytes
+    ) -> None:
+        """Write the CA to `files`, and remove it from where it was wanted before.
+
+        `mine` is what this owner has so far, `others` what the other owners have. Raises OSError if the first file,
+        which the runtime reads, cannot be written.
+        """
+        mine = mine or Ownership(self.owner, self.host, self.pod)
+        wanted = dict.fromkeys(files, hashlib.sha256(ca).hexdigest())
+        inherited = [folder for other in others.values() for folder in other.folders]
+        folders = dict.fromkeys(mine.folders)
+        for file in files:
+            folders |= dict.fromkeys(folder for folder in inherited if file.startswith(f"{folder}/"))
+            folders |= dict.fromkeys(f for f in tree.missing_folders(file.rpartition("/")[0]) if f != OWNERS)
+        old = [path for path in mine.files if path not in wanted]
+        mine.host, mine.pod = self.host, self.pod
+        mine.files, mine.folders = mine.files | wanted, list(folders)
+        self.state.save_ownership(mine)
+        for file in files:
+            try:
+                tree.make_folders(file.rpartition("/")[0])
+                if tree.write(file, ca):
+                    self.log(f"wrote {file}")
+            except OSError:
+                if file == files[0]:
+                    raise
+        if old:
+            _remove(tree, old, folders)
+            mine.files = wanted
+            self.state.save_ownership(mine)
+
+    def claim_folders(self, tree: Tree, file: str) -> None:
+        """Claim the folders that have to be made for another file of this owner."""
+        ownership = self.state.ownerships().get(self.owner)
+        missing = tree.missing_folders(file.rpartition("/")[0])
+        if ownership and missing:
+            ownership.folders += [folder for folder in missing if folder not in ownership.folders]
+            self.state.save_ownership(ownership)
+
+    def remove(self, tree: Tree, owner: str, ownership: Ownership | None) -> None:
+        """Remove an owner's files, then the folders that were made for them, and forget the owner."""
+        if ownership:
+            _remove(tree, ownership.files, ownership.folders)
+        self.state.drop_ownership(owner)
+
+    def abandoned(self, node: Node, others: dict[str, Ownership], now: float) -> list[Ownership]:
+        """Those other owners whose pod has been missing for GONE_FOR_GOOD, by the clock whose time is `now`.
+
+        Nobody else would remove what they have: their node was down, for example, while their stack was deleted.
+        """
+        running = node.pods({other.pod for other in others.values()}) if others else set[str]()
+        missing = [other for other in others.values() if other.pod not in running]
+        self._gone_since = {other.pod: self._gone_since.get(other.pod, now) for other in missing}
+        return [other for other in missing if now - self._gone_since[other.pod] > GONE_FOR_GOOD]
+
+
+def _remove(tree: Tree, files: list[str] | dict[str, str], folders: list[str] | dict[str, None]) -> None:
+    """Remove files, and then those of the folders that are empty, the innermost first."""
+    for file in files:
+        tree.remove(file)
+    for folder in sorted(folders, key=len, reverse=True):
+        tree.remove_folder(folder)
