@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local_cluster import cluster as local_cluster
-from registry.registry import PORT
+from registry.names import PORT
 from tests.cluster.support.cluster import running_cluster
 from tests.cluster.support.stacks import Deployed, deployed_stack
 

@@ -121,7 +121,7 @@ The registry: {url}
 
 Push to it, and let a pod pull:
   eval "$(make -s shell-env)"
-  eval "$(pulumi stack output --stack {options.stack} --json clientSetup | jq -r .crane | sh)"
+  eval "$(python3 -m registry.clients crane --stack {options.stack} | sh)"
   crane push app.tar {url}/team/app:1
   kubectl run app --image={url}/team/app:1""")
 

@@ -107,7 +107,7 @@ def test_a_second_up_changes_nothing(password_stack: Deployed) -> None:
 def test_the_line_of_a_snippet_that_logs_in_does_so(
     cluster: Cluster, password_stack: Deployed, pushed: str, tmp_path: Path, client: str
 ) -> None:
-    line = password_stack.outputs["clientSetup"][client].splitlines()[1].removeprefix("# Log in: ")
+    line = password_stack.snippets[client].splitlines()[1].removeprefix("# Log in: ")
     line = line.replace("password", f"password --stack {password_stack.stack.name}", 1)
     certificates = tmp_path / "certificates"
     certificates.mkdir()

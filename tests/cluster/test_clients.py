@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from local_cluster import rootfs
 from local_cluster.paths import BIN
-from registry.client_setup import client_setup
+from registry.clients.snippets import CLIENTS as SNIPPETS
+from registry.clients.snippets import client_setup
 
 from .support.builders import BUILD_WITH_CRANE, PUSH_FROM_A_POD, build_in_a_pod
 from .support.client_table import CLIENTS, DOCKER, QUICK, TRIED, Client
@@ -53,7 +53,7 @@ def test_a_client_pushes_and_pulls_with_nothing_but_its_snippet(
     client: Client, client_registry: Deployed, source: str, app_image: Path, tmp_path: Path
 ) -> None:
     shutil.copy(app_image, tmp_path)
-    setup = client_registry.outputs["clientSetup"]
+    setup = client_registry.snippets
     (tmp_path / "right.json").write_text(json.dumps(setup))
     (tmp_path / "wrong.json").write_text(json.dumps(snippets_of_another_ca(client_registry, tmp_path)))
     target = (
@@ -124,18 +124,32 @@ def test_the_table_of_clients_has_no_row_of_its_own() -> None:
 def test_the_snippets_work_as_the_readme_prints_them(
     cluster: Cluster, client_registry: Deployed, app_image: Path, tmp_path: Path
 ) -> None:
-    rootfs.install("jq")
-    setup = f"pulumi stack output --stack {client_registry.stack.name} --json clientSetup"
+    by_kubectl = (
+        f"kubectl get configmap -n {client_registry.namespace} client-setup -o go-template='{{{{.data.crane}}}}'"
+    )
     target = f"{client_registry.host}/test/printed"
     script = f"""
-        {setup} | jq -r .skopeo | sh
+        python3 -m registry.clients skopeo --stack {client_registry.stack.name} | sh
         skopeo --insecure-policy copy docker-archive:{app_image} docker://{target}:skopeo
-        eval "$({setup} | jq -r .crane | sh)"
+        eval "$({by_kubectl} | sh)"
         crane ls {target}
     """
     done = cluster.run("env", f"HOME={tmp_path}", "sh", "-euc", script)
     assert done.stdout.splitlines()[0] == f"skopeo trusts {client_registry.host}"
     assert done.stdout.splitlines()[-1] == "skopeo"
+
+
+def test_the_outputs_fit_on_one_screen(client_registry: Deployed) -> None:
+    assert len(client_registry.stack.pulumi("stack", "output").stdout.splitlines()) < 25
+
+
+def test_kubectl_alone_gets_every_snippet(cluster: Cluster, client_registry: Deployed) -> None:
+    snippets = client_registry.snippets
+    assert set(snippets) == set(SNIPPETS)
+    for client in SNIPPETS:
+        template = f"go-template={{{{.data.{client}}}}}"
+        printed = cluster.kubectl("get", "configmap", "-n", client_registry.namespace, "client-setup", "-o", template)
+        assert printed == snippets[client], client
 
 
 @pytest.mark.parametrize(
@@ -144,7 +158,7 @@ def test_the_snippets_work_as_the_readme_prints_them(
 def test_what_the_system_trusts_is_trusted_as_before(
     key: str, command: str, client_registry: Deployed, tmp_path: Path
 ) -> None:
-    (tmp_path / "setup.json").write_text(json.dumps(client_registry.outputs["clientSetup"]))
+    (tmp_path / "setup.json").write_text(json.dumps(client_registry.snippets))
     public = f"public.example.com:{random.randrange(20000, 30000)}"
     with ClientMachine(tmp_path) as machine:
         machine.sh(
@@ -174,7 +188,7 @@ def test_the_ca_of_one_stack_is_none_of_another(
     with registry_for_clients(cluster, tmp_path, "ingress") as other, ClientMachine(tmp_path) as machine:
         for name, stack in ("one", client_registry), ("other", other):
             stack.crane("push", app_image, f"{stack.host}/test/app:1")
-            (tmp_path / f"{name}.json").write_text(json.dumps(stack.outputs["clientSetup"]))
+            (tmp_path / f"{name}.json").write_text(json.dumps(stack.snippets))
         asks = {
             "crane": "crane digest $REGISTRY/test/app:1",
             "skopeo": "skopeo inspect docker://$REGISTRY/test/app:1",
@@ -199,7 +213,7 @@ def test_the_ca_of_one_stack_is_none_of_another(
 
 @pytest.mark.slow
 def test_buildx_gets_a_builder_that_holds_the_ca(client_registry: Deployed, tmp_path: Path) -> None:
-    setup = client_registry.outputs["clientSetup"]
+    setup = client_registry.snippets
     (tmp_path / "setup.json").write_text(json.dumps(setup))
     docker = next(client for client in CLIENTS if client.name == "docker")
     with ClientMachine(tmp_path) as machine:
@@ -223,7 +237,7 @@ def test_buildx_gets_a_builder_that_holds_the_ca(client_registry: Deployed, tmp_
 
 @pytest.mark.slow
 def test_the_github_step_sets_up_docker_and_the_system(client_registry: Deployed, tmp_path: Path) -> None:
-    (step,) = yaml.safe_load(client_registry.outputs["clientSetup"]["githubActions"])
+    (step,) = yaml.safe_load(client_registry.snippets["githubActions"])
     (tmp_path / "step.sh").write_text(step["run"])
     with ClientMachine(tmp_path) as machine:
         machine.sh(f"sh -e {SHARED}/step.sh")
@@ -234,7 +248,7 @@ def test_the_github_step_sets_up_docker_and_the_system(client_registry: Deployed
 def test_kanikos_config_map_is_one_that_the_cluster_takes(
     cluster: Cluster, client_registry: Deployed, namespace: str
 ) -> None:
-    cluster.kubectl("apply", "-n", namespace, "-f", "-", text=client_registry.outputs["clientSetup"]["kaniko"])
+    cluster.kubectl("apply", "-n", namespace, "-f", "-", text=client_registry.snippets["kaniko"])
     assert cluster.get("configmap", "-n", namespace, client_registry.host.replace(":", "-"))["data"] == {
         "ca.crt": client_registry.ca
     }

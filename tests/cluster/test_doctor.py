@@ -239,7 +239,7 @@ def test_a_name_that_dns_does_not_answer_is_named_after_an_up_that_failed(cluste
     with Stack(environment=cluster.environment, settings=settings) as stack:
         failed = stack.up(check=False)
         assert failed.returncode != 0
-        diagnosis = wait_diagnosis(cluster, stack, ("UNREACHABLE", "DNS"))
+        diagnosis = wait_diagnosis(cluster, stack, ("NAME_NOT_RESOLVED", "DNS"))
         assert "rebind protection" in diagnosis.text
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from local_cluster import programs
-from registry import registry, serve
+from registry import registry
+from registry.pod import serve
 
 from .support.commands import wait_until
 

@@ -28,7 +28,7 @@ class Client:
     got: str = ""
     """What `pull` has to print; empty: the digest of the configuration of the image TARGET."""
     snippet: str = ""
-    """Its key in clientSetup; empty: its name."""
+    """Name of its snippet; empty if that is its own name."""
     evaluated: bool = False
     """Whether the snippet prints commands for the shell to evaluate."""
     daemon: str = ""

@@ -100,6 +100,11 @@ class Deployed:
         """The output namespace."""
         return self.outputs["namespace"]
 
+    @property
+    def snippets(self) -> dict[str, str]:
+        """One snippet per client, from the ConfigMap that holds them."""
+        return self.cluster.get("configmap", "-n", self.namespace, "client-setup")["data"]
+
     def crane(self, *arguments: str | Path, **options: Any) -> str:
         """What a crane command prints that trusts only the CA."""
         return self.cluster.run("env", f"SSL_CERT_FILE={self.ca_file}", "crane", *arguments, **options).stdout
