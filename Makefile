@@ -7,6 +7,13 @@ PYTHON := .venv/bin/python
 LOCAL := $(PYTHON) -m local_cluster
 DOCTOR := $(LOCAL) run -- $(PYTHON) -m trust.doctor --stack $(STACK)
 INSTALLED := .venv/.installed
+WORKERS ?= 4
+# The tests on the cluster that may run side by side, then those that may not. A failure of the first does not hide what
+# the second find; a ^C ends both.
+cluster_tests = trap 'exit 130' INT; failed=0; \
+  $(PYTHON) -m pytest tests/cluster -m '$(1) and not alone' -n $(WORKERS) --dist loadgroup || failed=1; \
+  $(PYTHON) -m pytest tests/cluster -m '$(1) and alone' || failed=1; \
+  exit $$failed
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
 # told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
 # --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
@@ -44,14 +51,14 @@ check: $(INSTALLED) ## Check the layout, the lint rules and the types
 	@.venv/bin/pyright
 
 unit: $(INSTALLED) ## Run the unit tests, which need neither root nor a cluster
-	@$(PYTHON) -m pytest tests/unit -q
+	@$(PYTHON) -m pytest tests/unit -q -n auto
 
 test: unit ## Run the unit tests, and the tests on the real cluster
-	@$(PYTHON) -m pytest tests/cluster -m 'not slow'
+	@$(call cluster_tests,not slow)
 
 test-all: test ## Run `make test`, and what takes longer
 	@$(LOCAL) programs --extra >/dev/null
-	@$(PYTHON) -m pytest tests/cluster -m slow
+	@$(call cluster_tests,slow)
 
 bench: $(INSTALLED) ## Measure how long up, pull and push take
 	@$(PYTHON) -m bench

@@ -14,7 +14,7 @@ from local_cluster.paths import REPOSITORY
 from .support.cluster import Cluster
 from .support.stacks import Deployed
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("hostile-clients")]
 
 LONG_NAME = f"/v2/{'a' * 300}/manifests/1"
 """The one to which distribution 3.1 answers 500 and not 4xx: a name of more than 255 characters."""
@@ -126,6 +126,7 @@ def test_a_manifest_of_ten_gigabytes_is_refused_early(client_registry: Deployed)
     assert status.startswith("HTTP/1.1 4"), done.stdout
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_thousand_slow_uploads_do_not_keep_anybody_from_pulling(
     client_registry: Deployed, app_image: Path, tmp_path: Path
