@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from xdist import is_xdist_controller, is_xdist_worker
+from xdist import is_xdist_worker
 
 from local_cluster import cluster as local_cluster
 from local_cluster import host_machine, image_archive, rootfs
@@ -46,9 +46,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Before workers run tests side by side, start the cluster for all of them, and bring up a stack of nobody's.
 
     The first stack on a node may restart the node's container runtime, which fails pulls of others. With a stack that
-    is there before the first test and after the last one, no test's own stack does so.
+    is there before the first test and after the last one, no test's own stack does so. `dsession` is the part of
+    pytest-xdist that starts workers; it is not there when tests are only collected.
     """
-    if not is_xdist_controller(session) or unable():
+    if not session.config.pluginmanager.hasplugin("dsession") or unable():
         return
     with ExitStack() as made:
         stack = made.enter_context(Stack(environment=started_cluster().environment))
