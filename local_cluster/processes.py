@@ -3,6 +3,7 @@
 A process is recorded as id and start time, so that an id that the kernel gave to someone else is never signalled.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -75,6 +76,9 @@ def of(pid: int) -> Process:
 def start(name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
     """Start a process that outlives us, with its output in `LOGS/NAME.log`, and record it.
 
+    It gets none of the files that we have got open from our caller, such as a pipe whose reader waits for its end, or a
+    lock that would be held as long as the process runs.
+
     Args:
         name: Its name in the records.
         command: Program and arguments.
@@ -93,6 +97,7 @@ def start(name: str, command: Sequence[str], *, env: Mapping[str, str] | None = 
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log(name)), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, number) for number in _inherited()),
         ],
         setsid=True,
     )
@@ -145,6 +150,16 @@ def log_tail(name: str, lines: int = 15) -> str:
     """Return the last lines of its output, for an error message."""
     path = log(name)
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def _inherited() -> list[int]:
+    """Return the file descriptors that a new process would inherit, beyond input, output and error output."""
+    found: list[int] = []
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the one that has listed them is closed now
+            if number > 2 and os.get_inheritable(number):
+                found.append(number)
+    return found
 
 
 def _state(pid: int) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """Processes are recorded and ended, and one that is not ours is never signalled."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -36,6 +37,20 @@ def test_a_process_is_recorded_logged_and_stopped() -> None:
     assert not process.alive()
     assert processes.recorded() == {}
     assert processes.log_tail("loop") == "started"
+
+
+@pytest.mark.usefixtures("records")
+def test_a_process_does_not_keep_the_lock_of_the_caller(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as held, (tmp_path / "lock").open("w") as other:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        os.set_inheritable(held.fileno(), True)
+        processes.start("loop", ["sh", "-c", "echo started; exec sleep 1000"])
+        wait_for_output("loop")
+        held.close()
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            processes.stop(["loop"], seconds=5)
 
 
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
