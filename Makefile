@@ -11,7 +11,7 @@ WORKERS ?= 4
 # The tests on the cluster that may run side by side, then those that may not. A failure of the first does not hide what
 # the second find; a ^C ends both.
 cluster_tests = trap 'exit 130' INT; failed=0; \
-  $(PYTHON) -m pytest tests/cluster -m '$(1) and not alone' -n $(WORKERS) --dist loadgroup || failed=1; \
+  $(PYTHON) -m pytest tests/cluster -m '$(1) and not alone' -n $(WORKERS) || failed=1; \
   $(PYTHON) -m pytest tests/cluster -m '$(1) and alone' || failed=1; \
   exit $$failed
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from xdist import is_xdist_worker
+from xdist.remote import Producer
 
 from local_cluster import cluster as local_cluster
 from local_cluster import host_machine, image_archive, rootfs
@@ -22,6 +23,7 @@ from .support.clients import EXPOSURES, registry_for_clients
 from .support.cluster import Cluster, running_cluster
 from .support.faults import joined
 from .support.places import RESULTS
+from .support.side_by_side import GroupScheduling
 from .support.stacks import Deployed, Stack, deployed_stack
 
 BIG_LAYER_BYTES = 2 * 1000**3
@@ -55,6 +57,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         stack = made.enter_context(Stack(environment=started_cluster().environment))
         stack.up()
         session.config.stash[SIDE_BY_SIDE] = made.pop_all()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """Have the tests of a group run on one worker, whatever `--dist` says."""
+    return GroupScheduling(config, log)
 
 
 @pytest.hookimpl(trylast=True)

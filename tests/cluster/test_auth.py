@@ -17,7 +17,7 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Deployed, deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("auth")]
+pytestmark = pytest.mark.cluster
 
 UNAUTHORIZED = re.compile(r"UNAUTHORIZED|401")
 

@@ -23,7 +23,7 @@ from .support.clients import SHARED, ClientMachine, registry_for_clients
 from .support.cluster import Cluster
 from .support.stacks import Deployed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.cluster
 
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority|SSL certificate problem")
 

@@ -12,7 +12,7 @@ from .support.clients import EXPOSURES, SHARED, ClientMachine, registry_for_clie
 from .support.cluster import Cluster
 from .support.places import DATA
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("conformance"), pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 GAPS = DATA / "conformance_gaps.txt"
 SUITE = "OCI Conformance Test/"

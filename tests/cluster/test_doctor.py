@@ -19,7 +19,7 @@ from .support.commands import run, wait_until
 from .support.diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
 from .support.stacks import Deployed, Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("doctor"), pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @contextmanager

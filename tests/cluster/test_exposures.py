@@ -12,7 +12,7 @@ from .support.cluster import Cluster
 from .support.controllers import BY_CERT_MANAGER, ingress_controller
 from .support.stacks import Stack, deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("controllers"), pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 MATRIX = {
     "gateway, tls": {"exposure": "gateway"},

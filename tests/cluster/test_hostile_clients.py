@@ -14,7 +14,7 @@ from local_cluster.paths import REPOSITORY
 from .support.cluster import Cluster
 from .support.stacks import Deployed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("hostile-clients")]
+pytestmark = pytest.mark.cluster
 
 LONG_NAME = f"/v2/{'a' * 300}/manifests/1"
 """The one to which distribution 3.1 answers 500 and not 4xx: a name of more than 255 characters."""

@@ -22,7 +22,7 @@ from .support.matrix.others import OTHERS, Other
 from .support.matrix.table import Row
 from .support.places import RESULTS
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("matrix")]
+pytestmark = pytest.mark.cluster
 
 OTHER_CONTAINERDS = tuple(name for name in programs.GROUPS if name.startswith("containerd-"))
 

@@ -12,7 +12,7 @@ from .support.commands import wait_until
 from .support.controllers import BY_CERT_MANAGER, GATEWAY_ADDRESS, GATEWAY_API, ingress_controller
 from .support.stacks import Deployed, deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("controllers"), pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 def moved_in_one_up(deployed: Deployed, app_image: Path, namespace: str, move: Callable[[str], None], to: str) -> None:

@@ -11,7 +11,7 @@ import yaml
 from .support.cluster import Cluster
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("advertise")]
+pytestmark = pytest.mark.cluster
 
 
 def account(cluster: Cluster, namespace: str) -> dict[str, Any]:

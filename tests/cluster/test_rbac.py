@@ -12,7 +12,7 @@ from local_cluster.paths import REPOSITORY
 from .support.cluster import Cluster
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("advertise")]
+pytestmark = pytest.mark.cluster
 
 ROLE = yaml.safe_load((REPOSITORY / "rbac.yaml").read_text())
 

@@ -15,7 +15,7 @@ from .support.commands import wait_until
 from .support.controllers import BY_CERT_MANAGER
 from .support.stacks import Deployed, deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("controllers"), pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 PROPAGATION = 150.0
 """Seconds that a kubelet may take to bring a changed Secret into a running pod: its sync period and its cache's age."""

@@ -22,8 +22,7 @@ from registry.pod import serve
 
 from .support.commands import wait_until
 
-# It does not need the cluster itself, but what that is built from.
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("serve")]
+pytestmark = pytest.mark.cluster  # not the cluster itself, but what it is built from
 
 
 def make_certificate(folder: Path) -> str:

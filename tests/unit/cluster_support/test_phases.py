@@ -1,14 +1,15 @@
-"""Every test on the cluster runs alone, or in one group beside other groups; what disturbs a node runs alone."""
+"""What disturbs a node runs alone, and what there is only one of is used by one test at a time."""
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local_cluster.paths import REPOSITORY
+from tests.cluster.support.side_by_side import TOGETHER, group
 
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 
@@ -44,10 +45,6 @@ def tests() -> list[pytest.Function]:
     return collected.items
 
 
-def groups(test: pytest.Item) -> set[str]:
-    return {mark.args[0] for mark in test.iter_markers("xdist_group")}
-
-
 def is_alone(test: pytest.Item) -> bool:
     return test.get_closest_marker("alone") is not None
 
@@ -63,10 +60,14 @@ def disturbs(test: pytest.Function) -> bool:
     return any(DISTURBING.search(inspect.getsource(function)) for function in own)
 
 
-def test_every_test_on_the_cluster_says_whether_it_runs_alone_or_in_which_group(tests: list[pytest.Function]) -> None:
+def groups(tests: Iterable[pytest.Item]) -> set[str]:
+    """The groups of those tests that run side by side with others."""
+    return {group(test.nodeid) for test in tests if not is_alone(test)}
+
+
+def test_every_test_on_the_cluster_is_marked_as_one(tests: list[pytest.Function]) -> None:
     assert len(tests) > 400
     assert not [test.nodeid for test in tests if test.get_closest_marker("cluster") is None]
-    assert not [test.nodeid for test in tests if not is_alone(test) and len(groups(test)) != 1]
 
 
 def test_what_disturbs_a_node_or_compares_it_with_what_it_was_runs_alone(tests: list[pytest.Function]) -> None:
@@ -84,9 +85,21 @@ def test_what_disturbs_a_node_or_compares_it_with_what_it_was_runs_alone(tests: 
 
 @pytest.mark.parametrize("name", ONE_OF_A_KIND)
 def test_what_there_is_only_one_of_is_used_by_one_group(tests: list[pytest.Function], name: str) -> None:
-    users = [test for test in tests if name in test.fixturenames]
-    assert users
-    assert len({group for test in users if not is_alone(test) for group in groups(test)}) == 1
+    assert len(groups(test for test in tests if name in test.fixturenames)) == 1
+
+
+def test_one_group_advertises_a_registry(tests: list[pytest.Function]) -> None:
+    advertising = [test for test in tests if '"advertise": "true"' in inspect.getsource(test.function)]
+    assert len(advertising) > 2
+    assert len(groups(advertising)) == 1
+
+
+def test_modules_that_share_a_worker_are_there(tests: list[pytest.Function]) -> None:
+    modules = {Path(inspect.getfile(test.function)).stem for test in tests}
+    together = [module for group in TOGETHER.values() for module in group]
+    assert len(together) == len(set(together))
+    assert set(together) <= modules
+    assert len(groups(tests)) > len(TOGETHER) + 4, "there is something to run side by side"
 
 
 def test_make_runs_both_phases_of_both_tiers() -> None:
