@@ -8,12 +8,6 @@ LOCAL := $(PYTHON) -m local_cluster
 DOCTOR := $(LOCAL) run -- $(PYTHON) -m trust.doctor --stack $(STACK)
 INSTALLED := .venv/.installed
 WORKERS ?= 4
-# The tests on the cluster that may run side by side, then those that may not. A failure of the first does not hide what
-# the second find; a ^C ends both.
-cluster_tests = trap 'exit 130' INT; failed=0; \
-  $(PYTHON) -m pytest tests/cluster -m '$(1) and not alone' -n $(WORKERS) || failed=1; \
-  $(PYTHON) -m pytest tests/cluster -m '$(1) and alone' || failed=1; \
-  exit $$failed
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
 # told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
 # --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
@@ -54,11 +48,14 @@ unit: $(INSTALLED) ## Run the unit tests, which need neither root nor a cluster
 	@$(PYTHON) -m pytest tests/unit -q -n auto
 
 test: unit ## Run the unit tests, and the tests on the real cluster
-	@$(call cluster_tests,not slow)
+	@trap 'exit 130' INT; failed=0; \
+	  $(PYTHON) -m pytest tests/cluster -m 'not slow and not alone' -n $(WORKERS) || failed=1; \
+	  $(PYTHON) -m pytest tests/cluster -m 'not slow and alone' || failed=1; \
+	  exit $$failed
 
 test-all: test ## Run `make test`, and what takes longer
 	@$(LOCAL) programs --extra >/dev/null
-	@$(call cluster_tests,slow)
+	@$(PYTHON) -m pytest tests/cluster -m slow
 
 bench: $(INSTALLED) ## Measure how long up, pull and push take
 	@$(PYTHON) -m bench
