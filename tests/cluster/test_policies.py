@@ -12,7 +12,7 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow]
 
 
 def refusing(cluster: Cluster, name: str, resource: str, expression: str) -> AbstractContextManager[None]:
@@ -79,7 +79,6 @@ def here(stack: Stack) -> str:
     return f"request.namespace.startsWith('registry-{stack.name}')"
 
 
-@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_a_policy_against_privileged_pods_is_an_error_at_once(cluster: Cluster) -> None:
     rule = (

@@ -10,7 +10,6 @@ from pathlib import PurePath
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
-    "a bare API server, at a fixed port": ("test_address_waits", "test_policies", "test_preflight"),
     "controllers with kinds of the whole cluster": ("test_exposures", "test_moved_addresses", "test_renewals"),
     "the one registry that is advertised in kube-public": ("test_namespace_shares", "test_rbac"),
 }
