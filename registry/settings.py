@@ -95,9 +95,9 @@ class Settings:
     advertise: bool
     """Whether a ConfigMap in kube-public tells development tools of the registry (KEP-1755)."""
     address_timeout: str
-    """How long to wait for the load balancer's address, such as `120s` or `2m`."""
+    """How long to wait for the address of the way in, such as `120s` or `2m`."""
     ready_timeout: str
-    """How long to wait for each other thing to become ready or to be gone."""
+    """How long to wait for each other object to become ready or to be gone, such as `2m`."""
     runtime_restart: bool
     """Whether the node agent may restart a container runtime that reads its configuration only at start."""
 
