@@ -1,7 +1,8 @@
 r"""One ready snippet per client that makes it trust the registry, as `python3 -m registry.clients NAME` prints it.
 
 Each snippet is whole: the host and the CA are in it. It is POSIX shell for Linux and macOS, PowerShell for Windows, and
-YAML for GitHub Actions and kaniko; its first line says how to undo it. A shell snippet is used in one of two ways:
+YAML for GitHub Actions and kaniko. Its first line says how to undo it, but for GitHub Actions, whose runner is gone
+after the job. A shell snippet is used in one of two ways:
 
     python3 -m registry.clients docker | sh
     eval "$(python3 -m registry.clients crane | sh)"
