@@ -46,7 +46,7 @@ class Process:
             os.close(descriptor)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long; tell whether it has ended."""
+        """Wait at most `seconds` for its end, and return whether it has ended."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:

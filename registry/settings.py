@@ -75,7 +75,7 @@ class Settings:
     gateway_port: int
     """TCP port of the Gateway's listener, as its controller knows it; clients always use 443."""
     address: str
-    """IP address or DNS name at which the cluster is reached; empty for the one that the cluster tells."""
+    """IP address or DNS name at which the cluster is reached; empty for the one that the cluster publishes."""
     host: str
     """The registry's host, with `:port` if it is not 443; empty for a name made from stack and address."""
     dns_suffix: str
