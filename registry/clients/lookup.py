@@ -1,4 +1,4 @@
-"""The ConfigMaps that describe the registry: one for programs, and one with the snippets for people who have kubectl."""
+"""The ConfigMaps that describe the registry: one for programs, and one with the snippets for people with kubectl."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
