@@ -3,13 +3,15 @@
 The defaults and their descriptions are in Pulumi.yaml, where `pulumi config` shows them; this module holds the rules.
 """
 
+import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, cast, get_args
 
 import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
 
 from .hostname import is_dns_name, is_host_name, is_ip_address
 
@@ -252,12 +254,35 @@ def namespaces(key: str, value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cast(list[str], found)))
 
 
+def unknown_error(project: str, given: Iterable[str]) -> pulumi.RunError | None:
+    """The error of a configuration with a key that is no setting: a misspelled one would not have any effect.
+
+    Args:
+        project: The project's name, which is the first part of its keys.
+        given: Every key of the configuration, such as `private-registry:host`; those of providers do not count.
+    """
+    for name in sorted(given):
+        owner, _, key = name.partition(":")
+        if owner == project and key not in KEYS:
+            similar = difflib.get_close_matches(key, KEYS, n=1)
+            meant = f" (perhaps {similar[0]} was meant)" if similar else ""
+            return pulumi.RunError(
+                f"The configuration has {name}, and there is no setting of that name{meant}; docs/settings.md lists "
+                f"them all. Remove it: pulumi config rm {key}"
+            )
+    return None
+
+
 def load(config: pulumi.Config) -> Settings:
     """Read and check every setting of the stack.
 
     Raises:
-        SettingError: a value breaks its rule.
+        pulumi.RunError: a key is no setting, or a value breaks its rule (SettingError).
     """
+    # pulumi.Config cannot list its keys. They are in one of these two places, which it reads itself.
+    error = unknown_error(config.name, {*get_config_env(), *CONFIG.get()})
+    if error:
+        raise error
 
     def text(key: str) -> str:
         return checked(key, (config.get(key) or "").strip())
