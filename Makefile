@@ -7,6 +7,9 @@ PYTHON := .venv/bin/python
 LOCAL := $(PYTHON) -m local_cluster
 DOCTOR := $(LOCAL) run -- $(PYTHON) -m trust.doctor --stack $(STACK)
 INSTALLED := .venv/.installed
+# A .venv with an older Python is removed, or it would stay in the way of the right one.
+check_python := .venv/bin/python -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.version_info < (3, 11) and \
+  sys.exit("Python 3.11 or newer is needed, and .venv was made with " + v + ": put a newer python3 first on PATH")'
 WORKERS ?= 4
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
 # told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
@@ -21,6 +24,7 @@ help: ## List the targets
 $(INSTALLED): requirements-dev.lock
 	@echo 'Installing the Python packages into .venv' >&2
 	@python3 -m venv .venv 2>/dev/null || { apt-get update -qq && apt-get install -qq -y python3-venv >&2 && python3 -m venv .venv; }
+	@$(check_python) || { rm -rf .venv; exit 1; }
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock >&2
 	@touch $@
 

@@ -46,7 +46,7 @@ class Process:
             os.close(descriptor)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long; tell whether it has ended."""
+        """Wait at most `seconds` for its end, and return whether it has ended."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -76,9 +76,6 @@ def of(pid: int) -> Process:
 def start(name: str, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Process:
     """Start a process that outlives us, with its output in `LOGS/NAME.log`, and record it.
 
-    It gets none of the files that we have got open from our caller, such as a pipe whose reader waits for its end, or a
-    lock that would be held as long as the process runs.
-
     Args:
         name: Its name in the records.
         command: Program and arguments.
@@ -97,7 +94,7 @@ def start(name: str, command: Sequence[str], *, env: Mapping[str, str] | None = 
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log(name)), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
-            *((os.POSIX_SPAWN_CLOSE, number) for number in _inherited()),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inherited()),
         ],
         setsid=True,
     )
@@ -153,12 +150,15 @@ def log_tail(name: str, lines: int = 15) -> str:
 
 
 def _inherited() -> list[int]:
-    """Return the file descriptors that a new process would inherit, beyond input, output and error output."""
+    """Return what we got open from our own caller, such as a file that it holds a lock on, or the end of a pipe.
+
+    A process that outlives us would keep the lock, and whoever reads the pipe would wait for its end.
+    """
     found: list[int] = []
-    for number in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError):  # the one that has listed them is closed now
-            if number > 2 and os.get_inheritable(number):
-                found.append(number)
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor by which the folder was read is closed by now
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
     return found
 
 

@@ -40,17 +40,18 @@ def test_a_process_is_recorded_logged_and_stopped() -> None:
 
 
 @pytest.mark.usefixtures("records")
-def test_a_process_does_not_keep_the_lock_of_the_caller(tmp_path: Path) -> None:
-    with (tmp_path / "lock").open("w") as held, (tmp_path / "lock").open("w") as other:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        os.set_inheritable(held.fileno(), True)
-        processes.start("loop", ["sh", "-c", "echo started; exec sleep 1000"])
+def test_a_process_keeps_no_lock_of_ours(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as ours, (tmp_path / "lock").open("w") as theirs:
+        fcntl.flock(ours, fcntl.LOCK_EX)
+        os.set_inheritable(ours.fileno(), True)  # as flock(1) does for the command that it runs
+        process = processes.start("loop", ["sh", "-c", "echo started; exec sleep 1000"])
         wait_for_output("loop")
-        held.close()
+        ours.close()
         try:
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
             processes.stop(["loop"], seconds=5)
+    assert not process.alive()
 
 
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
