@@ -16,7 +16,7 @@ WORKERS ?= 4
 # --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
 without_salt = sed -i '/^encryptionsalt:/d' $(1)
 
-.PHONY: help up down doctor check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down doctor leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/; s/\$$\$$/$$/g' | column -t -s $$'\t'
@@ -43,6 +43,10 @@ down: $(INSTALLED) ## Destroy the stack STACK
 doctor: $(INSTALLED) ## Say of every node whether it trusts the registry, and if not, what is broken and how to mend it
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(DOCTOR)
 
+leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of those whose state is lost
+	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
+	  kubectl get namespaces -l private-registry/instance -o custom-columns='NAMESPACE:.metadata.name,PROJECT:.metadata.annotations.private-registry/project,STACK:.metadata.annotations.private-registry/stack,INSTANCE:.metadata.labels.private-registry/instance,VERSION:.metadata.labels.app\.kubernetes\.io/version,CREATED:.metadata.creationTimestamp'
+
 check: $(INSTALLED) ## Check the layout, the lint rules and the types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
@@ -60,6 +64,7 @@ test: unit ## Run the unit tests, and the tests on the real cluster
 test-all: test ## Run `make test`, and what takes longer
 	@$(LOCAL) programs --extra >/dev/null
 	@$(PYTHON) -m pytest tests/cluster -m slow
+	@PRIVATE_REGISTRY_PROVIDER=unchanged $(PYTHON) -m pytest tests/cluster -m provider
 
 bench: $(INSTALLED) ## Measure how long up, pull and push take
 	@$(PYTHON) -m bench

@@ -73,6 +73,7 @@ def up(names: Sequence[str] = nodes.DEFAULT) -> None:
             _remove()
             _start(names, built=built, archives=archives, etcd=etcd, trees=trees)
             _KEY.write_text(key)
+        programs.install_plugins(shell.PULUMI_HOME)
         for name in names:
             if name not in nodes.running():
                 _join(name, trees[nodes.TABLE[name].suite], archives)

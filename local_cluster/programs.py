@@ -312,9 +312,10 @@ def install_plugins(pulumi_home: Path) -> None:
     for name, version in PROVIDERS.items():
         plugin = pulumi_home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
         plugin.parent.mkdir(parents=True, exist_ok=True)
-        building.remove(plugin)
         kept = "plugins-unchanged" if unchanged and name == "kubernetes" else "plugins"
-        plugin.symlink_to(folder / kept / plugin.name)
+        fresh = plugin.with_name(f"{plugin.name}.{os.getpid()}")
+        fresh.symlink_to(folder / kept / plugin.name)
+        fresh.replace(plugin)  # a Pulumi that runs at this moment finds the one or the other
 
 
 def _official() -> dict[str, Path]:

@@ -107,8 +107,14 @@ def test_modules_that_share_a_worker_are_there(tests: list[pytest.Function]) -> 
     assert len(groups(tests)) > len(TOGETHER) + 4, "there is something to run side by side"
 
 
-def test_make_runs_every_test_in_one_phase() -> None:
+def test_make_runs_every_test_in_one_phase_and_repeats_some_with_the_unchanged_provider() -> None:
     commands = re.findall(
         r"pytest tests/cluster -m '?([a-z ]+?)'?( -n \$\(WORKERS\))?(?: \|\| failed=1; \\)?\n", MAKEFILE
     )
-    assert commands == [("not slow and not alone", " -n $(WORKERS)"), ("not slow and alone", ""), ("slow", "")]
+    assert commands == [
+        ("not slow and not alone", " -n $(WORKERS)"),
+        ("not slow and alone", ""),
+        ("slow", ""),
+        ("provider", ""),
+    ]
+    assert "PRIVATE_REGISTRY_PROVIDER=unchanged $(PYTHON) -m pytest tests/cluster -m provider" in MAKEFILE
