@@ -1,7 +1,6 @@
 """A private image registry that every kubelet of the cluster trusts. Read top to bottom: each part feeds the next."""
 
 import pulumi
-import pulumi_kubernetes as k8s
 
 from registry import names
 from registry.certificate.choice import make_certificate
@@ -10,30 +9,29 @@ from registry.clients.lookup import Lookup, LookupArgs
 from registry.clients.namespace_shares import make_shares
 from registry.cluster import Cluster
 from registry.credentials import Credentials, CredentialsArgs
-from registry.exposure.address import host_of
 from registry.exposure.choice import make_exposure
-from registry.hostname import registry_label
-from registry.preflight import NAMESPACE_LABELS, preflight, require_privileged_pods
+from registry.exposure.taken import own_host
 from registry.registry import Registry, RegistryArgs
 from registry.settings import load
-from registry.waiting import after, timeouts
+from registry.stack.identity import make_identity
+from registry.stack.preflight import preflight, require_privileged_pods
+from registry.stack.recorded import read_state
+from registry.waiting import after
 from trust.daemonset import NodeTrust, NodeTrustArgs
 
 settings = load(pulumi.Config())
-stack = pulumi.get_stack()
-cluster = Cluster()
-preflight(settings, cluster)
+cluster, recorded = Cluster(), read_state()
+preflight(settings, cluster, recorded)
 
-# 1. The way in has an address.
-namespace = k8s.core.v1.Namespace(
-    registry_label(stack),
-    metadata=k8s.meta.v1.ObjectMetaArgs(name=settings.namespace or None, labels=NAMESPACE_LABELS),
-    opts=pulumi.ResourceOptions(custom_timeouts=timeouts(settings.ready_timeout)),
-).metadata.name.apply(lambda name: require_privileged_pods(cluster, name, settings.python_image))
+# 1. The stack is a namespace of one cluster, and the way in has an address.
+identity = make_identity("identity", settings, cluster, recorded)
+namespace = identity.namespace.apply(lambda name: require_privileged_pods(cluster, name, settings.python_image))
 exposure = make_exposure("exposure", settings, cluster, namespace)
 
-# 2. The host is made from the address, and is served with its certificate.
-host = pulumi.Output.all(exposure.address, exposure.port).apply(lambda way_in: host_of(settings, stack, *way_in))
+# 2. The host is made from namespace and address, and is served with its certificate.
+host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(
+    lambda known: own_host(settings, cluster, *known)
+)
 certificate = make_certificate("certificate", settings, namespace, host)
 served = exposure.serve(host, certificate.secret)
 
@@ -42,6 +40,7 @@ credentials = Credentials(
     "credentials",
     CredentialsArgs(
         namespace=namespace,
+        seed=identity.seed,
         auth=settings.auth,
         host=served.host,
         addresses=served.addresses,
@@ -77,7 +76,7 @@ lookup = Lookup(
         username=credentials.username,
     ),
 )
-shares = make_shares("shares", settings, stack, served.host, lookup.data, credentials.docker_config)
+shares = make_shares("shares", settings, identity, served.host, lookup.data, credentials.docker_config)
 warn_if_unresolved(served.host, served.address, settings.dns_suffix)
 
 # 5. Every node trusts it, and has pulled the proof image.
@@ -94,6 +93,7 @@ nodes = NodeTrust(
         timeout=settings.ready_timeout,
     ),
 )
+identity.guard()
 pulumi.export("registryUrl", after(served.host, nodes.daemon_set))
 pulumi.export("address", served.address)
 pulumi.export("caCertificate", certificate.ca_certificate)
@@ -103,4 +103,5 @@ pulumi.export("username", credentials.username)
 pulumi.export("password", credentials.password)
 pulumi.export("pullSecret", shares and shares.pull_secret)
 pulumi.export("caConfigMap", shares and shares.ca_copies)
+pulumi.export("clusterId", identity.cluster_id)
 pulumi.export("version", names.VERSION)

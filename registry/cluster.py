@@ -8,8 +8,9 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
+from http.client import FORBIDDEN, NOT_FOUND, OK
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes
 import pulumi
@@ -39,6 +40,8 @@ class Cluster:
 
     server: str
     """URL of the API server."""
+    context: str
+    """The context of the kubeconfig; empty without a kubeconfig."""
 
     def __init__(self) -> None:
         """Connect with the same kubeconfig as the Kubernetes provider.
@@ -55,17 +58,19 @@ class Cluster:
         configuration.retries = False
         names = (os.environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)
         files = [Path(name).expanduser() for name in names]
+        self.context = context or ""
         try:
             content = yaml.safe_load(given)
             if isinstance(content, dict):  # the provider takes a path or the content
-                config.load_kube_config_from_dict(content, context, configuration, persist_config=False)
-            elif given:
-                config.load_kube_config(str(Path(given).expanduser()), context, configuration, persist_config=False)
-            elif "KUBERNETES_SERVICE_HOST" in os.environ and not any(file.exists() for file in files):
+                found = cast(Object, content)
+                config.load_kube_config_from_dict(found, context, configuration, persist_config=False)
+                self.context = context or str(found.get("current-context", ""))
+            elif not given and "KUBERNETES_SERVICE_HOST" in os.environ and not any(file.exists() for file in files):
                 config.load_incluster_config(configuration)
             else:
-                paths = os.pathsep.join(map(str, files))
+                paths = str(Path(given).expanduser()) if given else os.pathsep.join(map(str, files))
                 config.load_kube_config(paths, context, configuration, persist_config=False)
+                self.context = context or str(config.list_kube_config_contexts(paths)[1]["name"])
         except (config.ConfigException, OSError, yaml.YAMLError) as error:
             source = "the setting kubernetes:kubeconfig" if given else os.pathsep.join(map(str, files))
             msg = f"There is no usable kubeconfig in {source} ({error}). First make `kubectl get nodes` work."
@@ -80,16 +85,59 @@ class Cluster:
             pulumi.RunError: the API server cannot be reached, or does not accept the user.
         """
         try:
-            found: Any = kubernetes.client.VersionApi(self._client).get_code(_request_timeout=_TIMEOUT)
+            found = self.find("/version") or {}
+        except ApiException as error:
+            raise self._refused(error) from None
+        # Some vendors' minor version ends in a plus sign.
+        return int(found["major"]), int(str(found["minor"]).rstrip("+"))
+
+    @cached_property
+    def uid(self) -> str:
+        """UID of the namespace kube-system: a cluster keeps it for life, and no other one has it.
+
+        It is empty if the user may not read the namespace.
+
+        Raises:
+            pulumi.RunError: the API server cannot be reached, or does not accept the user.
+        """
+        try:
+            found = self.find("/api/v1/namespaces/kube-system") or {}
+        except ApiException as error:
+            if cast(Any, error).status != FORBIDDEN:
+                raise self._refused(error) from None
+            return ""
+        return str(found.get("metadata", {}).get("uid", ""))
+
+    def find(self, path: str) -> Object | None:
+        """What the API server answers to a GET; None if nothing is there.
+
+        Args:
+            path: Path of the API, such as `/api/v1/namespaces/default`, with its query.
+
+        Raises:
+            pulumi.RunError: the API server cannot be reached.
+            ApiException: it gives no answer, because the user may not ask, for example.
+        """
+        request: Any = self._client.param_serialize(
+            "GET", path, header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
+        )
+        try:
+            answer: Any = self._client.call_api(*request, _request_timeout=_TIMEOUT)
+            content = answer.read()
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
             msg = f"The cluster at {self.server} cannot be reached ({reason}). First make `kubectl get nodes` work."
             raise pulumi.RunError(msg) from None
-        except ApiException as error:
-            msg = f"The cluster at {self.server} refuses the user of the kubeconfig ({_message(error)}). Log in again."
-            raise pulumi.RunError(msg) from None
-        # Some vendors' minor version ends in a plus sign.
-        return int(found.major), int(str(found.minor).rstrip("+"))
+        if answer.status == NOT_FOUND:
+            return None
+        if answer.status != OK:
+            raise ApiException(status=answer.status, reason=answer.reason, body=content.decode())
+        return json.loads(content)
+
+    def _refused(self, error: ApiException) -> pulumi.RunError:
+        return pulumi.RunError(
+            f"The cluster at {self.server} refuses the user of the kubeconfig ({api_message(error)}). Log in again."
+        )
 
     def ingress_classes(self) -> list[Object] | None:
         """Every IngressClass; None if the user may not list them."""
@@ -161,7 +209,7 @@ class Cluster:
         except ApiException as error:
             # The object exists already, or the user may not make it. The provider runs into the same error later and
             # reports it.
-            message = _message(error)
+            message = api_message(error)
             return "" if '" already exists' in message or "cannot create resource" in message else message
         except urllib3.exceptions.HTTPError:
             return ""
@@ -171,14 +219,14 @@ class Cluster:
         try:
             answer = call(_request_timeout=_TIMEOUT)
         except ApiException as error:
-            pulumi.log.warn(f"Not checked before the start: the cluster answers {_message(error)}")
+            pulumi.log.warn(f"Not checked before the start: the cluster answers {api_message(error)}")
             return None
         except urllib3.exceptions.HTTPError:
             return None
         return self._client.sanitize_for_serialization(answer)["items"]
 
 
-def _message(error: ApiException) -> str:
+def api_message(error: ApiException) -> str:
     """The sentence in the API server's answer."""
     answer: Any = error
     try:

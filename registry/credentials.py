@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import bcrypt
 import pulumi
 import pulumi_kubernetes as k8s
-import pulumi_tls as tls
 
 from . import names
-from .certificate.tls import KEY_OUTPUTS
 from .settings import Auth
 
 HTTP_SECRET, HTPASSWD, DOCKER_CONFIG = "secret", "htpasswd", ".dockerconfigjson"
@@ -127,6 +125,8 @@ class CredentialsArgs:
 
     namespace: pulumi.Input[str]
     """Namespace of the Secret."""
+    seed: pulumi.Input[str]
+    """A random text from which every secret is derived; itself a secret."""
     auth: Auth
     """The setting `auth`."""
     host: pulumi.Input[str]
@@ -141,7 +141,7 @@ class Credentials(pulumi.ComponentResource):
     """The secrets of the registry, and whether it asks for a password.
 
     Ready when: 1. the Secret exists; if `auth` is `auto`, the address has to be known first.
-    Delete removes the Secret, and the seed from the state.
+    Delete removes the Secret.
     Does not: configure the registry, or put the password on nodes. Kubelets and container runtimes would read it only
     when they start, and pods of every namespace could then pull with it.
     """
@@ -162,14 +162,7 @@ class Credentials(pulumi.ComponentResource):
     def __init__(self, name: str, args: CredentialsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the Secret. `name` is the prefix of the resources' names."""
         super().__init__("private-registry:registry:Credentials", name, None, opts)
-        # Every secret is derived from this one. Secrets have to be random, and have to stay the same even if all
-        # objects of the cluster are lost. A generated key is the only random value that this program's packages keep
-        # in the stack's state, as a secret.
-        seed = tls.PrivateKey(
-            f"{name}-seed",
-            algorithm="ED25519",
-            opts=pulumi.ResourceOptions(parent=self, additional_secret_outputs=KEY_OUTPUTS),
-        ).private_key_pem
+        seed = pulumi.Output.from_input(args.seed)
         version = args.password_version
         self.required = pulumi.Output.from_input(args.auth == "basic")
         if args.auth == "auto":

@@ -1,4 +1,7 @@
-"""The registry's host name, made from the stack's name and the address at which the cluster is reached.
+"""The names of a stack's namespace and of its registry's host.
+
+The host is made from the namespace and from the address at which the cluster is reached. A cluster has one namespace of
+a name, so no two stacks of a cluster have the same host.
 
 What this deliberately does not do: it resolves no names and asks no cluster. It is pure, so that a preview, an update
 and a test agree on the result. It runs with Python 3.9 and the standard library, because `registry.clients` uses it.
@@ -7,6 +10,7 @@ and a test agree on the result. It runs with Python 3.9 and the standard library
 import hashlib
 import ipaddress
 import re
+from collections.abc import Sequence
 
 MAX_LABEL = 63
 """Longest DNS label in octets (RFC 1035, section 2.3.4)."""
@@ -57,38 +61,54 @@ def with_port(name: str, port: int) -> str:
     return name if port == HTTPS else f"{name}:{port}"
 
 
-def registry_label(stack: str) -> str:
-    """The first label of the registry's host name: `registry-<stack>`, made safe for DNS and wildcard-DNS services.
+def registry_label(namespace: str) -> str:
+    """The first label of the registry's host name, made from the namespace and safe for wildcard-DNS services.
 
-    A stack name that is a DNS label already is kept as it is. Two rules keep a service such as nip.io from reading
-    part of it as the address: the label never ends in a word of hexadecimal digits (`pr-42` becomes
-    `registry-pr-42-r`, since a parser may join `42` with the address behind the dot), and holds no address of its own
-    (`1-2-3-4` becomes `registry-x1-x2-x3-x4-<digest>`). Whatever is changed, shortened or folded to lower case gets a
-    digest of the whole name, so that different stacks have different hosts.
+    A namespace whose name begins with `registry-` is its own label, and so is `registry`. Two rules keep a service such
+    as nip.io from reading part of it as the address: the label never ends in a word of hexadecimal digits
+    (`registry-pr-42` becomes `registry-pr-42-r`, since a parser may join `42` with the address behind the dot), and
+    holds no address of its own (`registry-1-2-3-4` becomes `registry-x1-x2-x3-x4-<digest>`). Whatever is changed in
+    another way, or gets the prefix, gets a digest of the whole name, so that different namespaces have different
+    labels.
+
+    Args:
+        namespace: A namespace's name: lower-case letters, digits and inner dashes, 1 to 63 characters.
+    """
+    first, *rest = words = re.findall(r"[a-z0-9]+", namespace)
+    kept = first == _PREFIX and "-".join(words) == namespace and not _ADDRESS_LIKE.search(namespace)
+    if kept and not namespace.endswith(_END):
+        label = namespace + (_END if _HEX_WORD.fullmatch(words[-1]) else "")
+        if len(label) <= MAX_LABEL:
+            return label
+    return _safe(rest if first == _PREFIX else words, _digest(namespace))
+
+
+def stack_namespace(stack: str, instance: str) -> str:
+    """The name of a stack's namespace where the settings name none: `registry-<stack>-<letters>`.
+
+    It is a label as `registry_label` makes them, so that namespace and host share it. Two stacks of one name have
+    different instances, and so different letters.
 
     Args:
         stack: A Pulumi stack's name: letters, digits, `-`, `_` and `.`, 1 to 100 characters.
+        instance: The id of this instance of the stack.
     """
     words = re.findall(r"[a-z0-9]+", stack.lower())
-    text = "-".join(words)
-    kept = text == stack and not _ADDRESS_LIKE.search(text) and not f"-{text}".endswith(_END)
-    if kept:
-        label = f"{_PREFIX}-{text}"
-        if _HEX_WORD.fullmatch(words[-1]):
-            label += _END
-        if len(label) <= MAX_LABEL:
-            return label
-    safe = "-".join(f"x{word}" if _HEX_WORD.fullmatch(word) else word for word in words)
+    words = words[1:] if words[:1] == [_PREFIX] else words
+    return _safe(words, _digest(instance), plain=not _ADDRESS_LIKE.search("-".join(words)))
+
+
+def _safe(words: Sequence[str], digest: str, *, plain: bool = False) -> str:
+    """`registry-<words>-<digest>`; unless the words are plain, a letter before each hexadecimal one makes it no such.
+
+    The digest has no hexadecimal digit, so a hexadecimal word before it does no harm unless it is part of an address.
+    """
+    text = "-".join(word if plain or not _HEX_WORD.fullmatch(word) else f"x{word}" for word in words)
     room = MAX_LABEL - len(_PREFIX) - _DIGEST_LENGTH - 2
-    return "-".join(filter(None, [_PREFIX, _cut(safe, room), _digest(stack)]))
-
-
-def _cut(text: str, length: int) -> str:
-    """At most `length` characters of `text`, none of its last words cut down to hexadecimal digits."""
-    words = text[:length].split("-")
-    while words and (not words[-1] or _HEX_WORD.fullmatch(words[-1])):
-        words.pop()
-    return "-".join(words)
+    kept = text[:room].split("-")
+    while len(text) > room and kept and (not kept[-1] or _HEX_WORD.fullmatch(kept[-1])):
+        kept.pop()  # what is cut off may leave a hexadecimal word
+    return "-".join(filter(None, [_PREFIX, *kept, digest]))
 
 
 def _digest(text: str) -> str:
@@ -96,8 +116,13 @@ def _digest(text: str) -> str:
     return "".join(_DIGEST_ALPHABET[(number >> 4 * i) % 16] for i in range(_DIGEST_LENGTH))
 
 
-def registry_host(stack: str, address: str, dns_suffix: str) -> str:
-    """The registry's host name for an address: `registry-<stack>.<dashed address>.<dns_suffix>`, or the address itself.
+def placeholder_host(namespace: str) -> str:
+    """A host that nobody can ask for (RFC 2606) and that no other stack has: some controllers refuse a host twice."""
+    return f"{namespace}.placeholder.invalid"
+
+
+def registry_host(namespace: str, address: str, dns_suffix: str) -> str:
+    """The registry's host name for an address: `<label>.<dashed address>.<dns_suffix>`, or the address itself.
 
     An IPv6 address is written in full, `2001-0db8-0000-0000-0000-0000-0000-0001`: no word of it can be read as part of
     an IPv4 address, and no label begins, ends or has its third and fourth character as a dash (RFC 5891, 4.2.3.1). The
@@ -106,7 +131,7 @@ def registry_host(stack: str, address: str, dns_suffix: str) -> str:
     A load balancer that has a host name instead of an address (AWS) is reached under that name, and so is the registry.
 
     Args:
-        stack: The Pulumi stack's name.
+        namespace: The stack's namespace, from which the label is made.
         address: An IPv4 or IPv6 address, or a DNS name.
         dns_suffix: A wildcard-DNS domain such as `nip.io`, whose names resolve to the address they hold.
 
@@ -116,7 +141,7 @@ def registry_host(stack: str, address: str, dns_suffix: str) -> str:
     if is_ip_address(address):
         ip = ipaddress.ip_address(address)
         dashed = ip.exploded.replace(":", "-").replace(".", "-")
-        return f"{registry_label(stack)}.{dashed}.{dns_suffix}"
+        return f"{registry_label(namespace)}.{dashed}.{dns_suffix}"
     name = address.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         msg = (

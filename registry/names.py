@@ -22,6 +22,15 @@ LOOKUP = "private-registry"
 CLIENT_SETUP = "client-setup"
 """Name of the ConfigMap that holds a snippet for each client."""
 
+INSTANCE = "private-registry/instance"
+"""Label with the id of the instance of a stack, on its namespace and on what it has in other namespaces."""
+PROJECT = "private-registry/project"
+"""Label and annotation with the name of the stack's project; a label cannot hold every name, an annotation can."""
+STACK = "private-registry/stack"
+"""Label and annotation with the stack's name."""
+DOCS = "private-registry/docs"
+"""Annotation that says where to read on."""
+
 
 def labels(name: str) -> dict[str, str]:
     """The labels of an object of this program; `name` is the value of `app.kubernetes.io/name`."""

@@ -148,12 +148,11 @@ class Registry(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        reference = f"{proof_image.REPOSITORY}@{proof_image.build().index.digest}"
 
         async def ready(namespace: str) -> str:
             if not pulumi.runtime.is_dry_run():
                 await rolled_out(args.cluster, namespace, name, args.timeout)
-            return reference
+            return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
 
         self.proof = after(args.namespace, deployment.id).apply(ready)
         self.register_outputs({"proof": self.proof})
@@ -271,11 +270,15 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     core = k8s.core.v1
     command = _python("proof_image.py", f"{_scheme(args)}://127.0.0.1:{PORT}", _READY)
     mounts = [_mount("config", _CONFIG), _mount("run", str(Path(_READY).parent), read_only=None)]
+    own_namespace = core.ObjectFieldSelectorArgs(field_path="metadata.namespace")
     return core.ContainerArgs(
         name="proof-image",
         image=args.python_image,
         command=_if_password(args, command, [f"{_LOGIN}/{DOCKER_CONFIG}"]),
-        env=[core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1")],
+        env=[
+            core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
+            core.EnvVarArgs(name="NAMESPACE", value_from=core.EnvVarSourceArgs(field_ref=own_namespace)),
+        ],
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
         security_context=_restricted(),
         resources=_resources(requests=("10m", "24Mi"), limits=("500m", "96Mi")),

@@ -57,7 +57,7 @@ class Settings:
     """What a user can set. Each field is the key of the same name in camelCase; see Pulumi.yaml for the defaults."""
 
     namespace: str
-    """Name of the namespace that the stack makes; empty for a name made from the stack's."""
+    """Name of the namespace that the stack makes; empty for the one that it has, or a name made from the stack's."""
     registry_image: str
     """Image of the registry (distribution v3)."""
     python_image: str
@@ -79,7 +79,7 @@ class Settings:
     address: str
     """IP address or DNS name at which the cluster is reached; empty for the one that the cluster publishes."""
     host: str
-    """The registry's host, with `:port` if it is not 443; empty for a name made from stack and address."""
+    """The registry's host, with `:port` if it is not 443; empty for a name made from namespace and address."""
     dns_suffix: str
     """Wildcard-DNS domain whose names resolve to the address that they hold."""
     certificate_issuer: Issuer

@@ -12,7 +12,7 @@ from ..cluster import Cluster
 from ..hostname import split_port
 from ..settings import SettingError, Settings
 from ..waiting import awaited
-from .contract import CA_COMMON_NAME, CA_VALIDITY, LABELS, SERVER_VALIDITY, organizational_unit
+from .contract import CA_COMMON_NAME, CA_VALIDITY, LABELS, SERVER_VALIDITY
 
 API = "cert-manager.io/v1"
 """The version of cert-manager's API that is used: its only stable one, since 2020."""
@@ -81,7 +81,7 @@ class CertManagerCertificate(pulumi.ComponentResource):
             {
                 "isCA": True,
                 "commonName": CA_COMMON_NAME,
-                "subject": {"organizationalUnits": [organizational_unit()]},
+                "subject": {"organizationalUnits": [args.namespace]},
                 "secretName": f"{name}-ca",
                 "duration": f"{CA_VALIDITY}h",
                 "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Never"},

@@ -22,15 +22,6 @@ CA_COMMON_NAME = "Private registry CA"
 """The common name in the CA's subject."""
 
 
-def organizational_unit() -> str:
-    """The organizational unit in the CA's subject: project and stack, at most 64 characters (RFC 5280, appendix A.1).
-
-    It makes the subject one that no other stack's CA has: two CAs of one subject confuse clients that look for an
-    issuer by name alone.
-    """
-    return f"{pulumi.get_project()}/{pulumi.get_stack()}"[:64]
-
-
 class Certificate(Protocol):
     """A private CA and a server certificate for one host: the component behind a value of `certificateIssuer`."""
 

@@ -10,7 +10,7 @@ import pulumi_tls as tls
 from ..cluster import Cluster
 from ..hostname import split_port
 from ..settings import Settings
-from .contract import CA_COMMON_NAME, CA_VALIDITY, LABELS, SERVER_VALIDITY, organizational_unit
+from .contract import CA_COMMON_NAME, CA_VALIDITY, LABELS, SERVER_VALIDITY
 
 RENEWAL = 30 * 24
 """Hours before the end of a certificate from which on `pulumi up` makes a new one."""
@@ -60,7 +60,9 @@ class TlsCertificate(pulumi.ComponentResource):
             private_key_pem=ca_key.private_key_pem,
             subject=tls.SelfSignedCertSubjectArgs(
                 common_name=CA_COMMON_NAME,
-                organizational_unit=organizational_unit(),
+                # No other stack's CA has this subject: two of one subject confuse clients that look for an issuer by
+                # name alone. A namespace has at most 63 characters, and a unit 64 (RFC 5280, appendix A.1).
+                organizational_unit=args.namespace,
             ),
             is_ca_certificate=True,
             set_subject_key_id=True,

@@ -11,6 +11,7 @@ from .. import names
 from ..credentials import DOCKER_CONFIG
 from ..hostname import registry_label
 from ..settings import Settings
+from ..stack.identity import Identity
 
 _LABELS = names.labels(names.REGISTRY)
 
@@ -19,7 +20,7 @@ _LABELS = names.labels(names.REGISTRY)
 class NamespaceSharesArgs:
     """What `NamespaceShares` need."""
 
-    object_name: str
+    object_name: pulumi.Input[str]
     """Name of the Secrets and ConfigMaps; no other stack of the cluster may use the same."""
     host: pulumi.Input[str]
     """The registry's host as image references spell it."""
@@ -35,15 +36,17 @@ class NamespaceSharesArgs:
     """Namespaces that get a copy of the lookup ConfigMap."""
     advertise: bool
     """Whether to make the ConfigMap of KEP-1755."""
+    instance: pulumi.Input[str]
+    """Id of this instance of the stack, by which a later `up` knows the objects for its own."""
 
 
 class NamespaceShares(pulumi.ComponentResource):
     """Objects in namespaces that are not the stack's.
 
-    Each object is new: if one of its name exists already, that is an error. Only one thing that belongs to others is
-    changed, the list imagePullSecrets of ServiceAccounts, and only if it is empty. For server-side apply that list is a
-    single value with a single owner (`+listType=atomic`, k8s.io/api/core/v1/types.go), so an entry that was added to
-    other entries could not be removed again.
+    Each object is new: if somebody else's of its name exists already, `preflight` says so. Only one thing that belongs
+    to others is changed, the list imagePullSecrets of ServiceAccounts, and only if it is empty. For server-side apply
+    that list is a single value with a single owner (`+listType=atomic`, k8s.io/api/core/v1/types.go), so an entry that
+    was added to other entries could not be removed again.
     Ready when: 1. the objects exist. Delete removes them, and empties the lists again.
     Does not: make a namespace, or watch for namespaces that are made later.
     """
@@ -57,12 +60,17 @@ class NamespaceShares(pulumi.ComponentResource):
         """Make the objects. `name` is the prefix of the resources' names."""
         super().__init__("private-registry:registry:NamespaceShares", name, None, opts)
         core, child = k8s.core.v1, pulumi.ResourceOptions(parent=self)
+        labels = {**_LABELS, names.INSTANCE: args.instance}
+        # An `up` after one that was killed applies the objects under the same name, and so owns all that it has set.
+        manager = {"pulumi.com/patchFieldManager": args.object_name}
         secrets: list[pulumi.Output[str]] = []
         copies: list[pulumi.Output[str]] = []
         for namespace in args.pull_namespaces:
             secret = core.Secret(
                 f"{name}-pull-{namespace}",
-                metadata=k8s.meta.v1.ObjectMetaArgs(name=args.object_name, namespace=namespace, labels=_LABELS),
+                metadata=k8s.meta.v1.ObjectMetaArgs(
+                    name=args.object_name, namespace=namespace, labels=labels, annotations=manager
+                ),
                 type="kubernetes.io/dockerconfigjson",
                 string_data={DOCKER_CONFIG: args.docker_config},
                 opts=child,
@@ -71,20 +79,22 @@ class NamespaceShares(pulumi.ComponentResource):
             if args.attach:
                 core.ServiceAccountPatch(
                     f"{name}-attach-{namespace}",
-                    metadata=k8s.meta.v1.ObjectMetaPatchArgs(name="default", namespace=namespace),
+                    metadata=k8s.meta.v1.ObjectMetaPatchArgs(name="default", namespace=namespace, annotations=manager),
                     image_pull_secrets=[core.LocalObjectReferencePatchArgs(name=secret.metadata.name)],
                     opts=self._explain(
                         f"{name}-attach-{namespace}",
                         f"The default ServiceAccount of the namespace {namespace} was not given the registry's Secret. "
                         "If the reason is a conflict, it has imagePullSecrets of somebody else, and the list can have "
-                        f"one owner only: name {args.object_name} in the imagePullSecrets of the pods, and do not "
+                        "one owner only: name the output pullSecret in the imagePullSecrets of the pods, and do not "
                         "attach it (pulumi config set attachPullSecret false).",
                     ),
                 )
         for namespace in args.ca_namespaces:
             copy = core.ConfigMap(
                 f"{name}-ca-{namespace}",
-                metadata=k8s.meta.v1.ObjectMetaArgs(name=args.object_name, namespace=namespace, labels=_LABELS),
+                metadata=k8s.meta.v1.ObjectMetaArgs(
+                    name=args.object_name, namespace=namespace, labels=labels, annotations=manager
+                ),
                 data=args.lookup,
                 opts=child,
             )
@@ -94,7 +104,7 @@ class NamespaceShares(pulumi.ComponentResource):
             core.ConfigMap(
                 f"{name}-advertise",
                 metadata=k8s.meta.v1.ObjectMetaArgs(
-                    name="local-registry-hosting", namespace="kube-public", labels=_LABELS
+                    name="local-registry-hosting", namespace="kube-public", labels=labels, annotations=manager
                 ),
                 data={"localRegistryHosting.v1": hosting},
                 opts=self._explain(
@@ -123,7 +133,7 @@ class NamespaceShares(pulumi.ComponentResource):
 def make_shares(
     name: str,
     settings: Settings,
-    stack: str,
+    identity: Identity,
     host: pulumi.Input[str],
     lookup: pulumi.Input[Mapping[str, str]],
     docker_config: pulumi.Input[str],
@@ -133,7 +143,7 @@ def make_shares(
     Args:
         name: Name of the component, and prefix of its resources' names.
         settings: The settings.
-        stack: The stack's name, from which the name of the objects is made.
+        identity: The stack, from whose namespace the name of the objects is made.
         host: The registry's host as image references spell it.
         lookup: Data of the lookup ConfigMap.
         docker_config: The login in the format of Docker's config.json.
@@ -143,7 +153,8 @@ def make_shares(
     return NamespaceShares(
         name,
         NamespaceSharesArgs(
-            object_name=registry_label(stack),
+            object_name=identity.namespace.apply(registry_label),
+            instance=identity.instance,
             host=host,
             lookup=lookup,
             docker_config=docker_config,

@@ -49,12 +49,12 @@ def published_addresses(status: Status | None) -> list[str]:
     return [text for point in points for text in (point.ip, point.hostname) if text]
 
 
-def host_of(settings: Settings, stack: str, address: str, port: int) -> str:
-    """The registry's host as image references spell it: the setting `host`, or a name made from stack and address.
+def host_of(settings: Settings, namespace: str, address: str, port: int) -> str:
+    """The registry's host as image references spell it: the setting `host`, or a name made from namespace and address.
 
     Args:
         settings: The settings.
-        stack: The stack's name.
+        namespace: The stack's namespace.
         address: Address of the way in; it may be empty if the setting `host` is not.
         port: TCP port of the way in; a port in the setting `host` takes precedence.
 
@@ -65,7 +65,7 @@ def host_of(settings: Settings, stack: str, address: str, port: int) -> str:
         name, own_port = split_port(settings.host)
         return settings.host if own_port != HTTPS else with_port(name, port)
     try:
-        return with_port(registry_host(stack, address, settings.dns_suffix), port)
+        return with_port(registry_host(namespace, address, settings.dns_suffix), port)
     except ValueError as error:
         raise pulumi.RunError(str(error)) from None
 

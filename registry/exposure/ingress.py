@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
-from ..hostname import HTTPS, split_port
+from ..hostname import HTTPS, placeholder_host, split_port
 from ..settings import SettingError, Settings
 from ..waiting import after, awaited
 from .address import (
@@ -164,7 +164,7 @@ class Ingress(pulumi.ComponentResource):
                 ),
                 spec=k8s.networking.v1.IngressSpecArgs(
                     ingress_class_name=args.ingress_class or None,
-                    rules=[_rule("placeholder.invalid", self._service)],
+                    rules=[_rule(pulumi.Output.from_input(args.namespace).apply(placeholder_host), self._service)],
                 ),
                 opts=self._address_awaited(name),
             )

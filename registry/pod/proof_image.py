@@ -1,8 +1,9 @@
 """The proof image: the smallest image whose running container proves that a node could pull from the registry.
 
 One OCI image index of two platforms, each with one static ELF program that waits for a signal. It is made from this
-file alone, so its digest is known before anything is deployed. The registry's pod runs this file as a program to push
-the image and to push it again when it has gone missing; it must therefore import only the standard library.
+file and the stack's namespace alone, so its digest is known before the registry runs. The registry's pod runs this file
+as a program to push the image and to push it again when it has gone missing; it must therefore import only the standard
+library.
 
 Sources: OCI image specification 1.1 (index, manifest, config); ELF-64 object file format; Linux system call tables.
 """
@@ -11,6 +12,7 @@ import hashlib
 import http.client
 import io
 import json
+import os
 import signal
 import ssl
 import struct
@@ -114,8 +116,11 @@ def _stored_gzip(data: bytes) -> bytes:
     return header + block + data + struct.pack("<II", zlib.crc32(data), len(data))
 
 
-def build() -> Image:
-    """The proof image. The same bytes on every machine and at every call."""
+def build(namespace: str) -> Image:
+    """The proof image of a stack: the same bytes on every machine and at every call.
+
+    It holds the stack's namespace. So its digest is the stack's own, and no other stack's registry can serve it.
+    """
     blobs: list[Content] = []
     manifests: list[Content] = []
     descriptors: list[dict[str, object]] = []
@@ -127,7 +132,11 @@ def build() -> Image:
                 {
                     "architecture": architecture,
                     "os": "linux",
-                    "config": {"Entrypoint": ["/proof"], "User": "65534:65534"},
+                    "config": {
+                        "Entrypoint": ["/proof"],
+                        "User": "65534:65534",
+                        "Labels": {"private-registry/namespace": namespace},
+                    },
                     "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(raw).hexdigest()]},
                 }
             ),
@@ -223,16 +232,16 @@ class ProofPusher:
             self._put(f"/v2/{REPOSITORY}/manifests/{content.digest}", content)
 
 
-def keep(pusher: ProofPusher, ready: Path, interval: float) -> None:
+def keep(pusher: ProofPusher, image: Image, ready: Path, interval: float) -> None:
     """Push the proof image, and push it again whenever a part of it is missing; this never returns.
 
     Args:
         pusher: A client of the registry to keep it in.
+        image: The proof image.
         ready: A file that exists while the whole image is in the registry; the readiness probe looks for it.
         interval: Seconds between two checks.
     """
     ready.unlink(missing_ok=True)  # a previous container of this pod may have left it
-    image = build()
     pause = threading.Event()
     while True:
         try:
@@ -254,4 +263,4 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)  # the first process of a container has no default action
     url, ready, *login = sys.argv[1:]
-    keep(ProofPusher(url, *map(Path, login)), Path(ready), interval=5)
+    keep(ProofPusher(url, *map(Path, login)), build(os.environ["NAMESPACE"]), Path(ready), interval=5)

@@ -9,8 +9,8 @@ import pytest
 
 from registry import names
 from registry.clients.snippets import CLIENTS, client_setup
-from tests.unit.support.clusters import ADDRESS
-from tests.unit.support.engine import NAMESPACE, Recorder, pem, run_failing_program, run_program
+from tests.unit.support.clusters import ADDRESS, QuietCluster
+from tests.unit.support.engine import INSTANCE, NAMESPACE, Recorder, pem, run_failing_program, run_program
 from tests.unit.support.settings import ROOT
 from trust.daemonset import some_node
 
@@ -28,11 +28,12 @@ def made(run: tuple[Recorder, dict[str, Any]]) -> Recorder:
 
 def test_the_outputs_are_the_ones_that_people_use(run: tuple[Recorder, dict[str, Any]]) -> None:
     assert run[1] == {
-        "registryUrl": "registry-pr-42-r.10-99-0-200.nip.io",
+        "registryUrl": f"{NAMESPACE}.10-99-0-200.nip.io",
         "caCertificate": pem("certificate-ca"),
         "address": ADDRESS,
         "namespace": NAMESPACE,
         "configMap": "private-registry",
+        "clusterId": QuietCluster.uid,
         "version": names.VERSION,
     }
 
@@ -59,6 +60,7 @@ def test_these_are_all_types_of_components() -> None:
         "private-registry:registry:CertManagerCertificate",
         "private-registry:registry:Credentials",
         "private-registry:registry:Gateway",
+        "private-registry:registry:Identity",
         "private-registry:registry:Ingress",
         "private-registry:registry:LoadBalancer",
         "private-registry:registry:Lookup",
@@ -73,19 +75,19 @@ def test_these_are_all_types_of_components() -> None:
         assert sorted(registered) == recorder.components(), "each component registers its outputs once"
 
 
-def test_everything_but_the_namespace_belongs_to_a_component(made: Recorder) -> None:
+def test_everything_belongs_to_a_component(made: Recorder) -> None:
     parents = {
         (typ, name): parent
         for (typ, name), parent in made.parents.items()
         if not typ.startswith("private-registry:") and not parent.startswith("private-registry:")
     }
-    assert [typ for typ, _ in parents if typ != "pulumi:pulumi:Stack"] == ["kubernetes:core/v1:Namespace"]
+    assert [typ for typ, _ in parents if typ != "pulumi:pulumi:Stack"] == []
 
 
 def test_the_snippets_are_in_a_config_map_that_kubectl_reads_by_the_names_of_the_clients(made: Recorder) -> None:
     config_map = made.of(":ConfigMap", "client-setup")
     assert config_map["metadata"]["name"] == "client-setup"
-    assert config_map["data"] == client_setup("registry-pr-42-r.10-99-0-200.nip.io", pem("certificate-ca"))
+    assert config_map["data"] == client_setup(f"{NAMESPACE}.10-99-0-200.nip.io", pem("certificate-ca"))
     assert set(config_map["data"]) == set(CLIENTS)
     assert all(client.isalpha() for client in CLIENTS)
     assert len(json.dumps(config_map)) < 2**20 / 8, "a ConfigMap's limit is 1 MiB"
@@ -102,7 +104,7 @@ def test_the_first_preview_shows_the_registrys_pod_but_for_what_depends_on_the_p
 
 
 def test_the_host_reaches_ingress_certificate_config_map_and_agent(made: Recorder) -> None:
-    host = "registry-pr-42-r.10-99-0-200.nip.io"
+    host = f"{NAMESPACE}.10-99-0-200.nip.io"
     ingress = made.of(":Ingress", "exposure-ingress")["spec"]
     assert ingress["rules"][0]["host"] == host
     assert ingress["tls"][0]["hosts"] == [host]
@@ -167,6 +169,87 @@ def test_every_kubernetes_object_but_the_namespace_is_in_the_namespace(made: Rec
     assert not [typ for typ, _ in made.resources if "ClusterRole" in typ or "IngressClass" in typ]
 
 
+def test_every_kubernetes_object_is_made_through_the_provider_that_the_state_keeps() -> None:
+    recorder = Recorder()
+    run_program(recorder, pullNamespaces='["team-a"]', caNamespaces='["team-a"]', advertise="true")
+    made_by = {key: name for key, name in recorder.providers.items() if key[0].startswith("kubernetes:")}
+    assert len(made_by) > 10
+    assert set(made_by.values()) == {"kubernetes"}
+
+
+def test_what_exists_in_the_stacks_own_namespace_is_taken_over_and_nothing_elsewhere() -> None:
+    recorder = Recorder()
+    run_program(recorder, pullNamespaces='["team-a"]', caNamespaces='["team-a"]', advertise="true", exposure="gateway")
+    own, elsewhere = set[str](), set[str]()
+    for (typ, name), inputs in recorder.resources.items():
+        if typ.startswith("kubernetes:") and not typ.endswith("Patch"):
+            annotations = inputs["metadata"].get("annotations", {})
+            is_own = inputs["metadata"].get("namespace", NAMESPACE) == NAMESPACE
+            (own if is_own else elsewhere).add(name)
+            assert (annotations.get("pulumi.com/patchForce") == "true") is is_own, name
+            manager = "private-registry" if is_own else NAMESPACE
+            assert annotations["pulumi.com/patchFieldManager"] == manager, name
+            if not is_own:
+                assert inputs["metadata"]["labels"][names.INSTANCE] == INSTANCE, name
+    assert {"namespace", "exposure-gateway", "exposure-tlsroute", "trust-daemonset", "lookup-facts"} <= own
+    assert elsewhere == {"shares-pull-team-a", "shares-ca-team-a", "shares-advertise"}
+
+
+def test_the_guard_is_deleted_before_everything_else(made: Recorder) -> None:
+    name = f"only-on-cluster-{QuietCluster.uid[:8]}"
+    guard = ("kubernetes:core/v1:ServicePatch", name)
+    objects = {key for key in made.resources if key[0].startswith(("kubernetes:", "tls:"))}
+    assert made.dependencies[guard] >= objects - {guard}
+    service = made.of(":Service", "guard")
+    assert (service["metadata"]["name"], service["spec"]["clusterIP"]) == (name, "None")
+    assert "ports" not in service["spec"], "or the API server would make it on another cluster"
+
+
+def test_two_stacks_of_one_name_share_no_name_that_others_can_see() -> None:
+    """Two people's `dev` (the seeds differ), and what a controller or another namespace would see of both."""
+    seen: list[set[str]] = []
+    for seed in ("one", "two"):
+        recorder = Recorder(public_key=seed)
+        outputs = run_program(recorder, pullNamespaces='["a"]', caNamespaces='["a"]')
+        ingresses = [made for (typ, _), made in recorder.resources.items() if typ.endswith("v1:Ingress")]
+        hosts = {rule["host"] for made in ingresses for rule in made["spec"]["rules"]}
+        assert len(hosts) == 2, "the placeholder's and the registry's"
+        shared = {outputs["pullSecret"], outputs["caConfigMap"], outputs["namespace"], outputs["registryUrl"]}
+        image = recorder.of(":DaemonSet")["spec"]["template"]["spec"]["containers"][0]["image"]
+        subject = recorder.of(":SelfSignedCert")["subject"]["organizationalUnit"]
+        seen.append(hosts | shared | {image.rpartition("@")[2], subject})
+    assert not seen[0] & seen[1]
+
+
+def test_the_namespace_says_whose_it_is(made: Recorder) -> None:
+    metadata = made.of(":Namespace")["metadata"]
+    assert metadata["name"] == NAMESPACE
+    assert metadata["labels"] == {
+        "app.kubernetes.io/name": "namespace",
+        "app.kubernetes.io/part-of": "private-registry",
+        "app.kubernetes.io/version": names.VERSION,
+        "pod-security.kubernetes.io/enforce": "privileged",
+        "private-registry/instance": INSTANCE,
+        "private-registry/project": "private-registry",
+        "private-registry/stack": "pr-42",
+    }
+    assert metadata["annotations"]["private-registry/stack"] == "pr-42"
+
+
+def test_a_stack_keeps_the_namespace_that_its_state_knows_also_under_another_name() -> None:
+    kind = "kubernetes:core/v1:Namespace"
+    state = {f"urn:pulumi:old::p::{kind}::namespace": {"type": kind, "outputs": {"metadata": {"name": "registry-old"}}}}
+    recorder = Recorder(state=state)
+    assert run_program(recorder)["namespace"] == "registry-old"
+
+
+def test_another_cluster_than_that_of_the_last_up_ends_the_program_before_anything_is_made() -> None:
+    kind = "private-registry:registry:Identity"
+    recorder = Recorder(state={f"urn:pulumi:x::p::{kind}::identity": {"type": kind, "outputs": {"clusterId": "b"}}})
+    with pytest.raises(pulumi.RunError, match=f"on another cluster.* UID b.*{QuietCluster.uid}.*pulumi stack rm"):
+        run_failing_program(recorder)
+
+
 def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
     assert made.kinds() == {
         "Namespace": 1,
@@ -174,7 +257,8 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
         "ConfigMap": 4,
         "Secret": 2,
         "Deployment": 1,
-        "Service": 1,
+        "Service": 2,
+        "ServicePatch": 1,
         "Ingress": 2,
         "DaemonSet": 1,
     }
@@ -207,7 +291,7 @@ def test_a_load_balancer_called_localhost_is_refused_with_the_setting_that_helps
 def test_an_address_that_is_set_goes_before_the_clusters_and_needs_no_placeholder() -> None:
     recorder = Recorder(published=({"hostname": "localhost"},))
     outputs = run_program(recorder, address="192.0.2.10")
-    assert outputs["registryUrl"] == "registry-pr-42-r.192-0-2-10.nip.io"
+    assert outputs["registryUrl"] == f"{NAMESPACE}.192-0-2-10.nip.io"
     assert outputs["address"] == "192.0.2.10"
     assert not [name for _, name in recorder.resources if "placeholder" in name]
 
@@ -225,15 +309,18 @@ def test_a_host_that_is_set_needs_no_placeholder_and_its_port_is_in_no_certifica
 def test_behind_a_load_balancer_the_registry_terminates_tls_itself() -> None:
     recorder = Recorder()
     outputs = run_program(recorder, exposure="loadBalancer")
-    assert outputs["registryUrl"] == "registry-pr-42-r.10-99-0-200.nip.io"
-    assert recorder.of(":Service")["spec"]["ports"] == [{"name": "registry", "port": 443, "targetPort": 5000}]
+    assert outputs["registryUrl"] == f"{NAMESPACE}.10-99-0-200.nip.io"
+    assert recorder.of(":Service", "exposure")["spec"]["ports"] == [
+        {"name": "registry", "port": 443, "targetPort": 5000}
+    ]
     assert recorder.kinds() == {
         "Namespace": 1,
         "PersistentVolumeClaim": 1,
         "ConfigMap": 4,
         "Secret": 2,
         "Deployment": 1,
-        "Service": 1,
+        "Service": 2,
+        "ServicePatch": 1,
         "DaemonSet": 1,
     }
     config = json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
@@ -247,11 +334,11 @@ def test_behind_a_load_balancer_the_registry_terminates_tls_itself() -> None:
 def test_at_a_port_of_the_nodes_the_port_is_in_every_name_and_in_no_certificate() -> None:
     recorder = Recorder()
     outputs = run_program(recorder, exposure="nodePort")
-    host = "registry-pr-42-r.10-99-0-11.nip.io:30123"
+    host = f"{NAMESPACE}.10-99-0-11.nip.io:30123"
     assert outputs["registryUrl"] == host
     assert outputs["address"] == "10.99.0.11"
     assert recorder.of(":ConfigMap", "lookup-facts")["data"]["host"] == host
-    assert recorder.of(":CertRequest")["dnsNames"] == ["registry-pr-42-r.10-99-0-11.nip.io"]
+    assert recorder.of(":CertRequest")["dnsNames"] == [f"{NAMESPACE}.10-99-0-11.nip.io"]
     pod = recorder.of(":DaemonSet")["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"].startswith(f"{host}/private-registry/proof@sha256:")
 
@@ -259,14 +346,14 @@ def test_at_a_port_of_the_nodes_the_port_is_in_every_name_and_in_no_certificate(
 def test_behind_a_gateway_tls_is_handed_through_to_the_registry() -> None:
     recorder = Recorder()
     outputs = run_program(recorder, exposure="gateway", gatewayPort="8443")
-    assert outputs["registryUrl"] == "registry-pr-42-r.10-99-0-200.nip.io"
+    assert outputs["registryUrl"] == f"{NAMESPACE}.10-99-0-200.nip.io"
     assert outputs["address"] == ADDRESS
     gateway = recorder.of(":Gateway", "exposure-gateway")["spec"]
     assert gateway["gatewayClassName"] == "the-only-one"
     [listener] = gateway["listeners"]
     assert (listener["protocol"], listener["port"], listener["tls"]) == ("TLS", 8443, {"mode": "Passthrough"})
     route = recorder.of(":TLSRoute")["spec"]
-    assert route["hostnames"] == ["registry-pr-42-r.10-99-0-200.nip.io"]
+    assert route["hostnames"] == [f"{NAMESPACE}.10-99-0-200.nip.io"]
     assert route["rules"] == [{"backendRefs": [{"name": "exposure", "port": 5000}]}]
     assert route["parentRefs"] == [{"name": "exposure"}]
     config = json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
@@ -276,7 +363,7 @@ def test_behind_a_gateway_tls_is_handed_through_to_the_registry() -> None:
 @pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort", "gateway"])
 def test_an_address_that_is_set_names_the_registry_in_every_exposure(exposure: str) -> None:
     outputs = run_program(Recorder(), exposure=exposure, address="192.0.2.10")
-    assert outputs["registryUrl"].startswith("registry-pr-42-r.192-0-2-10.nip.io")
+    assert outputs["registryUrl"].startswith(f"{NAMESPACE}.192-0-2-10.nip.io")
 
 
 def test_every_container_of_a_registry_with_tls_keeps_the_restricted_standard() -> None:
@@ -320,7 +407,7 @@ def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exp
     assert outputs["caCertificate"] == pem("issued-ca")
     assert recorder.of(":ConfigMap", "lookup-facts")["data"]["ca.crt"] == pem("issued-ca")
     server = recorder.of("v1:Certificate", "server-certificate")["spec"]
-    assert server["dnsNames"] == ["registry-pr-42-r.10-99-0-200.nip.io"]
+    assert server["dnsNames"] == [f"{NAMESPACE}.10-99-0-200.nip.io"]
     assert server["secretName"] == "certificate-tls"
     authority = recorder.of("v1:Certificate", "ca-certificate")["spec"]
     assert authority["isCA"] is True

@@ -135,6 +135,7 @@ def test_every_public_attribute_is_an_output_and_what_holds_the_password_is_a_se
     def make() -> dict[str, object]:
         args = credentials.CredentialsArgs(
             namespace=NAMESPACE,
+            seed=pulumi.Output.secret("seed"),
             auth="basic",
             host="registry.example.com",
             addresses=["10.0.0.1"],

@@ -57,7 +57,7 @@ def test_each_container_mounts_what_it_needs_and_every_volume_is_mounted(
     assert mounts(recorder) == {**program, "registry": registry, "proof-image": proof}
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
     assert {volume["name"] for volume in pod["volumes"]} == {*registry, *proof}
-    assert known["proof"] == f"private-registry/proof@{proof_image.build().index.digest}"
+    assert known["proof"] == f"private-registry/proof@{proof_image.build(NAMESPACE).index.digest}"
     claims = [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
     assert len(claims) == (0 if in_memory else 1)
 

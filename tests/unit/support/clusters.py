@@ -14,6 +14,9 @@ NODE_ADDRESS = "10.99.0.11"
 class QuietCluster:
     """A cluster that has one of everything, refuses nothing, and is ready at once."""
 
+    objects: dict[str, Object] = field(default_factory=dict)
+    """What the API answers, by the path that is asked for."""
+
     gateway_classes: tuple[Object, ...] = ({"metadata": {"name": "the-only-one"}},)
 
     nodes: list[Object] = field(
@@ -26,8 +29,15 @@ class QuietCluster:
         ]
     )
 
+    server = "https://192.0.2.1:6443"
+    context = "quiet"
+    uid = "01234567-89ab-cdef-0123-456789abcdef"
+
     def version(self) -> tuple[int, int]:
         return 1, 36
+
+    def find(self, path: str) -> Object | None:
+        return self.objects.get(path)
 
     def ingress_classes(self) -> list[Object] | None:
         return None

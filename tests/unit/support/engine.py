@@ -19,12 +19,16 @@ from pulumi.runtime import mocks
 
 from registry import cluster
 from registry.clients import local_dns
+from registry.hostname import stack_namespace
+from registry.stack.recorded import SEED_NAME, instance_id
 
 from .clusters import ADDRESS, NODE_ADDRESS, QuietCluster
 from .settings import DEFAULTS, ROOT
 
-NAMESPACE = "registry-pr-42-1a2b3c4d"
-"""Name of the namespace that the mocks give the program."""
+INSTANCE = instance_id(f"public key of {SEED_NAME}")
+"""The id of the instance of the stack."""
+NAMESPACE = stack_namespace("pr-42", INSTANCE)
+"""Name of the namespace that the program makes."""
 
 
 def pem(name: str) -> str:
@@ -44,8 +48,16 @@ class Recorder(pulumi.runtime.Mocks):
     """The inputs of each resource, by its type and its name."""
     parents: dict[tuple[str, str], str] = field(default_factory=dict)
     """The type of the parent of each resource, by the resource's type and its name."""
+    providers: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The name of the provider of each resource, by the resource's type and its name; empty for the default one."""
+    dependencies: dict[tuple[str, str], set[tuple[str, str]]] = field(default_factory=dict)
+    """Type and name of what each resource depends on, by the resource's type and its name."""
     registered: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Each registration of outputs, in order: the type of the component, and the outputs."""
+    state: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Type and outputs of each resource in the state before the program runs, by its URN."""
+    public_key: str = "public key"
+    """What the public keys begin with that the TLS provider makes."""
     preview: bool = False
     """Whether this is the first preview, where nothing that the cluster decides is known."""
 
@@ -54,8 +66,6 @@ class Recorder(pulumi.runtime.Mocks):
         if self.preview:
             return "", args.inputs
         state = json.loads(json.dumps(args.inputs))
-        if args.typ == "kubernetes:core/v1:Namespace":
-            state["metadata"]["name"] = NAMESPACE
         if args.typ.endswith(":Ingress") and args.typ.startswith("kubernetes:"):
             points = self.placeholder if "placeholder" in args.name else self.published
             state["status"] = {"loadBalancer": {"ingress": list(points)}}
@@ -67,14 +77,15 @@ class Recorder(pulumi.runtime.Mocks):
             if args.inputs["spec"]["type"] == "NodePort":
                 state["spec"]["ports"][0]["nodePort"] = 30123
         if args.typ == "tls:index/privateKey:PrivateKey":
+            state["publicKeyPem"] = f"{self.public_key} of {args.name}"
             state["privateKeyPem"] = pulumi.runtime.rpc.wrap_rpc_secret(f"key of {args.name}")
         if "Cert" in args.typ and args.typ.startswith("tls:"):
             state["certPem"] = pem(args.name)
             state["certRequestPem"] = args.name
         return args.name, state
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
-        return {}, None
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        return {"outputs": self.state}
 
     def of(self, suffix: str, name: str = "") -> dict[str, Any]:
         """The inputs of the one resource whose type ends in `suffix` and whose name has `name` in it."""
@@ -106,7 +117,10 @@ class _Monitor(mocks.MockMonitor):
         self._recorder = recorder
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the engine's name for it
-        self._recorder.parents[request.type, request.name] = _type(request.parent)
+        key = request.type, request.name
+        self._recorder.parents[key] = _type(request.parent)
+        self._recorder.providers[key] = request.provider.split("::")[3] if request.provider else ""
+        self._recorder.dependencies[key] = {(_type(urn), urn.rpartition("::")[2]) for urn in request.dependencies}
         return super().RegisterResource(request)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the engine's name for it

@@ -7,8 +7,9 @@ from typing import Any, cast
 import pulumi
 import pytest
 
-from registry import preflight
 from registry.cluster import Cluster, Object
+from registry.stack import preflight
+from registry.stack.recorded import Recorded
 from tests.unit.support.errors import says
 from tests.unit.support.settings import having
 
@@ -60,6 +61,8 @@ class EmptyCluster:
     nodes: tuple[Object, ...] = ()
     gateway_classes: tuple[Object, ...] = ()
 
+    uid = ""
+
     def version(self) -> tuple[int, int]:
         return 1, 28
 
@@ -98,7 +101,7 @@ def test_each_part_that_the_settings_name_brings_its_errors_and_no_other_asks_th
 ) -> None:
     cluster = EmptyCluster()
     with pytest.raises(pulumi.RunError) as caught:
-        preflight.preflight(having(**values), cast(Cluster, cluster))
+        preflight.preflight(having(**values), cast(Cluster, cluster), Recorded())
     says(caught.value, "1.28", *parts, "denied by y.")
     assert len(str(caught.value).splitlines()) == 2 + len(parts)
     assert cluster.asked == asked

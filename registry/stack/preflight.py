@@ -9,19 +9,17 @@ import time
 
 import pulumi
 
-from . import volume
-from .certificate import choice as certificates
-from .cluster import Cluster, Object
-from .exposure import choice as exposures
-from .settings import Settings
+from .. import volume
+from ..certificate import choice as certificates
+from ..cluster import Cluster, Object
+from ..exposure import choice as exposures
+from ..settings import Settings
+from . import strangers
+from .identity import NAMESPACE_LABELS, PRIVILEGED
+from .recorded import Recorded
 
 MINIMUM = (1, 29)
 """The first Kubernetes whose native sidecars are on by default (KEP-753)."""
-
-_PRIVILEGED = "pod-security.kubernetes.io/enforce"
-NAMESPACE_LABELS = {_PRIVILEGED: "privileged"}
-"""Labels of the namespace. It has to allow the node agent, which is privileged; all other pods keep the standard
-`restricted` nevertheless."""
 
 _ACCOUNT_SECONDS = 10.0
 """How long (s) to wait for the default ServiceAccount of a new namespace."""
@@ -51,7 +49,7 @@ def namespace_error(namespace: str, refusal: str) -> pulumi.RunError | None:
         return None
     name = namespace or "its own namespace"
     return pulumi.RunError(
-        f"The cluster refuses the namespace that the program makes ({name}, with the label {_PRIVILEGED} = privileged, "
+        f"The cluster refuses the namespace that the program makes ({name}, with the label {PRIVILEGED} = privileged, "
         f"since the node agent is privileged): {refusal} Have a cluster administrator allow it, or set namespace to a "
         "name that is allowed (pulumi config set namespace registry-pr-42)."
     )
@@ -73,17 +71,19 @@ def privileged_pod_error(namespace: str, refusal: str) -> pulumi.RunError | None
     )
 
 
-def preflight(settings: Settings, cluster: Cluster) -> None:
-    """Check that the cluster can fulfil the settings.
+def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> None:
+    """Check that the cluster is the stack's, and can fulfil the settings.
 
     Raises:
         pulumi.RunError: it cannot, or it cannot be reached. The message has a line for each reason.
     """
+    strangers.require_same_cluster(recorded, cluster)
     version = cluster.version()
     named = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
     refusal = cluster.refusal("namespace", {"metadata": {**named, "labels": NAMESPACE_LABELS}})
     found = [
         version_error(version),
+        *strangers.errors(settings, cluster, recorded),
         *exposures.errors(settings, cluster),
         *certificates.errors(settings, cluster),
         *volume.errors(settings, cluster),
@@ -92,6 +92,7 @@ def preflight(settings: Settings, cluster: Cluster) -> None:
     lines = [str(error) for error in found if error]
     if lines:
         raise pulumi.RunError("\n".join(lines))
+    strangers.warn_of_leftovers(strangers.leftovers(cluster, recorded, strangers.namespace_of(settings, recorded)))
 
 
 async def require_privileged_pods(cluster: Cluster, namespace: str, image: str) -> str:

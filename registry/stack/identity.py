@@ -1,0 +1,165 @@
+"""The stack as the cluster sees it: its namespace, the connection to the cluster, and the seed of its secrets."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import pulumi
+import pulumi_kubernetes as k8s
+import pulumi_tls as tls
+
+from .. import names
+from ..certificate.tls import KEY_OUTPUTS
+from ..cluster import Cluster
+from ..hostname import stack_namespace
+from ..settings import Settings
+from ..waiting import timeouts
+from .guard import make_guard
+from .provider import make_provider
+from .recorded import IDENTITY, SEED_NAME, Recorded, instance_id
+
+TAKEN_OVER = {
+    # The same name at each `up`, so that what an earlier one has set, and this one does not, is removed.
+    "pulumi.com/patchFieldManager": "private-registry",
+    # What somebody has changed by hand in our own objects is set back.
+    "pulumi.com/patchForce": "true",
+}
+"""Annotations of the objects in the stack's own namespace, by which the provider takes over those that exist."""
+
+
+_DOCS = "docs/troubleshooting.md in the source of private-registry"
+
+
+def label_value(text: str) -> str:
+    """A text made fit for the value of a label: at most 63 letters, digits, dashes, dots and underscores."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")
+
+
+def namespace_labels(project: str, stack: str, instance: str) -> dict[str, str]:
+    """The labels by which somebody without the stack's state finds out whose a namespace is."""
+    own = {names.INSTANCE: instance, names.PROJECT: label_value(project), names.STACK: label_value(stack)}
+    return {**names.labels("namespace"), "app.kubernetes.io/version": names.VERSION, **own}
+
+
+PRIVILEGED = "pod-security.kubernetes.io/enforce"
+"""Label of a namespace that says which pods may run there (Pod Security Standards)."""
+NAMESPACE_LABELS = {PRIVILEGED: "privileged"}
+"""Labels that the namespace needs. It has to allow the node agent, which is privileged; all other pods keep the
+standard `restricted` nevertheless."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityArgs:
+    """What an `Identity` needs."""
+
+    cluster: Cluster
+    """The cluster, which is the one that `recorded` names."""
+    recorded: Recorded
+    """What the stack's state says."""
+    namespace: str
+    """Name of the namespace; empty for the one that the stack has, or a new one."""
+    timeout: str
+    """How long to wait until the namespace is gone, such as `2m`."""
+
+
+class Identity(pulumi.ComponentResource):
+    """The stack's namespace, the provider through which all its objects are made, and the seed of its secrets.
+
+    Ready when: 1. the namespace exists. Delete removes it last, and the seed from the state.
+    Does not: take a namespace that somebody else has made; see the module `strangers`.
+    """
+
+    namespace: pulumi.Output[str]
+    """The namespace's name. No other stack of the cluster has the same."""
+    seed: pulumi.Output[str]
+    """A random key, PEM, from which all secrets of the stack are derived; a secret."""
+    instance: pulumi.Output[str]
+    """The id of this instance of the stack."""
+    cluster_id: str
+    """UID of the cluster's namespace kube-system; empty if the user may not read it."""
+
+    def __init__(self, name: str, args: IdentityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make seed, provider and namespace."""
+        super().__init__(IDENTITY, name, None, opts)
+        self._made: list[pulumi.Resource] = []
+        self._child = pulumi.ResourceOptions(parent=self, transformations=[self.bind])
+        # Every secret is derived from this one. Secrets have to be random, and have to stay the same even if all
+        # objects of the cluster are lost. A generated key is the only random value that this program's packages keep
+        # in the stack's state, as a secret.
+        seed = tls.PrivateKey(
+            SEED_NAME,
+            algorithm="ED25519",
+            opts=pulumi.ResourceOptions.merge(
+                self._child, pulumi.ResourceOptions(additional_secret_outputs=KEY_OUTPUTS)
+            ),
+        )
+        self.seed = seed.private_key_pem
+        self.instance = seed.public_key_pem.apply(instance_id)
+        self.cluster_id = args.cluster.uid or args.recorded.cluster
+        self._provider_of_all = make_provider("kubernetes", args.cluster, pulumi.ResourceOptions(parent=self))
+        project, stack = pulumi.get_project(), pulumi.get_stack()
+        given = args.namespace or args.recorded.namespace
+        self.namespace = k8s.core.v1.Namespace(
+            "namespace",
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=given or self.instance.apply(lambda instance: stack_namespace(stack, instance)),
+                labels=self.instance.apply(
+                    lambda instance: {**namespace_labels(project, stack, instance), **NAMESPACE_LABELS}
+                ),
+                annotations={names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS},
+            ),
+            opts=pulumi.ResourceOptions.merge(
+                self._child, pulumi.ResourceOptions(custom_timeouts=timeouts(args.timeout))
+            ),
+        ).metadata.name
+        # The namespace is not among the outputs: these are in the state before it is made, so that an `up` that is
+        # killed while it is made has recorded where that was.
+        self.register_outputs(
+            {"clusterId": self.cluster_id, "context": args.cluster.context, "instanceId": self.instance}
+        )
+
+    def bind(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        """Give a resource that is about to be made the stack's provider; and mark it to be taken over if it exists.
+
+        That is for objects in the stack's own namespace. A name of a namespace that is known before anything is made is
+        that of somebody else's.
+        """
+        if not args.type_.startswith("kubernetes:"):
+            if args.type_.startswith("tls:"):
+                self._made.append(args.resource)
+            return None
+        self._made.append(args.resource)
+        metadata: object = args.props.get("metadata")
+        # A patch is none of these: it has a field manager of its own, beside that of the object.
+        if isinstance(metadata, k8s.meta.v1.ObjectMetaArgs) and (
+            args.type_.endswith(":Namespace") or isinstance(metadata.namespace, pulumi.Output)
+        ):
+            annotations = cast("pulumi.Input[Mapping[str, str] | None]", metadata.annotations)
+            metadata.annotations = pulumi.Output.from_input(annotations).apply(
+                lambda known: {**(known or {}), **TAKEN_OVER}
+            )
+        chosen = pulumi.ResourceOptions(provider=self._provider_of_all)
+        return pulumi.ResourceTransformationResult(args.props, pulumi.ResourceOptions.merge(args.opts, chosen))
+
+    def guard(self) -> None:
+        """Make what stops a `destroy` on another cluster; call it when everything else is declared."""
+        if self.cluster_id:
+            make_guard(self.cluster_id, self.namespace, list(self._made), self._child)
+
+
+def make_identity(name: str, settings: Settings, cluster: Cluster, recorded: Recorded) -> Identity:
+    """Make the stack's identity, and have everything that is made after it belong to it.
+
+    Args:
+        name: Name of the component.
+        settings: The settings.
+        cluster: The cluster, on which `strangers` found nothing that is in the way.
+        recorded: What the stack's state says.
+    """
+    identity = Identity(
+        name,
+        IdentityArgs(cluster=cluster, recorded=recorded, namespace=settings.namespace, timeout=settings.ready_timeout),
+    )
+    pulumi.runtime.register_stack_transformation(identity.bind)
+    return identity

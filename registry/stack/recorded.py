@@ -1,0 +1,69 @@
+"""What the stack's own state says of its last `up`: the cluster, the instance of the stack, and its namespace."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pulumi
+
+_STATE = "pulumi:pulumi:readStackResourceOutputs"
+"""A function of the engine itself: type and outputs of every resource in the state of a stack. It works in
+`up` and in `preview`, before anything is registered."""
+
+IDENTITY = "private-registry:registry:Identity"
+"""Type of the component whose outputs are read here."""
+_NAMESPACE = "kubernetes:core/v1:Namespace"
+_SEED = "tls:index/privateKey:PrivateKey"
+SEED_NAME = "identity-seed"
+"""Name of the resource from whose public key the instance's id is made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What the state says; each text is empty if it says nothing, as before the first `up`."""
+
+    cluster: str = ""
+    """UID of the cluster's namespace kube-system."""
+    context: str = ""
+    """The kubeconfig's context that led there."""
+    instance: str = ""
+    """Id of this instance of the stack; see `instance_id`."""
+    namespace: str = ""
+    """Name of the stack's namespace."""
+
+
+def instance_id(public_key: str) -> str:
+    """The id of an instance of the stack: 12 hexadecimal digits, made from the public key of its seed.
+
+    `destroy` removes the seed from the state, so a stack that is made anew under the same name is another instance.
+    """
+    return hashlib.sha256(public_key.encode()).hexdigest()[:12]
+
+
+def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
+    """What a state says.
+
+    Args:
+        resources: Type and outputs of each resource, by its URN.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for urn, resource in resources.items():
+        kind, name = str(resource["type"]), urn.rpartition("::")[2]
+        if kind in (IDENTITY, _NAMESPACE) or (kind == _SEED and name == SEED_NAME):
+            found[kind] = resource["outputs"]
+    identity, metadata = found.get(IDENTITY, {}), found.get(_NAMESPACE, {}).get("metadata", {})
+    public_key = str(found.get(_SEED, {}).get("publicKeyPem", ""))
+    return Recorded(
+        cluster=str(identity.get("clusterId") or ""),
+        context=str(identity.get("context") or ""),
+        instance=instance_id(public_key) if public_key else "",
+        namespace=str(metadata.get("name") or ""),
+    )
+
+
+def read_state() -> Recorded:
+    """What the state of this stack says."""
+    name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    answer = cast("Mapping[str, Any] | None", pulumi.runtime.invoke(_STATE, {"stackName": name}).value)
+    return recorded_in((answer or {}).get("outputs") or {})

@@ -1,0 +1,67 @@
+"""The provider gets every setting that a user can give the default one."""
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from typing import cast
+
+import pulumi
+import pulumi_kubernetes as k8s
+import pytest
+
+from registry.cluster import Cluster
+from registry.stack.provider import SETTINGS, arguments, snake
+from tests.unit.support.clusters import QuietCluster
+
+NOT_KEPT = {"delete_unreachable"}
+"""Its variable has to work at `destroy`, so the state does not hold it."""
+
+
+@pytest.fixture(autouse=True)
+def no_settings() -> Iterator[None]:
+    asyncio.set_event_loop(asyncio.new_event_loop())  # outputs need one
+    pulumi.runtime.set_all_config({})
+    yield
+    pulumi.runtime.set_all_config({})
+
+
+def arguments_of(**settings: str) -> dict[str, object]:
+    pulumi.runtime.set_all_config({f"kubernetes:{key}": value for key, value in settings.items()})
+    return arguments(cast(Cluster, QuietCluster()))
+
+
+def test_every_argument_of_the_sdk_is_handed_on_or_decided_here() -> None:
+    signature = inspect.signature(k8s.Provider._internal_init)  # type: ignore[attr-defined]
+    known = set(signature.parameters) - {"self", "__self__", "resource_name", "opts", "__props__"}
+    decided = {"context", "kubeconfig", "upsert_existing_objects"}
+    assert {snake(key) for key in SETTINGS} | decided | NOT_KEPT == known
+
+
+def test_the_projects_own_settings_are_not_lost() -> None:
+    found = arguments_of(enableConfigMapMutable="true", enableSecretMutable="true")
+    assert found["enable_config_map_mutable"] is True
+    assert found["enable_secret_mutable"] is True
+
+
+def test_the_context_is_kept_and_the_path_in_kubeconfig_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/home/me/kubeconfig")
+    found = arguments_of()
+    assert found["context"] == QuietCluster.context
+    assert found["kubeconfig"] == ""
+    assert found["upsert_existing_objects"] is True
+    assert not NOT_KEPT & set(found)
+
+
+def test_settings_of_every_kind_are_read() -> None:
+    found = arguments_of(
+        namespace="team-a", skipUpdateUnreachable="true", kubeClientSettings='{"qps": 50}', deleteUnreachable="true"
+    )
+    assert found["namespace"] == "team-a"
+    assert found["skip_update_unreachable"] is True
+    assert found["kube_client_settings"] == {"qps": 50}
+    assert "delete_unreachable" not in found
+
+
+def test_a_kubeconfig_in_the_settings_is_a_secret_of_the_state() -> None:
+    found = arguments_of(kubeconfig="apiVersion: v1")["kubeconfig"]
+    assert isinstance(found, pulumi.Output)

@@ -1,0 +1,38 @@
+"""What the state of a stack says of its last `up`."""
+
+import re
+from typing import Any
+
+from registry.stack.recorded import IDENTITY, SEED_NAME, Recorded, instance_id, recorded_in
+
+
+def entry(kind: str, name: str, **outputs: Any) -> dict[str, dict[str, Any]]:
+    return {f"urn:pulumi:dev::private-registry::{IDENTITY}${kind}::{name}": {"type": kind, "outputs": outputs}}
+
+
+def test_a_stack_without_a_state_says_nothing() -> None:
+    assert recorded_in({}) == Recorded()
+
+
+def test_a_whole_state_says_everything() -> None:
+    state = {
+        **entry(IDENTITY, "identity", clusterId="uid", context="kind", instanceId="x"),
+        **entry("tls:index/privateKey:PrivateKey", SEED_NAME, publicKeyPem="pem"),
+        **entry("tls:index/privateKey:PrivateKey", "certificate-ca-key", publicKeyPem="another"),
+        **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
+    }
+    expected = Recorded(cluster="uid", context="kind", instance=instance_id("pem"), namespace="registry-dev")
+    assert recorded_in(state) == expected
+
+
+def test_an_up_that_was_killed_while_it_made_the_namespace_says_which_cluster_and_instance() -> None:
+    state = {
+        **entry(IDENTITY, "identity", clusterId="uid", context=""),
+        **entry("tls:index/privateKey:PrivateKey", SEED_NAME, publicKeyPem="pem"),
+    }
+    assert recorded_in(state) == Recorded(cluster="uid", instance=instance_id("pem"))
+
+
+def test_the_id_of_an_instance_is_12_hexadecimal_digits_of_its_public_key() -> None:
+    assert re.fullmatch("[0-9a-f]{12}", instance_id("pem"))
+    assert instance_id("pem") != instance_id("another")
