@@ -38,7 +38,7 @@ def source(client_registry: Deployed, app_image: Path) -> str:
 
 def snippets_of_another_ca(deployed: Deployed, folder: Path) -> dict[str, str]:
     """The snippets with a CA of the same name as the registry's, and another key."""
-    subject = ["-subj", f"/OU={deployed.stack.name}/CN=Private registry CA"]
+    subject = ["-subj", f"/OU={deployed.namespace}/CN=Private registry CA"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(folder / "key")]
     made = subprocess.run(
         ["openssl", "req", "-x509", *key, *subject, "-days", "2"], check=True, capture_output=True, text=True

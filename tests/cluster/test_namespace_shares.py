@@ -11,7 +11,7 @@ import yaml
 from .support.cluster import Cluster
 from .support.stacks import Stack
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.provider]
 
 
 def account(cluster: Cluster, namespace: str) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+"""A stack is its namespace on one cluster: stacks of one name live side by side, and no command leaves the cluster."""
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from registry.hostname import registry_label
+
+from .support.bare_cluster import SECONDS, fails
+from .support.cluster import Cluster
+from .support.commands import run, wait_until
+from .support.stacks import Stack
+
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.provider]
+
+IN_MEMORY = {"storage": "memory", "storageSize": "1Gi"}
+
+
+def ingress(namespace: str, name: str, host: str) -> dict[str, object]:
+    """Somebody's Ingress for a host."""
+    service = {"name": "somebody", "port": {"number": 80}}
+    path = {"path": "/", "pathType": "Prefix", "backend": {"service": service}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"rules": [{"host": host, "http": {"paths": [path]}}]},
+    }
+
+
+def test_two_peoples_stacks_of_one_name_live_side_by_side_and_neither_proof_is_pulled_from_the_other(
+    cluster: Cluster, tmp_path: Path, namespace: str
+) -> None:
+    elsewhere = {**cluster.environment, "PULUMI_BACKEND_URL": f"file://{tmp_path}"}
+    with Stack(environment=cluster.environment, settings=IN_MEMORY) as one:
+        one.up()
+        with Stack(environment=elsewhere, settings=IN_MEMORY, name=one.name) as two:
+            two.up()
+            ours, theirs = one.outputs(), two.outputs()
+            assert ours["namespace"] != theirs["namespace"]
+            assert ours["registryUrl"] != theirs["registryUrl"]
+            pod = cluster.get("daemonset", "-n", ours["namespace"], "trust")["spec"]["template"]["spec"]
+            _, slash, proof = pod["containers"][0]["image"].partition("/")
+            container = {"name": "app", "image": f"{theirs['registryUrl']}{slash}{proof}", "imagePullPolicy": "Always"}
+            cluster.apply(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": "crossed", "namespace": namespace},
+                    "spec": {"nodeName": cluster.nodes[0], "containers": [container]},
+                }
+            )
+
+            def refused() -> bool:
+                events = cluster.get("events", "-n", namespace)["items"]
+                return any(event["reason"] == "Failed" and "not found" in event["message"] for event in events)
+
+            wait_until(refused, "the proof of one stack is not found in the registry of the other", timeout=60)
+            one.pulumi("preview", "--expect-no-changes")
+            # The settings of both are in one file, which goes with the first of them.
+            one.pulumi("destroy", "--yes", "--skip-preview")
+            two.pulumi("preview", "--expect-no-changes")
+
+
+def test_a_host_that_a_strangers_ingress_serves_is_refused_before_the_ingress_is_made(
+    cluster: Cluster, namespace: str
+) -> None:
+    host = f"{namespace}.10-99-0-200.nip.io"
+    cluster.apply(ingress(namespace, "theirs", host))
+    with Stack(environment=cluster.environment, settings={"host": host, **IN_MEMORY}) as stack:
+        fails(stack, f"The host {host} is served by the Ingress {namespace}/theirs already", "pulumi config set host")
+        found = cluster.get("ingress", "--all-namespaces")["items"]
+        assert [entry["metadata"]["namespace"] for entry in found if host in json.dumps(entry["spec"])] == [namespace]
+        cluster.kubectl("delete", "ingress", "-n", namespace, "theirs")
+        stack.up()
+
+
+def test_behind_a_load_balancer_that_has_only_a_name_the_second_stack_is_refused_with_the_settings_that_help(
+    cluster: Cluster,
+) -> None:
+    name = "lb.10-99-0-200.nip.io"
+    settings = {"address": name, **IN_MEMORY}
+    with Stack(environment=cluster.environment, settings=settings) as one:
+        one.up()
+        outputs = one.outputs()
+        assert outputs["registryUrl"] == name
+        with Stack(environment=cluster.environment, settings=settings) as two:
+            server = f"The host {name} is served by the Ingress {outputs['namespace']}/ingress already"
+            fails(two, server, "pulumi config set host", "pulumi config set exposure loadBalancer")
+        one.pulumi("preview", "--expect-no-changes")
+
+
+def test_no_command_reaches_another_cluster_whose_context_has_the_same_name(
+    cluster: Cluster, bare: Cluster, tmp_path: Path
+) -> None:
+    with Stack(environment=cluster.environment, settings=IN_MEMORY) as stack:
+        stack.up()
+        outputs = stack.outputs()
+        namespace = outputs["namespace"]
+        assert outputs["clusterId"] == cluster.get("namespace", "kube-system")["metadata"]["uid"]
+        there = bare.get("namespace", "kube-system")["metadata"]["uid"]
+        bare.kubectl("create", "namespace", namespace)
+        bare.kubectl("create", "configmap", "-n", namespace, "theirs", "--from-literal=a=b")
+        stack.environment = bare.environment
+        try:
+            for command in ("preview", "up"):
+                fails(stack, "is on another cluster", outputs["clusterId"], there, "pulumi stack rm", command=command)
+            began = time.monotonic()
+            done = stack.pulumi("destroy", "--yes", "--skip-preview", check=False)
+            assert done.returncode != 0, done.stdout
+            assert f"only-on-cluster-{outputs['clusterId'][:8]}" in done.stdout
+            assert time.monotonic() - began < SECONDS
+            assert bare.get("configmap", "-n", namespace, "theirs")["data"] == {"a": "b"}
+        finally:
+            stack.environment = cluster.environment
+        # A kubeconfig at another path, as each CI job has its own, is the same cluster.
+        moved = tmp_path / "kubeconfig"
+        shutil.copy2(cluster.environment["KUBECONFIG"], moved)
+        stack.environment = {**cluster.environment, "KUBECONFIG": str(moved)}
+        stack.pulumi("preview", "--expect-no-changes")
+        stack.destroy()
+        assert cluster.run("kubectl", "get", "namespace", namespace, check=False).returncode != 0
+
+
+@pytest.mark.slow
+def test_a_stack_whose_cluster_is_gone_starts_anew_by_the_command_in_the_message(
+    cluster: Cluster, bare: Cluster
+) -> None:
+    with Stack(
+        environment=bare.environment, settings={"exposure": "loadBalancer", "addressTimeout": "1s", **IN_MEMORY}
+    ) as stack:
+        fails(stack, "got no address")
+        stack.environment = cluster.environment
+        said = fails(stack, "is on another cluster", command="preview")
+        commands = re.search(r"forget it: (pulumi stack rm .*) && (pulumi stack init \S+)", said)
+        assert commands, said
+        for command in commands.groups():
+            run([*command.split(), *(["--yes"] if " rm " in command else ["--no-select"])], cluster.environment)
+        stack.pulumi("config", "set", "exposure", "ingress")
+        stack.up()
+
+
+def test_a_namespace_that_a_killed_up_left_behind_is_named_with_the_command_that_removes_it(cluster: Cluster) -> None:
+    with Stack(environment=cluster.environment, settings=IN_MEMORY) as stack:
+        stack.up()
+        namespace = stack.outputs()["namespace"]
+        left = f"{namespace}-left"
+        metadata = cluster.get("namespace", namespace)["metadata"]
+        metadata = {"name": left, "labels": metadata["labels"], "annotations": metadata["annotations"]}
+        metadata["labels"].pop("kubernetes.io/metadata.name")
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        try:
+            assert f"kubectl delete namespace {left}" in stack.pulumi("preview").stdout
+            listed = run(["make", "-s", "-o", ".venv/.installed", "leftovers"], cluster.environment).stdout
+            for name in (left, namespace):
+                assert re.search(rf"^{name} +private-registry +{stack.name} ", listed, re.MULTILINE), listed
+        finally:
+            cluster.kubectl("delete", "namespace", left)
+
+
+def test_a_namespace_and_objects_elsewhere_that_somebody_else_has_made_are_refused(
+    cluster: Cluster, namespace: str
+) -> None:
+    with Stack(environment=cluster.environment, settings={"namespace": namespace, **IN_MEMORY}) as stack:
+        fails(stack, f"The namespace {namespace} exists already, and is not this stack's", command="preview")
+        fails(stack, f"The namespace {namespace} exists already, and is not this stack's")
+    own = f"{namespace}-own"
+    settings = {"namespace": own, "pullNamespaces[0]": namespace, **IN_MEMORY}
+    with Stack(environment=cluster.environment, settings=settings) as stack:
+        secret = registry_label(own)
+        cluster.kubectl("create", "secret", "generic", "-n", namespace, secret, "--from-literal=a=b")
+        fails(stack, f"The secret {namespace}/{secret} exists already, and is not this stack's")
+        assert cluster.get("secret", "-n", namespace, secret)["data"] == {"a": "Yg=="}
