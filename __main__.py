@@ -93,7 +93,7 @@ nodes = NodeTrust(
         timeout=settings.ready_timeout,
     ),
 )
-identity.guard()
+identity.guard(namespace)
 pulumi.export("registryUrl", after(served.host, nodes.daemon_set))
 pulumi.export("address", served.address)
 pulumi.export("caCertificate", certificate.ca_certificate)

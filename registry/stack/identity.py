@@ -142,10 +142,14 @@ class Identity(pulumi.ComponentResource):
         chosen = pulumi.ResourceOptions(provider=self._provider_of_all)
         return pulumi.ResourceTransformationResult(args.props, pulumi.ResourceOptions.merge(args.opts, chosen))
 
-    def guard(self) -> None:
-        """Make what stops a `destroy` on another cluster; call it when everything else is declared."""
+    def guard(self, namespace: pulumi.Input[str]) -> None:
+        """Make what stops a `destroy` on another cluster; call it when everything else is declared.
+
+        Args:
+            namespace: The stack's namespace, once it is known to take the stack's pods.
+        """
         if self.cluster_id:
-            make_guard(self.cluster_id, self.namespace, list(self._made), self._child)
+            make_guard(self.cluster_id, namespace, list(self._made), self._child)
 
 
 def make_identity(name: str, settings: Settings, cluster: Cluster, recorded: Recorded) -> Identity:
