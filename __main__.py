@@ -30,14 +30,14 @@ namespace = k8s.core.v1.Namespace(
     metadata=k8s.meta.v1.ObjectMetaArgs(name=settings.namespace or None, labels=NAMESPACE_LABELS),
     opts=pulumi.ResourceOptions(custom_timeouts=timeouts(settings.ready_timeout)),
 ).metadata.name.apply(lambda name: require_privileged_pods(cluster, name, settings.python_image))
-exposure = make_exposure("exposure", settings, cluster, namespace)
+exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from the address, and is served with its certificate.
 host = pulumi.Output.all(exposure.address, exposure.port).apply(lambda way_in: host_of(settings, stack, *way_in))
 certificate = make_certificate("certificate", settings, namespace, host)
 served = exposure.serve(host, certificate.secret)
 
-# 3. The registry runs behind it, asks for a password if its address is public, and holds the proof image.
+# 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
 credentials = Credentials(
     "credentials",
     CredentialsArgs(
@@ -54,11 +54,12 @@ registry = Registry(
         namespace=namespace,
         cluster=cluster,
         image=settings.registry_image,
+        nginx_image=settings.nginx_image,
         python_image=settings.python_image,
         host=served.host,
-        tls_secret=served.tls_secret,
+        tls_secret=certificate.secret,
         secret=credentials.secret,
-        asks_password=credentials.required,
+        auth=credentials.mode,
         in_memory=settings.storage == "memory",
         storage_size=settings.storage_size,
         storage_class=settings.storage_class,
