@@ -262,7 +262,7 @@ def test_a_builder_in_the_cluster_pushes_with_the_mounted_config_map(
     metadata = {"name": name, "namespace": namespace}
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     image = "docker.io/library/python:3.13-alpine"
-    build_in_a_pod(cluster, namespace, name, image, "python3", "-c", PUSH_FROM_A_POD)
+    build_in_a_pod(client_registry, namespace, name, image, "python3", "-c", PUSH_FROM_A_POD)
     assert client_registry.crane("ls", f"{client_registry.host}/test/from-a-pod").split() == ["1"]
 
 
@@ -278,7 +278,7 @@ def test_crane_in_a_pod_pushes_with_the_copied_config_map_and_every_node_runs_wh
         deployed.crane("push", app_image, base)
         deployed.crane("append", "--base", base, "--new_layer", tmp_path / "crane.tar", "--new_tag", builder)
         config_map = deployed.outputs["caConfigMap"]
-        said = build_in_a_pod(cluster, namespace, config_map, builder, "sh", "-euc", BUILD_WITH_CRANE)
+        said = build_in_a_pod(deployed, namespace, config_map, builder, "sh", "-euc", BUILD_WITH_CRANE)
         repository = f"{deployed.host}/test/built"
         [built] = (line for line in said.splitlines() if line.startswith(f"{repository}@"))
         assert built == f"{repository}@{deployed.crane('digest', f'{repository}:1').strip()}"
