@@ -24,6 +24,20 @@ LOGINS: Mapping[str, str] = {
     for name, push in (("push", True), ("pull", False))
 }
 """The logins of the two users."""
+WHO: Mapping[str, str] = {
+    "everyone": "",
+    "a wrong password": "registry:wrong",
+    "who may pull": LOGINS["pull"],
+    "who may push": LOGINS["push"],
+}
+"""Logins by who has them."""
+_EVERYONE, _EITHER, _PUSHERS = tuple(WHO), ("who may pull", "who may push"), ("who may push",)
+ALLOWED: Mapping[nginx.AuthMode, Mapping[str, tuple[str, ...]]] = {
+    "none": {"ping": _EVERYONE, "pull": _EVERYONE, "push": _EVERYONE},
+    "push": {"ping": _EITHER, "pull": _EVERYONE, "push": _PUSHERS},
+    "basic": {"ping": _EITHER, "pull": _EITHER, "push": _PUSHERS},
+}
+"""Whose requests are answered in each mode, of each kind; a table of the documentation is made from it."""
 
 
 def make_certificate(folder: Path) -> str:
