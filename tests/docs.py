@@ -49,8 +49,11 @@ def settings() -> str:
 
 def clients() -> str:
     """Every client that was tried, with its version."""
-    tried = [(f"{client} {version}", snippet) for client, version, snippet, *_ in rows(CLIENTS.read_text())]
-    return _table(("client", "snippet"), tried)
+    tried = [
+        (f"{client} {version}", snippet, "no" if pull == "yes" else "yes")
+        for client, version, snippet, _, pull in rows(CLIENTS.read_text())
+    ]
+    return _table(("client", "snippet", "needs a login to pull with `auth: push`"), tried)
 
 
 def runtimes() -> str:

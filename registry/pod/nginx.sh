@@ -18,7 +18,9 @@ end() {
     trap '' TERM INT
     kill -QUIT "$server" 2>/dev/null
     (sleep "$drain"; say "cutting off what is still open after $drain s"; kill -TERM "$server") &
+    cutter=$!
     wait "$server"
+    kill "$cutter" 2>/dev/null
     exit 0
 }
 

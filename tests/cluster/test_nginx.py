@@ -112,14 +112,18 @@ def test_who_may_do_what(mode: nginx.AuthMode, tmp_path: Path) -> None:
 def test_no_spelling_of_a_path_lets_somebody_push_who_may_only_pull(tmp_path: Path) -> None:
     with front(tmp_path, "basic") as made:
         upload = begin_upload(made, LOGINS["push"])
+        stored = sorted((tmp_path / "data").rglob("*"))
         for prefix in ("", "/", "/v2/..", "/%76%32/.."):
             for path in (UPLOADS, upload.partition("?")[0], "/v2/test/app/manifests/1"):
                 for suffix in ("", "/../../../../..", "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/v2/", "%00"):
                     for method in ("POST", "PUT", "DELETE"):
                         target = prefix + path + suffix
                         status, headers, body = made.ask(method, target, login=LOGINS["pull"], body=b"x")
-                        assert status == 301 or status >= 400, (method, target, headers, body)
-        assert made.ask("GET", "/v2/test/app/tags/list", login=LOGINS["pull"])[0] == 404, "no repository was made"
+                        # A redirect to the clean path, an error, or what the path comes to: the ping.
+                        answered = status >= 400 or status == 301 or (status, body) == (200, b"{}")
+                        assert answered, (method, target, status, headers, body)
+        assert made.ask("GET", "/v2/test/app/tags/list", login=LOGINS["pull"])[0] == 404
+        assert sorted((tmp_path / "data").rglob("*")) == stored, "nothing was made or removed"
 
 
 @pytest.mark.parametrize("mode", ["push", "basic"])
