@@ -20,7 +20,7 @@ end() {
     (sleep "$drain"; say "cutting off what is still open after $drain s"; kill -TERM "$server") &
     cutter=$!
     wait "$server"
-    kill "$cutter" 2>/dev/null
+    kill -KILL "$cutter" 2>/dev/null  # a signal that is ignored here is ignored there, too
     exit 0
 }
 
