@@ -201,4 +201,6 @@ def prepare(folder: Path, mode: nginx.AuthMode, ports: list[int], drain: int) ->
     wrapper.chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     names = ["nginx.sh", "nginx.conf", "tls/tls.crt", "tls/tls.key"]
-    return environment, ["sh", *(str(folder / name) for name in names), str(drain)]
+    # The shell of the public image.
+    shell = [str(rootfs.ensure("python") / "usr" / "bin" / "busybox"), "sh"]
+    return environment, [*shell, *(str(folder / name) for name in names), str(drain)]
