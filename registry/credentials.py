@@ -104,7 +104,7 @@ def password_line(seed: str, version: int, *, push: bool) -> str:
     """A user's line in a password file of nginx. It is the same at each call, unlike that of a program `htpasswd`.
 
     It is a salted SHA-1 (RFC 2307), since nobody can guess 256 random bits, whatever one guess costs; and nginx pays
-    for the comparison at each request: with bcrypt, a hundred requests a second would take a whole core.
+    for the comparison at each request, which bcrypt is made to slow down.
     """
     user = user_name(version, push=push)
     salt = _derive(seed, f"salt of {user}")[:16]

@@ -83,9 +83,9 @@ http {{
     keepalive_timeout 75s;
     reset_timedout_connection on;
     large_client_header_buffers 4 16k;
-    # A limit of the whole server, not of each client: behind an Ingress all clients have one address.
-    limit_conn_zone $server_port zone=server:1m;
-    limit_conn server {CONNECTIONS // 2};
+    # A limit of each port, not of each client: behind an Ingress all clients have one address.
+    limit_conn_zone $server_port zone=port:1m;
+    limit_conn port {CONNECTIONS // 2};
     limit_conn_status 503;
 
     # Layers of any size pass through memory, at the pace of whoever is slower.
