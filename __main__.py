@@ -26,7 +26,7 @@ preflight(settings, cluster, recorded)
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
 namespace = identity.namespace.apply(lambda name: require_privileged_pods(cluster, name, settings.python_image))
-exposure = make_exposure("exposure", settings, cluster, namespace)
+exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(
@@ -35,7 +35,7 @@ host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(
 certificate = make_certificate("certificate", settings, namespace, host)
 served = exposure.serve(host, certificate.secret)
 
-# 3. The registry runs behind it, asks for a password if its address is public, and holds the proof image.
+# 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
 credentials = Credentials(
     "credentials",
     CredentialsArgs(
@@ -53,11 +53,12 @@ registry = Registry(
         namespace=namespace,
         cluster=cluster,
         image=settings.registry_image,
+        nginx_image=settings.nginx_image,
         python_image=settings.python_image,
         host=served.host,
-        tls_secret=served.tls_secret,
+        tls_secret=certificate.secret,
         secret=credentials.secret,
-        asks_password=credentials.required,
+        auth=credentials.mode,
         in_memory=settings.storage == "memory",
         storage_size=settings.storage_size,
         storage_class=settings.storage_class,
@@ -101,7 +102,6 @@ pulumi.export("namespace", namespace)
 pulumi.export("configMap", lookup.config_map)
 pulumi.export("username", credentials.username)
 pulumi.export("password", credentials.password)
-pulumi.export("pullSecret", shares and shares.pull_secret)
-pulumi.export("caConfigMap", shares and shares.ca_copies)
+pulumi.export("sharedName", shares and shares.object_name)
 pulumi.export("clusterId", identity.cluster_id)
 pulumi.export("version", names.VERSION)

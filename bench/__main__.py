@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local_cluster import cluster as local_cluster
-from registry.names import PORT
+from registry.pod.nginx import PLAIN_PORT
 from tests.cluster.support.cluster import running_cluster
 from tests.cluster.support.stacks import Deployed, deployed_stack
 
@@ -53,11 +53,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         began = time.monotonic()
-        with deployed_stack(cluster, folder) as deployed:
+        with deployed_stack(cluster, folder, {"auth": "none"}) as deployed:
             _line("pulumi up, with one restart of an old containerd", time.monotonic() - began, "s")
             _line("pulumi preview without changes", _seconds(deployed.stack.pulumi, "preview"), "s")
             service = cluster.get("service", "-n", deployed.namespace, "registry")["spec"]["clusterIP"]
-            direct = _layer_times(deployed, f"{service}:{PORT}", folder)
+            direct = _layer_times(deployed, f"{service}:{PLAIN_PORT}", folder)
             through = _layer_times(deployed, deployed.host, folder)
             for way, index in (("push", 0), ("pull", 1)):
                 _line(f"{way} of {LAYER_BYTES // 1000**2} MB through the Ingress", through[index], "s")

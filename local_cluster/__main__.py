@@ -1,6 +1,7 @@
 """`python3 -m local_cluster COMMAND`: a real Kubernetes cluster on one Debian machine."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -114,14 +115,18 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _hint(options: argparse.Namespace) -> None:
-    query = ["pulumi", "stack", "output", "--stack", options.stack, "registryUrl"]
-    url = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    query = ["pulumi", "stack", "output", "--stack", options.stack, "--json"]
+    outputs = json.loads(subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    url, username = outputs["registryUrl"], outputs.get("username")
+    login = f"""
+  pulumi stack output --stack {options.stack} --show-secrets password |
+    crane auth login {url} --username {username} --password-stdin"""
     print(f"""
 The registry: {url}
 
 Push to it, and let a pod pull:
   eval "$(make -s shell-env)"
-  eval "$(python3 -m registry.clients crane --stack {options.stack} | sh)"
+  eval "$(python3 -m registry.clients crane --stack {options.stack} | sh)"{login if username else ""}
   crane push app.tar {url}/team/app:1
   kubectl run app --image={url}/team/app:1""")
 

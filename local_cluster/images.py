@@ -1,7 +1,8 @@
 """The container images that the nodes hold before their first pod, under their public names.
 
-They are made of the programs built here, of Debian's static busybox and of Debian's Python. Paths and commands are
-those of the public images, where something relies on them.
+They are made of the programs built here, of Debian's static busybox, and of Debian's Python and nginx, also where their
+name ends in `-alpine` or `-alpine-slim`. Paths and commands are those of the public images, where something relies on
+them.
 """
 
 import hashlib
@@ -18,6 +19,8 @@ from . import building, image_archive, programs, rootfs
 from .image_archive import Config
 from .paths import IMAGES
 
+_BUSYBOX = "python"
+"""Name of the Debian tree that busybox is taken from."""
 ACCOUNTS = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "group": "root:x:0:\nnobody:x:65534:\n",
@@ -34,8 +37,8 @@ class Image:
     """Path in the image -> path in the folder of programs."""
     folders: tuple[str, ...] = ()
     """Empty folders that the program expects."""
-    python: bool = False
-    """Made from the Debian tree with Python, which has busybox in it."""
+    tree: str = ""
+    """Name of the Debian tree that it is made from; see `rootfs.TREES`."""
     busybox: bool = False
     """With busybox, and a link to it for each of its commands that isn't there."""
     config: Config
@@ -62,6 +65,12 @@ TABLE = {
         files={"speaker": "metallb/speaker"},
         config=Config(entrypoint=("/speaker",)),
     ),
+    "nginx": Image(
+        names=("docker.io/library/nginx:stable-alpine-slim",),
+        tree="nginx",
+        busybox=True,
+        config=Config(command=("nginx", "-g", "daemon off;"), environment=(image_archive.DEFAULT_PATH,)),
+    ),
     "pause": Image(
         # What containerd asks for by itself: 1.6; Debian's 1.7; 2.0 and 2.1; 2.2; 2.3 and 2.4.
         names=tuple(f"registry.k8s.io/pause:{tag}" for tag in ("3.6", "3.8", "3.10", "3.10.1", "3.10.2")),
@@ -70,7 +79,7 @@ TABLE = {
     ),
     "python": Image(
         names=("docker.io/library/python:3.13-alpine",),
-        python=True,
+        tree="python",
         busybox=True,
         config=Config(command=("python3",), environment=(image_archive.DEFAULT_PATH, "LANG=C.UTF-8")),
     ),
@@ -95,30 +104,30 @@ def ensure() -> list[Path]:
     The name of an archive changes with its content.
 
     Raises:
-        building.BuildError: A program or the Debian tree can't be made here; the message says why.
+        building.BuildError: A program or a Debian tree can't be made here; the message says why.
     """
     binaries = programs.ensure()
-    tree = rootfs.ensure("python")
+    trees = {name: rootfs.ensure(name) for name in {_BUSYBOX, *(image.tree for image in TABLE.values())} - {""}}
     archives: list[Path] = []
     with building.lock(IMAGES / "lock"):
         for name, image in TABLE.items():
-            archive = IMAGES / f"{name}-{_key(image, binaries, tree)}.tar"
+            archive = IMAGES / f"{name}-{_key(image, binaries, trees)}.tar"
             if not archive.exists():
                 building.announce(f"image {', '.join(image.names)}")
                 for old in IMAGES.glob(f"{name}-????????????.tar"):
                     old.unlink()
                 with building.complete_or_absent(archive) as partial:
-                    _make(partial, image, binaries, tree)
+                    _make(partial, image, binaries, trees)
             archives.append(archive)
     return archives
 
 
-def _key(image: Image, binaries: Path, tree: Path) -> str:
+def _key(image: Image, binaries: Path, trees: Mapping[str, Path]) -> str:
     """Return the hash of all that the archive is made from."""
     writers = [Path(module).read_text() for module in (__file__, image_archive.__file__)]
     contents = [_file_digest(binaries / file) for file in image.files.values()]
-    trees = [tree.name] if image.python or image.busybox else []
-    return hashlib.sha256(json.dumps([asdict(image), contents, trees, writers]).encode()).hexdigest()[:12]
+    used = [trees[name].name for name in (image.tree, _BUSYBOX if image.busybox else "") if name]
+    return hashlib.sha256(json.dumps([asdict(image), contents, used, writers]).encode()).hexdigest()[:12]
 
 
 def _file_digest(path: Path) -> str:
@@ -126,19 +135,20 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _make(archive: Path, image: Image, binaries: Path, tree: Path) -> None:
+def _make(archive: Path, image: Image, binaries: Path, trees: Mapping[str, Path]) -> None:
     """Put the image's files together, mostly by hard links, and write the archive."""
     with tempfile.TemporaryDirectory(dir=IMAGES, prefix=".root-") as folder:
         root = Path(folder)
-        if image.python:
+        if image.tree:
             # Its devices stay behind: a container gets its own.
-            shutil.copytree(tree, root, symlinks=True, dirs_exist_ok=True, copy_function=_link)
+            shutil.copytree(trees[image.tree], root, symlinks=True, dirs_exist_ok=True, copy_function=_link)
+        if image.tree == "python":
             (root / "usr" / "bin" / "python").symlink_to("python3")
         for target, source in image.files.items():
             (root / target).parent.mkdir(parents=True, exist_ok=True)
             _link(binaries / source, root / target)
         if image.busybox:
-            _add_busybox(root, tree / "usr" / "bin" / "busybox")
+            _add_busybox(root, trees[_BUSYBOX] / "usr" / "bin" / "busybox")
         for path in image.folders:
             (root / path).mkdir(parents=True, exist_ok=True)
         (root / "tmp").mkdir(exist_ok=True)

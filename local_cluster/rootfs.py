@@ -1,4 +1,4 @@
-"""Root file systems of Debian releases: what the nodes boot, the agent's image is made of, and clients run on.
+"""Root file systems of Debian releases: what the nodes boot, some images are made of, and clients run on.
 
 Made by mmdebstrap from the archive that this machine's own apt uses, with signatures verified. Not by debootstrap: that
 can neither leave out documentation (a third of a node) nor extract packages without installing them (a Python image
@@ -64,6 +64,12 @@ TREES = {
     "trixie": Tree(suite="trixie", variant="minbase", packages=NODE_PACKAGES),
     "clients": Tree(suite="trixie", variant="minbase", packages=CLIENT_PACKAGES),
     "etcd": Tree(suite="trixie", variant="extract", packages=("etcd-server",)),
+    "nginx": Tree(
+        suite="trixie",
+        variant="extract",
+        packages=("base-files", "nginx"),
+        drop=("usr/lib/*/gconv", "usr/lib/*/perl*", "usr/lib/python3*", "usr/share/*", "var/cache/*", "var/lib/*"),
+    ),
     "python": Tree(
         suite="trixie",
         variant="extract",
@@ -78,8 +84,8 @@ TREES = {
         ),
     ),
 }
-"""`bookworm` brings containerd 1.6, `trixie` containerd 1.7, `python` Python 3.13 and a static busybox, `clients` the
-registry's clients that Debian has."""
+"""`bookworm` brings containerd 1.6, `trixie` containerd 1.7, `python` Python 3.13 and a static busybox, `nginx` nginx
+1.26, `clients` the registry's clients that Debian has."""
 
 NEVER_READ = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 

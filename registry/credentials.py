@@ -1,4 +1,4 @@
-"""Who may push and pull: everyone, if the registry's address is private, or else whoever has the password."""
+"""Who may push and pull: whoever has the password, or everyone where the address is private and for pulls alone."""
 
 import base64
 import hashlib
@@ -8,17 +8,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import bcrypt
 import pulumi
 import pulumi_kubernetes as k8s
 
 from . import names
+from .pod.nginx import PUSHERS, READERS, AuthMode
 from .settings import Auth
 
-HTTP_SECRET, HTPASSWD, DOCKER_CONFIG = "secret", "htpasswd", ".dockerconfigjson"
-"""Keys of the Secret: what the registry signs uploads with, the registry's password file, and the login in the format
-that clients read. The last one is the key that a kubelet expects in a Secret of type kubernetes.io/dockerconfigjson."""
+HTTP_SECRET, DOCKER_CONFIG = "secret", ".dockerconfigjson"
+"""Keys of the Secret, beside the password files `READERS` and `PUSHERS`: what the registry signs uploads with, and the
+login for pulls in the format that clients read. The last one is the key that a kubelet expects in a Secret of type
+kubernetes.io/dockerconfigjson."""
 
+AHEAD = 5
+"""How many later versions the password files know already; see `password_files`."""
+
+_PUSH, _PULL = "registry", "registry-pull"
 _PRIVATE = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -32,11 +37,6 @@ _PRIVATE = tuple(
         "fe80::/10",  # loopback and link-local
         "fc00::/7",  # unique local addresses, RFC 4193
     )
-)
-_COST = 5
-_BCRYPT_ALPHABET = bytes.maketrans(
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
-    b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
 )
 
 
@@ -53,60 +53,73 @@ def is_private(address: str) -> bool:
     return any((mapped or ip) in network for network in _PRIVATE)
 
 
-def needs_password(auth: Auth, addresses: Sequence[str]) -> bool:
-    """Whether the registry asks for a password.
+def auth_mode(auth: Auth, addresses: Sequence[str]) -> AuthMode:
+    """Who is asked for a password.
 
     Args:
         auth: The setting.
-        addresses: Every address at which it is reached, as far as they are known. If none is known, it may be public.
+        addresses: Every address at which the registry is reached, as far as they are known. If none is known, it may be
+            public.
     """
-    if auth == "auto":
-        return not addresses or not all(is_private(address) for address in addresses)
-    return auth == "basic"
+    if auth != "auto":
+        return auth
+    return "push" if addresses and all(is_private(address) for address in addresses) else "basic"
 
 
-def user_name(version: int) -> str:
-    """The user who has a version of the password: `registry`, then `registry-2` and so on.
+def warn_if_open(mode: AuthMode) -> None:
+    """Say what it means that nobody is asked for a password."""
+    if mode == "none":
+        pulumi.log.warn(
+            "The setting auth is none: whoever reaches the registry, any pod of the cluster among them, can overwrite "
+            "and delete the images that others run. To ask for a password before pushes and deletes, and for none "
+            "before pulls: pulumi config set auth push"
+        )
 
-    Each version has a user of its own, because the registry knows one password for each user, and several versions are
-    valid at the same time.
+
+def user_name(version: int, *, push: bool) -> str:
+    """The user who has a version of a password: `registry` pushes, `registry-pull` pulls, and a later one has a number.
+
+    Each version has a user of its own, because nginx knows one password for each user, and several versions are valid
+    at the same time.
     """
-    return "registry" if version == 1 else f"registry-{version}"
+    user = _PUSH if push else _PULL
+    return user if version == 1 else f"{user}-{version}"
 
 
 def _derive(seed: str, purpose: str) -> bytes:
     return hmac.digest(seed.encode(), purpose.encode(), hashlib.sha256)
 
 
-def password(seed: str, version: int) -> str:
+def password(seed: str, version: int, *, push: bool) -> str:
     """A password of 64 hexadecimal digits, which is as hard to guess as `seed`.
 
     From a password nobody can compute another one, or the seed (HMAC, RFC 2104).
     """
-    return _derive(seed, f"password {version}").hex()
+    return _derive(seed, f"{_PUSH if push else _PULL} {version}").hex()
 
 
-def htpasswd_line(seed: str, version: int) -> str:
-    """A user's line in the registry's password file. It is the same at each call, unlike that of a program `htpasswd`.
+def password_line(seed: str, version: int, *, push: bool) -> str:
+    """A user's line in a password file of nginx. It is the same at each call, unlike that of a program `htpasswd`.
 
-    The cost is the lowest that `htpasswd` takes. A higher one slows down whoever guesses passwords, but nobody can
-    guess 256 random bits; and the registry pays the cost at every single request: at bcrypt's usual cost 15 requests a
-    second take a whole core. An unknown user costs the same (distribution v3, registry/auth/htpasswd/htpasswd.go:
-    dummyBcryptHash).
+    It is a salted SHA-1 (RFC 2307), since nobody can guess 256 random bits, whatever one guess costs; and nginx pays
+    for the comparison at each request, which bcrypt is made to slow down.
     """
-    salt = base64.b64encode(_derive(seed, f"salt {version}")[:16]).rstrip(b"=").translate(_BCRYPT_ALPHABET)
-    digest = bcrypt.hashpw(password(seed, version).encode(), b"$2b$%02d$" % _COST + salt)
-    return f"{user_name(version)}:{digest.decode()}\n"
+    user = user_name(version, push=push)
+    salt = _derive(seed, f"salt of {user}")[:16]
+    made = hashlib.sha1(password(seed, version, push=push).encode() + salt, usedforsecurity=False).digest()
+    return f"{user}:{{SSHA}}{base64.b64encode(made + salt).decode()}\n"
 
 
-def htpasswd(seed: str, version: int) -> str:
-    """The registry's password file.
+def password_files(seed: str, version: int) -> dict[str, str]:
+    """The password files by name: `PUSHERS` for whoever may push, and `READERS` for them and for whoever may pull.
 
-    It holds the previous version too, so that whoever has that password can go on until the next rotation. And it holds
-    the next version already, because the kubelet takes up to a minute to bring a changed Secret into a running pod, and
-    so a rotation need not wait for that.
+    Both hold the previous version too, so that whoever has that password can go on until the next rotation. And they
+    hold the next versions already, because the kubelet takes up to a minute to bring a changed Secret into a running
+    pod, and so a few rotations in a row need not wait for that.
     """
-    return "".join(htpasswd_line(seed, each) for each in (version - 1, version, version + 1) if each > 0)
+    versions = [each for each in range(version - 1, version + AHEAD + 1) if each > 0]
+    pushers = "".join(password_line(seed, each, push=True) for each in versions)
+    return {PUSHERS: pushers, READERS: pushers + "".join(password_line(seed, each, push=False) for each in versions)}
 
 
 def docker_config(host: str, username: str, secret: str) -> str:
@@ -138,66 +151,67 @@ class CredentialsArgs:
 
 
 class Credentials(pulumi.ComponentResource):
-    """The secrets of the registry, and whether it asks for a password.
+    """The secrets of the registry, and who is asked for a password.
 
-    Ready when: 1. the Secret exists; if `auth` is `auto`, the address has to be known first.
+    Ready when: 1. the Secret exists.
     Delete removes the Secret.
-    Does not: configure the registry, or put the password on nodes. Kubelets and container runtimes would read it only
-    when they start, and pods of every namespace could then pull with it.
+    Does not: put a password on nodes. Kubelets and container runtimes would read it only when they start, and pods of
+    every namespace could then pull with it.
     """
 
+    mode: pulumi.Output[AuthMode]
+    """Who is asked for a password; if the setting is `auto`, it is known once the addresses are."""
     secret: pulumi.Output[str]
-    """Name of the Secret; it has the keys `HTTP_SECRET`, `DOCKER_CONFIG` and, with a password, `HTPASSWD`."""
+    """Name of the Secret; it has the keys `HTTP_SECRET`, `DOCKER_CONFIG`, `READERS` and `PUSHERS`."""
     pull_secret: pulumi.Output[str | None]
-    """Name of the Secret with which pods of the namespace pull; None if the registry asks for no password."""
-    required: pulumi.Output[bool]
-    """Whether the registry asks for a password."""
+    """Name of the Secret with which pods of the namespace pull; None if nobody is asked for a password."""
     username: pulumi.Output[str | None]
-    """The user's name; None if the registry asks for no password."""
+    """Name of the user who pushes, and pulls; None if nobody is asked for a password."""
     password: pulumi.Output[str | None]
-    """The user's password, a secret; None if the registry asks for none."""
+    """This user's password, a secret; None if nobody is asked for one."""
     docker_config: pulumi.Output[str]
-    """The login in the format of Docker's config.json, a secret; it has no entry if there is no password."""
+    """The login for pulls alone, in the format of Docker's config.json, a secret; without an entry if nobody is asked
+    for a password."""
 
     def __init__(self, name: str, args: CredentialsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the Secret. `name` is the prefix of the resources' names."""
         super().__init__("private-registry:registry:Credentials", name, None, opts)
         seed = pulumi.Output.from_input(args.seed)
         version = args.password_version
-        self.required = pulumi.Output.from_input(args.auth == "basic")
-        if args.auth == "auto":
-            addresses = pulumi.Output.from_input(args.addresses)
-            self.required = addresses.apply(lambda found: needs_password(args.auth, found))
-        own = seed.apply(lambda pem: password(pem, version))
-        login = pulumi.Output.all(args.host, own).apply(
-            lambda made: docker_config(made[0], user_name(version), made[1])
+        # Where the setting decides, the mode is known before any address is.
+        addresses = pulumi.Output.from_input(args.addresses if args.auth == "auto" else [])
+        self.mode = addresses.apply(lambda found: auth_mode(args.auth, found))
+        self.mode.apply(warn_if_open)
+        own = seed.apply(lambda pem: password(pem, version, push=True))
+        pulls = pulumi.Output.all(args.host, seed).apply(
+            lambda made: docker_config(made[0], user_name(version, push=False), password(made[1], version, push=False))
         )
-        self.username = self.required.apply(lambda required: user_name(version) if required else None)
-        self.password = self.required.apply(lambda required: own if required else _nothing())
         nothing = pulumi.Output.from_input(json.dumps({"auths": {}}))
-        self.docker_config = self.required.apply(lambda required: login if required else nothing)
-
-        def content(required: bool) -> dict[str, pulumi.Input[str]]:
-            users = {HTPASSWD: seed.apply(lambda pem: htpasswd(pem, version))} if required else {}
-            signing = seed.apply(lambda pem: _derive(pem, "uploads").hex())
-            return {HTTP_SECRET: signing, DOCKER_CONFIG: self.docker_config, **users}
-
+        self.username = self.mode.apply(lambda mode: None if mode == "none" else user_name(version, push=True))
+        self.password = self.mode.apply(lambda mode: _nothing() if mode == "none" else own)
+        self.docker_config = self.mode.apply(lambda mode: nothing if mode == "none" else pulls)
+        files = seed.apply(lambda pem: password_files(pem, version))
         secret = k8s.core.v1.Secret(
             f"{name}-secret",
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=names.CREDENTIALS, namespace=args.namespace, labels=names.labels(names.REGISTRY)
             ),
             type="kubernetes.io/dockerconfigjson",
-            string_data=self.required.apply(content).apply(lambda made: pulumi.Output.all(**made)),
+            string_data={
+                HTTP_SECRET: seed.apply(lambda pem: _derive(pem, "uploads").hex()),
+                DOCKER_CONFIG: self.docker_config,
+                PUSHERS: files[PUSHERS],
+                READERS: files[READERS],
+            },
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.secret = secret.metadata.name
-        self.pull_secret = self.required.apply(lambda required: self.secret if required else _nothing())
+        self.pull_secret = self.mode.apply(lambda mode: _nothing() if mode == "none" else self.secret)
         self.register_outputs(
             {
+                "mode": self.mode,
                 "secret": self.secret,
                 "pullSecret": self.pull_secret,
-                "required": self.required,
                 "username": self.username,
                 "password": self.password,
                 "dockerConfig": self.docker_config,

@@ -1,4 +1,4 @@
-"""The names, the labels and the port that more than one part of the program uses, and the program's version.
+"""The names and the labels that more than one part of the program uses, and the program's version.
 
 Each is said here once. This module imports nothing, so that every part may import it, also with the system's Python.
 """
@@ -6,11 +6,9 @@ Each is said here once. This module imports nothing, so that every part may impo
 VERSION = "0.1.0"
 """The program's version (semver.org). It is also the output `version`."""
 
-PORT = 5000
-"""TCP port on which the registry's pod listens: plain HTTP for an Ingress controller, or TLS for everyone."""
-
 REGISTRY = "registry"
-"""Name of the registry's Deployment, and value of the label `app.kubernetes.io/name` on what belongs to it."""
+"""Name of the registry's Deployment and of the Service with its plain port, and value of the label
+`app.kubernetes.io/name` on what belongs to it."""
 CREDENTIALS = "registry-http"
 """Name of the Secret that holds the registry's credentials."""
 INGRESS = "ingress"

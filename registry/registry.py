@@ -5,66 +5,51 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from . import names, volume
 from .cluster import Cluster
-from .credentials import DOCKER_CONFIG, HTPASSWD, HTTP_SECRET
-from .names import PORT
-from .pod import proof_image, serve
+from .credentials import HTTP_SECRET
+from .pod import nginx, proof_image
 from .waiting import after, rolled_out, timeouts
-
-T = TypeVar("T")
 
 _LABELS = names.labels(names.REGISTRY)
 _USER = 1000
 # Paths in the pod.
 _DATA = "/var/lib/registry"
 _CONFIG = "/etc/private-registry"
-_TLS = "/etc/private-registry-tls"
-_USERS = "/etc/private-registry-users"
-_LOGIN = "/etc/private-registry-login"
-_PROGRAM = "/run/program/registry"
 _READY = "/run/proof/ready"
 
 _MEMORY = 512 * 2**20
 """Bytes of memory that the registry may use, not counting the images that it keeps there."""
+_REQUESTED = 64 * 2**20
+"""Bytes of memory that it is promised, not counting these images."""
 
 
-def configuration(*, tls: bool, asks_password: bool = False) -> dict[str, object]:
-    """The registry's configuration file (distribution 3, docs/content/about/configuration.md).
-
-    Args:
-        tls: Whether the registry terminates TLS itself.
-        asks_password: Whether it asks for a password. A password file that is missing or broken then lets nobody in.
-            At its start the registry would make a missing one, with a random password; but the folder is read-only, so
-            it does not start. Later every request fails (registry/auth/htpasswd/access.go in the same source).
-    """
-    http: dict[str, object] = {
-        "addr": f":{PORT}",
-        # The locations in answers have no scheme and host, because the registry does not know which ones clients use.
-        "relativeurls": True,
-        # When the registry is told to end, it completes the requests that it is serving; without a value it would drop
-        # them. An hour is longer than any push takes.
-        "draintimeout": "1h",
-    }
-    if tls:
-        http["tls"] = {"certificate": f"{_TLS}/tls.crt", "key": f"{_TLS}/tls.key", "minimumtls": "tls1.2"}
-    htpasswd = {"htpasswd": {"realm": "private-registry", "path": f"{_USERS}/{HTPASSWD}"}}
+def configuration() -> dict[str, object]:
+    """The registry's configuration file (distribution 3, docs/content/about/configuration.md)."""
     return {
         "version": 0.1,
-        "log": {"level": "info", "accesslog": {"disabled": False}},
+        # nginx writes the access log.
+        "log": {"level": "info", "accesslog": {"disabled": True}},
         "storage": {
             "filesystem": {"rootdirectory": _DATA},
             "delete": {"enabled": True},
             # An upload that its client has given up is removed after a day.
             "maintenance": {"uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}},
         },
-        "http": http,
-        **({"auth": htpasswd} if asks_password else {}),
+        "http": {
+            # Only the pod's own containers reach it. nginx asks for passwords, so nobody may get past it.
+            "addr": f"127.0.0.1:{nginx.REGISTRY_PORT}",
+            # The locations in answers have no scheme and host, because the registry does not know which ones clients
+            # use.
+            "relativeurls": True,
+            # When the registry is told to end, it completes the requests that it is serving; without a value it would
+            # drop them. It is told after nginx has ended, so by then only the proof's requests are left.
+            "draintimeout": "5s",
+        },
         # Some images, such as Windows base images, have layers that are kept elsewhere. Without this the registry would
         # refuse their manifests.
         "validation": {"manifests": {"urls": {"allow": ["^https?://"]}}},
@@ -86,16 +71,18 @@ class RegistryArgs:
     """The cluster, which is asked whether the pod is ready."""
     image: str
     """Image of the registry."""
+    nginx_image: str
+    """Image of nginx with a POSIX shell."""
     python_image: str
-    """Image with Python, for the programs in `registry/pod`."""
+    """Image with Python, for the program that pushes the proof image."""
     host: pulumi.Input[str]
     """Host under which clients reach it."""
-    tls_secret: pulumi.Input[str] | None
-    """Secret with the certificate and the key with which the registry terminates TLS; None if it serves plain HTTP."""
+    tls_secret: pulumi.Input[str]
+    """Secret with the certificate and the key with which nginx terminates TLS."""
     secret: pulumi.Input[str]
     """Secret with the keys that the module `credentials` describes."""
-    asks_password: pulumi.Input[bool]
-    """Whether the registry asks for a password."""
+    auth: pulumi.Output[nginx.AuthMode]
+    """Who is asked for a password."""
     in_memory: bool
     """Whether images are kept in memory, and are gone when the pod is."""
     storage_size: str
@@ -107,9 +94,11 @@ class RegistryArgs:
 
 
 class Registry(pulumi.ComponentResource):
-    """A registry on one port of its pod: plain HTTP, or TLS with a certificate that may change at any time.
+    """A registry behind nginx, in one pod: plain HTTP on one port, and TLS on another.
 
-    Ready when: 1. its volume is bound; 2. the registry answers and its storage works; 3. the proof image is in it.
+    The pod has the same shape for every way in. Certificate and passwords may change at any time.
+    Ready when: 1. its volume is bound; 2. the registry answers through nginx and its storage works; 3. the proof image
+    is in it.
     Delete removes the pod, the volume and every image in it.
     Does not: make itself reachable. The way in does that.
     """
@@ -159,45 +148,35 @@ class Registry(pulumi.ComponentResource):
 
 
 def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
-    """The content of the pod's ConfigMap: the configuration, and the programs that the pod runs."""
-    tls = args.tls_secret is not None
-
-    def config(asks_password: bool) -> str:
-        return json.dumps(configuration(tls=tls, asks_password=asks_password), indent=2)  # JSON is YAML
-
-    files: dict[str, pulumi.Input[str]] = {
-        "config.yml": pulumi.Output.from_input(args.asks_password).apply(config),
+    """The content of the pod's ConfigMap: the configurations, and the programs that the pod runs."""
+    return {
+        "config.yml": json.dumps(configuration(), indent=2),  # JSON is YAML
+        "nginx.conf": args.auth.apply(nginx.configuration),
+        "nginx.sh": Path(nginx.__file__).with_suffix(".sh").read_text(),
         "proof_image.py": Path(proof_image.__file__).read_text(),
     }
-    if tls:
-        files["serve.py"] = Path(serve.__file__).read_text()
-    return files
 
 
 def _annotations(args: RegistryArgs, files: dict[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
     """Annotations of the pod: when one of them changes, the pod is made anew."""
-    annotations: dict[str, pulumi.Input[str]] = {
+    return {
         # A ConfigMap changes in place, and the pod's programs read it only when they start.
-        "private-registry/config": pulumi.Output.all(*files.values()).apply(_checksum)
-    }
-    if args.tls_secret is not None:
+        "private-registry/config": pulumi.Output.all(*files.values()).apply(_checksum),
         # New host, new pod. A running pod would serve the old certificate for up to a minute, while nodes already ask
         # for the new name.
-        annotations["private-registry/host"] = args.host
-    return annotations
+        "private-registry/host": args.host,
+    }
 
 
 def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:
-    """The registry's pod: the registry, and beside it the program that keeps the proof image in it.
-
-    Only what depends on the password is an output, so that the first preview shows all the rest: whether there is a
-    password may depend on an address that is not known yet.
-    """
+    """The pod: nginx and the program that keeps the proof image in the registry, and the registry as their sidecar."""
     core = k8s.core.v1
     return core.PodSpecArgs(
         automount_service_account_token=False,
         enable_service_links=False,
         node_selector={"kubernetes.io/os": "linux"},
+        # Open transfers have `DRAIN` seconds to complete. The rest is for the registry, which ends after nginx.
+        termination_grace_period_seconds=nginx.DRAIN + 10,
         security_context=core.PodSecurityContextArgs(
             run_as_non_root=True,
             run_as_user=_USER,
@@ -207,74 +186,84 @@ def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.In
             fs_group_change_policy="OnRootMismatch",
             seccomp_profile=core.SeccompProfileArgs(type="RuntimeDefault"),
         ),
-        init_containers=[_program_container(args)] if args.tls_secret is not None else None,
-        containers=[_registry_container(args), _proof_container(args)],
-        volumes=_volumes(args, data, config_map),
+        init_containers=[_registry_container(args)],
+        containers=[_nginx_container(args), _proof_container(args)],
+        volumes=[
+            data,
+            core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=config_map)),
+            core.VolumeArgs(name="nginx", empty_dir=core.EmptyDirVolumeSourceArgs()),
+            core.VolumeArgs(name="proof", empty_dir=core.EmptyDirVolumeSourceArgs()),
+            _secret_volume("tls", args.tls_secret),
+            _secret_volume("users", args.secret, nginx.READERS, nginx.PUSHERS),
+        ],
     )
 
 
 def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
-    """The container that serves the registry; with TLS it runs `serve.py`, which runs the registry."""
+    """The registry, on the pod's loopback address.
+
+    It has no probe of its own: if its program ends, the kubelet starts it again, and whether its storage works is asked
+    through nginx. Killing a registry whose volume is slow would only lose its uploads.
+    """
     core = k8s.core.v1
-    tls = args.tls_secret is not None
-    image, command = args.image, ["registry", "serve", f"{_CONFIG}/config.yml"]
-    if tls:
-        # `serve.py` needs Python, so the registry's program is copied into that image; see `_program_container`.
-        image = args.python_image
-        command = _python(
-            "serve.py", _PROGRAM, f"{_CONFIG}/config.yml", f"{_TLS}/tls.crt", f"{_TLS}/tls.key", str(PORT)
-        )
-
-    def probe(period: int) -> k8s.core.v1.ProbeArgs:
-        get = core.HTTPGetActionArgs(path="/", port="registry", scheme=_scheme(args).upper())
-        return core.ProbeArgs(http_get=get, period_seconds=period, timeout_seconds=5)
-
     http_secret = core.SecretKeySelectorArgs(name=args.secret, key=HTTP_SECRET)
-    memory = _MEMORY + (volume.quantity_bytes(args.storage_size) if args.in_memory else 0)
-    mounts = [_mount("config", _CONFIG), _mount("data", _DATA, read_only=None)]
-    if tls:
-        mounts += [_mount("tls", _TLS), _mount("program", str(Path(_PROGRAM).parent), read_only=None)]
+    kept = volume.quantity_bytes(args.storage_size) if args.in_memory else 0
     return core.ContainerArgs(
         name="registry",
-        image=image,
+        image=args.image,
+        # This makes an init container a native sidecar (Kubernetes 1.29). A sidecar is told to end after the pod's
+        # other containers have ended, and so the registry serves what nginx still completes.
+        restart_policy="Always",
         # The command is given in full, since builds of the image differ in what their entry point does with arguments.
-        command=command,
+        command=["registry", "serve", f"{_CONFIG}/config.yml"],
         env=[
-            core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
             core.EnvVarArgs(name="OTEL_TRACES_EXPORTER", value="none"),  # by default v3 sends traces to localhost
             core.EnvVarArgs(name="REGISTRY_HTTP_SECRET", value_from=core.EnvVarSourceArgs(secret_key_ref=http_secret)),
         ],
-        ports=[core.ContainerPortArgs(name="registry", container_port=PORT)],
-        readiness_probe=probe(2),
-        liveness_probe=probe(10),
         security_context=_restricted(),
-        resources=_resources(requests=("50m", "64Mi"), limits=("2", str(memory))),
-        volume_mounts=_if_password(args, mounts, [_mount("users", _USERS)]),
+        # What is in memory can't be taken back, so the node has to have as much to spare as the registry may use.
+        resources=_resources(requests=("50m", str(_REQUESTED + kept)), limits=("2", str(_MEMORY + kept))),
+        volume_mounts=[_mount("config", _CONFIG), _mount("data", _DATA, read_only=None)],
     )
 
 
-def _program_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
-    """The init container that copies the registry's program out of its image, for `serve.py` to run it."""
-    return k8s.core.v1.ContainerArgs(
-        name="program",
-        image=args.image,
-        command=["sh", "-c", f'cp "$(command -v registry)" {_PROGRAM}'],
+def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
+    """nginx, which serves the pod's ports."""
+    core = k8s.core.v1
+    tls = [f"{nginx.TLS}/{name}" for name in ("tls.crt", "tls.key")]
+    return core.ContainerArgs(
+        name="nginx",
+        image=args.nginx_image,
+        command=["sh", f"{_CONFIG}/nginx.sh", f"{_CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
+        ports=[
+            core.ContainerPortArgs(name="plain", container_port=nginx.PLAIN_PORT),
+            core.ContainerPortArgs(name="tls", container_port=nginx.TLS_PORT),
+        ],
+        readiness_probe=core.ProbeArgs(
+            http_get=core.HTTPGetActionArgs(path="/", port="plain"), period_seconds=2, timeout_seconds=5
+        ),
+        liveness_probe=core.ProbeArgs(
+            tcp_socket=core.TCPSocketActionArgs(port="plain"), period_seconds=10, timeout_seconds=5
+        ),
         security_context=_restricted(),
-        resources=_resources(requests=("10m", "16Mi"), limits=("1", "128Mi")),
-        volume_mounts=[_mount("program", str(Path(_PROGRAM).parent), read_only=None)],
+        resources=_resources(requests=("20m", "32Mi"), limits=("2", "512Mi")),
+        volume_mounts=[
+            _mount("config", _CONFIG),
+            _mount("nginx", nginx.RUN, read_only=None),
+            _mount("tls", nginx.TLS),
+            _mount("users", nginx.USERS),
+        ],
     )
 
 
 def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     """The container that keeps the proof image in the registry; it is ready while the image is there."""
     core = k8s.core.v1
-    command = _python("proof_image.py", f"{_scheme(args)}://127.0.0.1:{PORT}", _READY)
-    mounts = [_mount("config", _CONFIG), _mount("run", str(Path(_READY).parent), read_only=None)]
     own_namespace = core.ObjectFieldSelectorArgs(field_path="metadata.namespace")
     return core.ContainerArgs(
         name="proof-image",
         image=args.python_image,
-        command=_if_password(args, command, [f"{_LOGIN}/{DOCKER_CONFIG}"]),
+        command=["python3", f"{_CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY],
         env=[
             core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
             core.EnvVarArgs(name="NAMESPACE", value_from=core.EnvVarSourceArgs(field_ref=own_namespace)),
@@ -282,30 +271,8 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
         security_context=_restricted(),
         resources=_resources(requests=("10m", "24Mi"), limits=("500m", "96Mi")),
-        volume_mounts=_if_password(args, mounts, [_mount("login", _LOGIN)]),
+        volume_mounts=[_mount("config", _CONFIG), _mount("proof", str(Path(_READY).parent), read_only=None)],
     )
-
-
-def _volumes(
-    args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.Input[str]
-) -> pulumi.Output[list[k8s.core.v1.VolumeArgs]]:
-    """The pod's volumes. Of the credentials each container gets the one file that it needs, and not the other one."""
-    core = k8s.core.v1
-    volumes = [
-        data,
-        core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=config_map)),
-        core.VolumeArgs(name="run", empty_dir=core.EmptyDirVolumeSourceArgs()),
-    ]
-    if args.tls_secret is not None:
-        volumes += [
-            core.VolumeArgs(name="program", empty_dir=core.EmptyDirVolumeSourceArgs()),
-            _secret_volume("tls", args.tls_secret),
-        ]
-    with_password = [
-        _secret_volume("users", args.secret, HTPASSWD),
-        _secret_volume("login", args.secret, DOCKER_CONFIG),
-    ]
-    return _if_password(args, volumes, with_password)
 
 
 def _secret_volume(name: str, secret: pulumi.Input[str], *keys: str) -> k8s.core.v1.VolumeArgs:
@@ -316,26 +283,8 @@ def _secret_volume(name: str, secret: pulumi.Input[str], *keys: str) -> k8s.core
     return core.VolumeArgs(name=name, secret=source)
 
 
-def _if_password(args: RegistryArgs, always: Sequence[T], with_password: Sequence[T]) -> pulumi.Output[list[T]]:
-    """A list with some more elements if the registry asks for a password."""
-
-    def chosen(asks_password: bool) -> list[T]:
-        return [*always, *with_password] if asks_password else [*always]
-
-    return pulumi.Output.from_input(args.asks_password).apply(chosen)
-
-
 def _mount(name: str, path: str, *, read_only: bool | None = True) -> k8s.core.v1.VolumeMountArgs:
     return k8s.core.v1.VolumeMountArgs(name=name, mount_path=path, read_only=read_only)
-
-
-def _python(script: str, *arguments: str) -> list[str]:
-    """The command that runs one of the programs in `registry/pod`."""
-    return ["python3", f"{_CONFIG}/{script}", *arguments]
-
-
-def _scheme(args: RegistryArgs) -> str:
-    return "http" if args.tls_secret is None else "https"
 
 
 def _restricted() -> k8s.core.v1.SecurityContextArgs:

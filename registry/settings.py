@@ -46,10 +46,13 @@ class SettingError(pulumi.RunError):
         )
 
 
-Auth = Literal["auto", "none", "basic"]
+Auth = Literal["auto", "none", "push", "basic"]
 Exposure = Literal["ingress", "loadBalancer", "nodePort", "gateway"]
 Issuer = Literal["tls", "cert-manager"]
 Storage = Literal["volume", "memory"]
+
+SIZES: Mapping[Storage, str] = {"volume": "10Gi", "memory": "2Gi"}
+"""The size of the storage where the settings name none. A node has to have the memory to spare."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,8 @@ class Settings:
     """Name of the namespace that the stack makes; empty for the one that it has, or a name made from the stack's."""
     registry_image: str
     """Image of the registry (distribution v3)."""
+    nginx_image: str
+    """Image of nginx with a POSIX shell, for the container in front of the registry."""
     python_image: str
     """Image with Python 3.12 or newer for the node agent and for the container that pushes the proof image."""
     storage: Storage
@@ -85,7 +90,7 @@ class Settings:
     certificate_issuer: Issuer
     """Who makes CA and certificate: this program, or the cluster's cert-manager."""
     auth: Auth
-    """Whether the registry asks for a password: never (none), always (basic), or if its address is public (auto)."""
+    """Whom the registry asks for a password: nobody, whoever pushes, everyone (basic), or it depends on the address."""
     password_version: int
     """Number of the password. One more makes another password; the previous one stays valid until the next change."""
     pull_namespaces: tuple[str, ...]
@@ -162,10 +167,11 @@ RULES: Mapping[str, Rule] = {
         example="registry-pr-42",
     ),
     "registryImage": _image("docker.io/library/registry:3"),
+    "nginxImage": _image("docker.io/library/nginx:stable-alpine-slim"),
     "pythonImage": _image("docker.io/library/python:3.13-alpine"),
     "storage": _one_of(get_args(Storage)),
     "storageSize": Rule(
-        holds=_matches(_QUANTITY),
+        holds=_empty_or(_matches(_QUANTITY)),
         text="a volume's size is a Kubernetes quantity",
         example="10Gi",
     ),
@@ -296,9 +302,10 @@ def load(config: pulumi.Config) -> Settings:
     return Settings(
         namespace=text("namespace"),
         registry_image=text("registryImage"),
+        nginx_image=text("nginxImage"),
         python_image=text("pythonImage"),
         storage=cast(Storage, text("storage")),
-        storage_size=text("storageSize"),
+        storage_size=text("storageSize") or SIZES[cast(Storage, text("storage"))],
         storage_class=text("storageClass"),
         exposure=cast(Exposure, text("exposure")),
         ingress_class=text("ingressClass"),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.cluster.support.front import ALLOWED
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 CLIENTS = next((ROOT / "tests" / "cluster").rglob("clients_tried.md"))
@@ -47,8 +49,11 @@ def settings() -> str:
 
 def clients() -> str:
     """Every client that was tried, with its version."""
-    tried = [(f"{client} {version}", snippet) for client, version, snippet, *_ in rows(CLIENTS.read_text())]
-    return _table(("client", "snippet"), tried)
+    tried = [
+        (f"{client} {version}", snippet, "no" if pull == "yes" else "yes")
+        for client, version, snippet, _, pull in rows(CLIENTS.read_text())
+    ]
+    return _table(("client", "snippet", "needs a login to pull with `auth: push`"), tried)
 
 
 def runtimes() -> str:
@@ -65,7 +70,17 @@ def runtimes() -> str:
     return _table(("runtime", "without a kubelet, each on its real configuration"), lines)
 
 
-BLOCKS = {"settings": settings, "clients": clients, "runtimes": runtimes}
+def auth() -> str:
+    """Who is asked for a password in each mode, as the tests have tried it with the real nginx."""
+    named = {"everyone": "everyone", "who may pull": "either login", "who may push": "the login for pushes"}
+    body = [
+        (f"`{mode}`", *(named[allowed[kind][0]] for kind in ("pull", "push", "ping")))
+        for mode, allowed in ALLOWED.items()
+    ]
+    return _table(("`auth`", "pulls, tags, catalog", "pushes, deletes", "`GET /v2/`"), body)
+
+
+BLOCKS = {"settings": settings, "clients": clients, "runtimes": runtimes, "auth": auth}
 """The generated tables by the name in their markers."""
 
 

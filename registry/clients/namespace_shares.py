@@ -51,10 +51,9 @@ class NamespaceShares(pulumi.ComponentResource):
     Does not: make a namespace, or watch for namespaces that are made later.
     """
 
-    pull_secret: pulumi.Output[str | None]
-    """Name of the Secrets for pulls, known once all of them exist; None if there are none."""
-    ca_copies: pulumi.Output[str | None]
-    """Name of the copies of the lookup ConfigMap, known once all of them exist; None if there are none."""
+    object_name: pulumi.Output[str | None]
+    """Name of the Secrets for pulls and of the copies of the lookup ConfigMap, known once all of them exist; None if
+    there are none."""
 
     def __init__(self, name: str, args: NamespaceSharesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the objects. `name` is the prefix of the resources' names."""
@@ -85,7 +84,7 @@ class NamespaceShares(pulumi.ComponentResource):
                         f"{name}-attach-{namespace}",
                         f"The default ServiceAccount of the namespace {namespace} was not given the registry's Secret. "
                         "If the reason is a conflict, it has imagePullSecrets of somebody else, and the list can have "
-                        "one owner only: name the output pullSecret in the imagePullSecrets of the pods, and do not "
+                        "one owner only: name the output sharedName in the imagePullSecrets of the pods, and do not "
                         "attach it (pulumi config set attachPullSecret false).",
                     ),
                 )
@@ -115,8 +114,8 @@ class NamespaceShares(pulumi.ComponentResource):
                     "delete configmap -n kube-public local-registry-hosting).",
                 ),
             )
-        self.pull_secret, self.ca_copies = _one_name(secrets), _one_name(copies)
-        self.register_outputs({"pullSecret": self.pull_secret, "caCopies": self.ca_copies})
+        self.object_name = _one_name([*secrets, *copies])
+        self.register_outputs({"objectName": self.object_name})
 
     def _explain(self, name: str, text: str) -> pulumi.ResourceOptions:
         """Options of an object that may conflict with somebody else's: the text says what to do then."""

@@ -100,7 +100,7 @@ def _with_login(name: str, snippet: str, host: str, username: str) -> str:
     elif name == "containerd":
         how = f"ctr asks for the password with --user {username}"
     elif name == "kaniko":
-        how = "mount the key .dockerconfigjson of the Secret pullSecret (an output) as /kaniko/.docker/config.json"
+        how = "crane auth login as in the snippet crane, and mount its config.json from a Secret at /kaniko/.docker"
     else:
         return snippet
     first, rest = snippet.split("\n", 1)

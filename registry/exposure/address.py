@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 
 from .. import names
 from ..hostname import HTTPS, registry_host, split_port, with_port
+from ..pod.nginx import PLAIN_PORT
 from ..settings import Settings
 
 LABELS = names.labels(names.REGISTRY)
@@ -70,31 +71,49 @@ def host_of(settings: Settings, namespace: str, address: str, port: int) -> str:
         raise pulumi.RunError(str(error)) from None
 
 
-def service(
+def plain_service(namespace: pulumi.Input[str]) -> pulumi.Output[str]:
+    """The Service with the pod's plain port, which is there for every way in; its name.
+
+    Plain HTTP never leaves the cluster, since this Service has no address outside of it.
+    """
+    ports = [k8s.core.v1.ServicePortArgs(name="plain", port=PLAIN_PORT, target_port="plain")]
+    made = _service(names.REGISTRY, "ClusterIP", namespace, NOT_AWAITED, ports, pulumi.ResourceOptions())
+    return made.metadata.name
+
+
+def tls_service(
     name: str,
     kind: str,
     namespace: pulumi.Input[str],
     annotations: dict[str, str],
     opts: pulumi.ResourceOptions,
 ) -> k8s.core.v1.Service:
-    """The Service in front of the registry's pod.
+    """The Service of a way in that hands TLS through; it has port 443, which leads to the pod's TLS port.
 
     Args:
-        name: Its name in the namespace.
-        kind: Its type, such as `ClusterIP`. A Service of that type has the pod's port, every other one 443.
+        name: Its name in the namespace. No other way in may use it: when the setting changes, the new Service is made
+            before the old one is deleted.
+        kind: Its type, such as `ClusterIP`.
         namespace: Its namespace.
         annotations: Its annotations.
         opts: Its options.
     """
-    port = names.PORT if kind == "ClusterIP" else HTTPS
+    ports = [k8s.core.v1.ServicePortArgs(name="tls", port=HTTPS, target_port="tls")]
+    return _service(name, kind, namespace, annotations, ports, opts)
+
+
+def _service(
+    name: str,
+    kind: str,
+    namespace: pulumi.Input[str],
+    annotations: dict[str, str],
+    ports: list[k8s.core.v1.ServicePortArgs],
+    opts: pulumi.ResourceOptions,
+) -> k8s.core.v1.Service:
     return k8s.core.v1.Service(
         f"{name}-service",
         metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=namespace, labels=LABELS, annotations=annotations),
-        spec=k8s.core.v1.ServiceSpecArgs(
-            type=kind,
-            selector=LABELS,
-            ports=[k8s.core.v1.ServicePortArgs(name="registry", port=port, target_port=names.PORT)],
-        ),
+        spec=k8s.core.v1.ServiceSpecArgs(type=kind, selector=LABELS, ports=ports),
         opts=opts,
     )
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 
+from .. import names
 from .. import settings as setting
 from ..cluster import Cluster
 from ..settings import Settings
+from .address import plain_service
 from .contract import Exposure
 from .gateway import Gateway, GatewayArgs, gateway_class, route_version
 from .ingress import Ingress, IngressArgs
@@ -27,38 +29,46 @@ def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
     return WAYS_IN[settings.exposure].errors(settings, cluster)
 
 
-def make_exposure(name: str, settings: Settings, cluster: Cluster, namespace: pulumi.Input[str]) -> Exposure:
+def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[str]) -> Exposure:
     """Make the way in that the settings name, as far as it can be made before the host is known.
 
+    The Service with the pod's plain port is made for every way in, and each way in has names of its own. So a change of
+    the setting never meets an object of the way in before.
+
     Args:
-        name: Name of the component and of its objects.
         settings: The settings.
         cluster: The cluster; `errors` found nothing there that is in the way.
         namespace: Namespace of the objects.
     """
     timeout = settings.address_timeout
+    plain = plain_service(namespace)
     match settings.exposure:
         case "ingress":
             return Ingress(
-                name,
+                names.INGRESS,
                 IngressArgs(
                     namespace=namespace,
                     address=settings.address,
                     host_is_set=bool(settings.host),
+                    service=plain,
                     ingress_class=settings.ingress_class,
                     timeout=timeout,
                     pending_load_balancers=cluster.pending_load_balancers,
                 ),
             )
         case "loadBalancer":
-            return LoadBalancer(name, LoadBalancerArgs(namespace=namespace, address=settings.address, timeout=timeout))
+            return LoadBalancer(
+                "load-balancer",
+                LoadBalancerArgs(namespace=namespace, address=settings.address, timeout=timeout),
+            )
         case "nodePort":
             return NodePort(
-                name, NodePortArgs(namespace=namespace, address=settings.address, nodes=cluster.nodes or [])
+                "node-port",
+                NodePortArgs(namespace=namespace, address=settings.address, nodes=cluster.nodes or []),
             )
         case "gateway":
             return Gateway(
-                name,
+                "gateway",
                 GatewayArgs(
                     namespace=namespace,
                     address=settings.address,

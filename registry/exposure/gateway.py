@@ -8,12 +8,11 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from .. import names
 from ..cluster import Cluster, Object, object_names
 from ..hostname import HTTPS, split_port
 from ..settings import SettingError, Settings
 from ..waiting import after, awaited
-from .address import LABELS, NOT_AWAITED, choose_address, service
+from .address import LABELS, NOT_AWAITED, choose_address, tls_service
 from .contract import Served
 
 GROUP = "gateway.networking.k8s.io"
@@ -166,7 +165,7 @@ class Gateway(pulumi.ComponentResource):
         super().__init__("private-registry:registry:Gateway", name, None, opts)
         self._args, self._name = args, name
         child = pulumi.ResourceOptions(parent=self)
-        self._service = service(name, "ClusterIP", args.namespace, NOT_AWAITED, child).metadata.name
+        self._service = tls_service(name, "ClusterIP", args.namespace, NOT_AWAITED, child).metadata.name
         listener = {
             "name": "registry",
             "protocol": "TLS",
@@ -196,16 +195,11 @@ class Gateway(pulumi.ComponentResource):
         spec = {
             "parentRefs": [{"name": self._name}],
             "hostnames": [host.apply(lambda host: split_port(host)[0])],
-            "rules": [{"backendRefs": [{"name": self._service, "port": names.PORT}]}],
+            "rules": [{"backendRefs": [{"name": self._service, "port": HTTPS}]}],
         }
         route = self._make("TLSRoute", f"{GROUP}/{self._args.route_version}", spec, [_ACCEPTED])
         self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
-        return Served(
-            host=after(host, route.id),
-            address=self.address,
-            addresses=self.addresses,
-            tls_secret=tls_secret,
-        )
+        return Served(host=after(host, route.id), address=self.address, addresses=self.addresses)
 
     def _make(
         self, kind: str, api_version: str, spec: Mapping[str, Any], conditions: Sequence[str]

@@ -10,16 +10,15 @@ import pulumi_kubernetes as k8s
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
 from ..hostname import HTTPS, placeholder_host, split_port
+from ..pod.nginx import PLAIN_PORT
 from ..settings import SettingError, Settings
 from ..waiting import after, awaited
 from .address import (
     ADDRESS_AWAITED,
     NO_LOAD_BALANCER,
-    NOT_AWAITED,
     choose_address,
     no_address,
     published_addresses,
-    service,
 )
 from .contract import Served
 
@@ -114,6 +113,8 @@ class IngressArgs:
     """Address to use instead of the controller's own; empty if there is no other."""
     host_is_set: bool
     """Whether the settings name the host, so that no address has to be known before the host is served."""
+    service: pulumi.Input[str]
+    """Service with the plain port of the registry's pod."""
     ingress_class: str
     """IngressClass; empty for the cluster's default one."""
     timeout: str
@@ -123,14 +124,14 @@ class IngressArgs:
 
 
 class Ingress(pulumi.ComponentResource):
-    """The Ingress of the registry's host, the Service behind it, and the address of the Ingress controller.
+    """The Ingress of the registry's host, and the address of the Ingress controller.
 
     The host holds the address, and the address is known only once there is an Ingress. So a placeholder comes first: an
     Ingress for a host that nobody can ask for. Where the settings name the address or the host, there is none.
     Ready when: 1. the Ingress controller has published an address for the placeholder; 2. it has published one for the
-    registry's Ingress; 3. both are the same, unless the settings name the address. Delete removes the Ingresses and the
-    Service.
-    Does not: make a certificate, or a Service of type LoadBalancer.
+    registry's Ingress; 3. both are the same, unless the settings name the address. Delete removes the
+    Ingresses.
+    Does not: make a certificate or a Service.
     """
 
     address: pulumi.Output[str]
@@ -147,11 +148,9 @@ class Ingress(pulumi.ComponentResource):
         return [error] if error else []
 
     def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make Service and placeholder. `name` is their name in the namespace."""
+        """Make the placeholder. `name` is the name of the registry's Ingress in the namespace."""
         super().__init__("private-registry:registry:Ingress", name, None, opts)
         self._args, self._name = args, name
-        child = pulumi.ResourceOptions(parent=self)
-        self._service = service(name, "ClusterIP", args.namespace, NOT_AWAITED, child).metadata.name
         self.address = pulumi.Output.from_input(args.address)
         self.addresses = pulumi.Output.from_input([])
         self.port = pulumi.Output.from_input(HTTPS)
@@ -160,13 +159,16 @@ class Ingress(pulumi.ComponentResource):
             placeholder = k8s.networking.v1.Ingress(
                 f"{name}-placeholder",
                 metadata=k8s.meta.v1.ObjectMetaArgs(
-                    name=name, namespace=args.namespace, labels=_LABELS, annotations=ADDRESS_AWAITED
+                    name=f"{name}-placeholder",
+                    namespace=args.namespace,
+                    labels=_LABELS,
+                    annotations=ADDRESS_AWAITED,
                 ),
                 spec=k8s.networking.v1.IngressSpecArgs(
                     ingress_class_name=args.ingress_class or None,
-                    rules=[_rule(pulumi.Output.from_input(args.namespace).apply(placeholder_host), self._service)],
+                    rules=[_rule(pulumi.Output.from_input(args.namespace).apply(placeholder_host), args.service)],
                 ),
-                opts=self._address_awaited(name),
+                opts=self._address_awaited(f"{name}-placeholder"),
             )
             self.addresses = placeholder.status.apply(published_addresses)
             self.address = self.addresses.apply(choose_address)
@@ -176,9 +178,9 @@ class Ingress(pulumi.ComponentResource):
         args = self._args
         dns_name = host.apply(lambda host: split_port(host)[0])
         ingress = k8s.networking.v1.Ingress(
-            f"{self._name}-ingress",
+            f"{self._name}-served",
             metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=names.INGRESS,
+                name=self._name,
                 namespace=args.namespace,
                 labels=_LABELS,
                 annotations={**ANNOTATIONS, **ADDRESS_AWAITED},
@@ -186,9 +188,9 @@ class Ingress(pulumi.ComponentResource):
             spec=k8s.networking.v1.IngressSpecArgs(
                 ingress_class_name=args.ingress_class or None,
                 tls=[k8s.networking.v1.IngressTLSArgs(hosts=[dns_name], secret_name=tls_secret)],
-                rules=[_rule(dns_name, self._service)],
+                rules=[_rule(dns_name, args.service)],
             ),
-            opts=self._address_awaited(names.INGRESS),
+            opts=self._address_awaited(self._name),
         )
 
         def reached_at(known: Sequence[Any]) -> str:
@@ -205,7 +207,6 @@ class Ingress(pulumi.ComponentResource):
             host=after(host, address),
             address=address,
             addresses=self.addresses if self._has_placeholder else addresses,
-            tls_secret=None,
         )
 
     def _address_awaited(self, name: str) -> pulumi.ResourceOptions:
@@ -222,7 +223,7 @@ def _rule(host: pulumi.Input[str], service_name: pulumi.Input[str]) -> k8s.netwo
     """A rule that sends every path of `host` to the Service."""
     net = k8s.networking.v1
     backend = net.IngressBackendArgs(
-        service=net.IngressServiceBackendArgs(name=service_name, port=net.ServiceBackendPortArgs(number=names.PORT))
+        service=net.IngressServiceBackendArgs(name=service_name, port=net.ServiceBackendPortArgs(number=PLAIN_PORT))
     )
     path = net.HTTPIngressPathArgs(path="/", path_type="Prefix", backend=backend)
     return net.IngressRuleArgs(host=host, http=net.HTTPIngressRuleValueArgs(paths=[path]))

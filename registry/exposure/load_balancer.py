@@ -1,4 +1,4 @@
-"""The way in `loadBalancer`: a Service of type LoadBalancer leads to the registry, which terminates TLS itself."""
+"""The way in `loadBalancer`: a Service of type LoadBalancer leads to the TLS port of the registry's pod."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ..cluster import Cluster
 from ..hostname import HTTPS
 from ..settings import Settings
 from ..waiting import awaited
-from .address import ADDRESS_AWAITED, NO_LOAD_BALANCER, choose_address, no_address, published_addresses, service
+from .address import ADDRESS_AWAITED, NO_LOAD_BALANCER, choose_address, no_address, published_addresses, tls_service
 from .contract import Served
 
 
@@ -53,7 +53,7 @@ class LoadBalancer(pulumi.ComponentResource):
             return no_address("The registry's Service", args.timeout, NO_LOAD_BALANCER)
 
         waiting = awaited(f"{name}-no-address", self, args.timeout, reason)
-        made = service(name, "LoadBalancer", args.namespace, ADDRESS_AWAITED, waiting)
+        made = tls_service(name, "LoadBalancer", args.namespace, ADDRESS_AWAITED, waiting)
         given = [args.address] if args.address else []
         own = made.status.apply(published_addresses)
         self.address = own.apply(lambda found: args.address or choose_address(found))
@@ -61,6 +61,6 @@ class LoadBalancer(pulumi.ComponentResource):
         self.port = pulumi.Output.from_input(HTTPS)
 
     def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
-        """Nothing is missing: the registry itself serves the host, with the certificate in the Secret."""
+        """Nothing is missing: the registry's pod serves the host, with the certificate in the Secret."""
         self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
-        return Served(host=host, address=self.address, addresses=self.addresses, tls_secret=tls_secret)
+        return Served(host=host, address=self.address, addresses=self.addresses)

@@ -7,7 +7,7 @@ import pulumi
 
 from ..cluster import Cluster, Object
 from ..settings import SettingError, Settings
-from .address import NOT_AWAITED, choose_address, service
+from .address import NOT_AWAITED, choose_address, tls_service
 from .contract import Served
 
 
@@ -79,7 +79,7 @@ class NodePortArgs:
 class NodePort(pulumi.ComponentResource):
     """A Service of type NodePort, and the address of a node.
 
-    The registry terminates TLS itself, and its host has a port.
+    The registry's pod terminates TLS, and its host has a port.
     Ready when: 1. Kubernetes has given the Service a port. Delete removes the Service.
     Does not: follow a node that is gone. The next `up` takes another node, or the setting `address` names an address
     that outlives nodes.
@@ -103,12 +103,12 @@ class NodePort(pulumi.ComponentResource):
         super().__init__("private-registry:registry:NodePort", name, None, opts)
         # Nothing has to be waited for: the port exists as soon as the object does.
         child = pulumi.ResourceOptions(parent=self)
-        made = service(name, "NodePort", args.namespace, NOT_AWAITED, child)
+        made = tls_service(name, "NodePort", args.namespace, NOT_AWAITED, child)
         self.address = pulumi.Output.from_input(args.address or node_address(args.nodes))
         self.addresses = self.address.apply(lambda address: [address, *every_address(args.nodes)])
         self.port = made.spec.apply(lambda spec: next(port.node_port or 0 for port in spec.ports or []))
 
     def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
-        """Nothing is missing: the registry itself serves the host, with the certificate in the Secret."""
+        """Nothing is missing: the registry's pod serves the host, with the certificate in the Secret."""
         self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
-        return Served(host=host, address=self.address, addresses=self.addresses, tls_secret=tls_secret)
+        return Served(host=host, address=self.address, addresses=self.addresses)

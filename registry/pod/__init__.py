@@ -1,5 +1,5 @@
-"""The programs that run in the registry's pod.
+"""What runs in the registry's pod: nginx with its configuration, and the program that pushes the proof image.
 
-The pod gets each of them as one file of a ConfigMap and runs it in a plain Python image, so they import nothing but the
-standard library, and nothing of each other.
+The pod gets each program as one file of a ConfigMap and runs it in a plain image of nginx or of Python, so they import
+nothing but the standard library, and nothing of each other.
 """

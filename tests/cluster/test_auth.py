@@ -1,4 +1,4 @@
-"""With a password: nobody pushes or pulls without it, every kubelet pulls with it, and it changes unnoticed."""
+"""With a password: nobody pushes, or with `basic` pulls, without it; every kubelet pulls; and it changes unnoticed."""
 
 import base64
 import json
@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from secrets import token_hex
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
+from registry.credentials import AHEAD
+
 from .support.cluster import Cluster
 from .support.commands import wait_until
-from .support.stacks import Deployed, deployed_stack
+from .support.stacks import Deployed, Stack, deployed_stack, docker_config
 
 pytestmark = pytest.mark.cluster
 
@@ -49,29 +50,22 @@ def password_stack(
 
 def login(folder: Path, host: str, username: str, password: str) -> Path:
     """A folder with the configuration of a client that has logged in."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entry = {"username": username, "password": password}
-    (folder / "config.json").write_text(json.dumps({"auths": {host: entry}}))
-    return folder
+    return docker_config(folder, {host: (username, password)})
 
 
-def crane(deployed: Deployed, folder: Path, *arguments: str | Path, check: bool = True) -> CompletedProcess[str]:
-    """Run crane with the CA and the login in `folder`."""
-    environment = [f"SSL_CERT_FILE={deployed.ca_file}", f"DOCKER_CONFIG={folder}"]
-    return deployed.cluster.run("env", *environment, "crane", *arguments, check=check)
-
-
-@pytest.fixture(scope="module")
-def logged_in(password_stack: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    outputs = password_stack.outputs
-    return login(tmp_path_factory.mktemp("login"), password_stack.host, outputs["username"], outputs["password"])
+def pull_login(deployed: Deployed, namespace: str, name: str) -> tuple[str, str]:
+    """User and password in a Secret for pulls."""
+    data = deployed.cluster.get("secret", "-n", namespace, name)["data"]
+    [entry] = json.loads(base64_text(data[".dockerconfigjson"]))["auths"].values()
+    username, _, password = base64_text(entry["auth"]).partition(":")
+    return username, password
 
 
 @pytest.fixture(scope="module")
-def pushed(password_stack: Deployed, logged_in: Path, app_image: Path) -> str:
+def pushed(password_stack: Deployed, app_image: Path) -> str:
     """An image in the registry, pushed with the password."""
     reference = f"{password_stack.host}/test/app:1"
-    crane(password_stack, logged_in, "push", app_image, reference)
+    password_stack.crane("push", app_image, reference)
     return reference
 
 
@@ -87,16 +81,30 @@ def test_without_the_password_nobody_pushes_pulls_or_looks(
         ["delete", pushed],
         ["catalog", password_stack.host],
     ):
-        refused = crane(password_stack, folder, *command, check=False)
+        refused = password_stack.run_crane(folder, *command, check=False)
         assert refused.returncode != 0, command
         assert UNAUTHORIZED.search(refused.stderr), refused.stderr
 
 
-def test_with_the_password_everything_is_allowed(
-    password_stack: Deployed, pushed: str, logged_in: Path, tmp_path: Path
+def test_with_the_password_everything_is_allowed(password_stack: Deployed, pushed: str, tmp_path: Path) -> None:
+    password_stack.crane("pull", pushed, tmp_path / "pulled.tar")
+    assert password_stack.crane("ls", pushed.rpartition(":")[0]).split() == ["1"]
+
+
+def test_the_secret_for_pulls_holds_a_login_that_cannot_push_or_delete(
+    password_stack: Deployed, namespaces: dict[str, str], pushed: str, app_image: Path, tmp_path: Path
 ) -> None:
-    crane(password_stack, logged_in, "pull", pushed, tmp_path / "pulled.tar")
-    assert crane(password_stack, logged_in, "ls", pushed.rpartition(":")[0]).stdout.split() == ["1"]
+    username, password = pull_login(password_stack, namespaces["attached"], password_stack.outputs["sharedName"])
+    assert (username, password) == pull_login(password_stack, password_stack.namespace, "registry-http")
+    assert username == "registry-pull"
+    assert password != password_stack.outputs["password"]
+    folder = login(tmp_path / "login", password_stack.host, username, password)
+    password_stack.run_crane(folder, "pull", pushed, tmp_path / "pulled.tar")
+    for command in (["push", app_image, f"{password_stack.host}/test/app:refused"], ["delete", pushed]):
+        refused = password_stack.run_crane(folder, *command, check=False)
+        assert refused.returncode != 0, command
+        assert UNAUTHORIZED.search(refused.stderr), refused.stderr
+    assert password_stack.crane("ls", pushed.rpartition(":")[0]).split() == ["1"]
 
 
 def test_a_second_up_changes_nothing(password_stack: Deployed) -> None:
@@ -123,7 +131,7 @@ def test_the_line_of_a_snippet_that_logs_in_does_so(
     if client == "curl":
         assert done.stdout.strip() == "{}"
     else:
-        assert crane(password_stack, tmp_path, "manifest", pushed).stdout
+        assert password_stack.run_crane(tmp_path, "manifest", pushed).stdout
 
 
 def secret_texts(deployed: Deployed) -> list[str]:
@@ -131,7 +139,9 @@ def secret_texts(deployed: Deployed) -> list[str]:
     data = deployed.cluster.get("secret", "-n", deployed.namespace, "registry-http")["data"]
     auth = re.search(r'"auth": "([^"]+)"', base64_text(data[".dockerconfigjson"]))
     assert auth
-    return [deployed.outputs["password"], auth[1], base64_text(data["secret"]), *data.values(), "PRIVATE KEY"]
+    assert set(data) == {"secret", ".dockerconfigjson", "readers", "pushers"}
+    pull = pull_login(deployed, deployed.namespace, "registry-http")[1]
+    return [deployed.outputs["password"], pull, auth[1], base64_text(data["secret"]), *data.values(), "PRIVATE KEY"]
 
 
 def base64_text(text: str) -> str:
@@ -166,7 +176,7 @@ def test_kubelets_pull_on_every_node_where_the_secret_is_attached(
 def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
     cluster: Cluster, password_stack: Deployed, namespaces: dict[str, str], pushed: str
 ) -> None:
-    namespace, name = namespaces["nothing"], password_stack.outputs["pullSecret"]
+    namespace, name = namespaces["nothing"], password_stack.outputs["sharedName"]
     data = cluster.get("secret", "-n", namespaces["attached"], name)
     copy = {key: data[key] for key in ("apiVersion", "kind", "type", "data")}
     cluster.apply({**copy, "metadata": {"name": name, "namespace": namespace}})
@@ -188,20 +198,20 @@ def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
 
 @pytest.mark.slow
 def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
-    cluster: Cluster, password_stack: Deployed, namespaces: dict[str, str], pushed: str, logged_in: Path, tmp_path: Path
+    cluster: Cluster, password_stack: Deployed, namespaces: dict[str, str], pushed: str, tmp_path: Path
 ) -> None:
     namespace = namespaces["attached"]
     registries = [each["metadata"]["uid"] for each in registry_pods(password_stack)]
     failures: list[str] = []
     pulls = 0
     done = threading.Event()
-    both = [logged_in]
+    both = [password_stack.login]
 
     def pull() -> None:
         nonlocal pulls
         while not done.wait(0.2):
             for folder in both:
-                answer = crane(password_stack, folder, "manifest", pushed, check=False)
+                answer = password_stack.run_crane(folder, "manifest", pushed, check=False)
                 pulls += 1
                 if answer.returncode:
                     failures.append(answer.stderr)
@@ -228,8 +238,8 @@ def test_a_rotation_leaves_no_moment_in_which_a_pull_fails(
             # The kubelets pull with the new password the moment that `up` returns.
             pull_by_kubelets("after")
             # Until the password file in the pod is the new one.
-            third = f"{outputs['username'][:-1]}3:"
-            wait_until(lambda: third in users_file(password_stack), "the password file is the new one", timeout=120)
+            last = f"registry-{2 + AHEAD}:"
+            wait_until(lambda: last in users_file(password_stack), "the password file is the new one", timeout=120)
             pull_by_kubelets("last")
         finally:
             done.set()
@@ -249,93 +259,47 @@ def registry_pods(deployed: Deployed) -> list[dict[str, Any]]:
 
 
 def users_file(deployed: Deployed) -> str:
-    """The password file as the registry's container reads it."""
-    path = "/etc/private-registry-users/htpasswd"
+    """The password file as nginx reads it."""
+    path = "/etc/private-registry-users/pushers"
     return deployed.cluster.kubectl(
-        "exec", "-n", deployed.namespace, "deployment/registry", "-c", "registry", "--", "cat", path
+        "exec", "-n", deployed.namespace, "deployment/registry", "-c", "nginx", "--", "cat", path
     )
 
 
-LOGINS = ["", "registry:plain text", "registry:", "docker:docker", ":"]
-ASK = """
-import base64, json, sys, time, urllib.error, urllib.request
-end = time.monotonic() + 50
-for login in json.loads(sys.argv[1]):
-    request = urllib.request.Request("http://127.0.0.1:5000/v2/")
-    if login:
-        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
-    while time.monotonic() < end:
-        try:
-            print(urllib.request.urlopen(request, timeout=10).status, flush=True)
-            break
-        except urllib.error.HTTPError as error:
-            print(error.code, flush=True)
-            break
-        except OSError:
-            time.sleep(0.2)
-"""
+@pytest.fixture(scope="module")
+def open_stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """A stack with the default settings, at a private address."""
+    with deployed_stack(cluster, tmp_path_factory.mktemp("deployed")) as deployed:
+        yield deployed
 
 
-def broken_registry(deployed: Deployed, namespace: str, name: str, data: dict[str, str]) -> str:
-    """Start a registry like the stack's own but with other content in the place of its users; its pod's name."""
-    template = deployed.cluster.get("deployment", "-n", deployed.namespace, "registry")["spec"]["template"]["spec"]
-    config = deployed.cluster.get("configmap", "-n", deployed.namespace, "registry-config")
-    container = next(each for each in template["containers"] if each["name"] == "registry")
-    images = {each["name"]: each["image"] for each in template["containers"]}
-    container["env"] = [each for each in container["env"] if "value" in each]
-    for probe in ("readinessProbe", "livenessProbe"):
-        del container[probe]
-    ask = {"name": "ask", "image": images["proof-image"], "command": ["python3", "-c", ASK, json.dumps(LOGINS)]}
-    volumes = {volume["name"]: volume for volume in template["volumes"]}
-    volumes["users"]["secret"] = {"secretName": name, "defaultMode": 0o440}
-    volumes["data"] = {"name": "data", "emptyDir": {}}
-    del volumes["run"], volumes["login"]
-    place = {"namespace": namespace}
-    meta = {"name": name, **place}
-    deployed.cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "registry-config", **place},
-            "data": config["data"],
-        },
-        {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data},
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": meta,
-            "spec": {
-                "containers": [container, ask],
-                "volumes": list(volumes.values()),
-                "restartPolicy": "Never",
-                "securityContext": template["securityContext"],
-                "terminationGracePeriodSeconds": 0,
-            },
-        },
-    )
-    return name
-
-
-def test_a_registry_without_its_password_file_does_not_start(
-    cluster: Cluster, password_stack: Deployed, namespace: str
+def test_at_a_private_address_everybody_pulls_and_only_the_password_pushes(
+    cluster: Cluster, open_stack: Deployed, app_image: Path, namespace: str, tmp_path: Path
 ) -> None:
-    name = broken_registry(password_stack, namespace, "missing", {"other": "file"})
-    cluster.kubectl(
-        "wait", "-n", namespace, f"pod/{name}", "--for=jsonpath={.status.phase}=Failed", "--timeout=60s", timeout=90
-    )
-    assert "read-only file system" in cluster.kubectl("logs", "-n", namespace, name, "-c", "registry")
+    reference = f"{open_stack.host}/test/app:1"
+    nobody = docker_config(tmp_path / "nobody", {})
+    for command in (["push", app_image, reference], ["delete", f"{open_stack.host}/private-registry/proof:1"]):
+        refused = open_stack.run_crane(nobody, *command, check=False)
+        assert refused.returncode != 0, command
+        assert UNAUTHORIZED.search(refused.stderr), refused.stderr
+    open_stack.crane("push", app_image, reference)
+    open_stack.run_crane(nobody, "pull", reference, tmp_path / "pulled.tar")
+    assert open_stack.run_crane(nobody, "ls", f"{open_stack.host}/test/app").stdout.split() == ["1"]
+    assert "test/app" in open_stack.run_crane(nobody, "catalog", open_stack.host).stdout.split()
+    (tmp_path / "ca.crt").write_text(open_stack.ca)
+    inspect = ["skopeo", "--insecure-policy", "inspect", "--no-creds", "--cert-dir", tmp_path]
+    assert json.loads(cluster.run(*inspect, f"docker://{reference}").stdout)["Digest"]
+    # Kubelets have no Secret here.
+    open_stack.start_pods(namespace, reference, cluster.nodes)
+    open_stack.assert_running(namespace, cluster.nodes)
 
 
-@pytest.mark.parametrize("content", ["", "no line of such a file", "registry:plain text", "# registry"])
-def test_a_registry_with_a_wrong_password_file_lets_nobody_in(
-    cluster: Cluster, password_stack: Deployed, namespace: str, content: str
-) -> None:
-    name = broken_registry(password_stack, namespace, "wrong", {"htpasswd": content})
-    answers: list[str] = []
-
-    def answered() -> bool:
-        answers[:] = cluster.kubectl("logs", "-n", namespace, name, "-c", "ask", check=False).split()
-        return len(answers) == len(LOGINS)
-
-    wait_until(answered, "the registry has answered every login", timeout=60)
-    assert set(answers) <= {"401", "400"}, answers
+def test_auth_none_is_warned_of_and_lets_everybody_push(cluster: Cluster, app_image: Path, tmp_path: Path) -> None:
+    with Stack(environment=cluster.environment, settings={"auth": "none", "storage": "memory"}) as stack:
+        said = stack.up().stdout
+        assert "The setting auth is none: whoever reaches the registry" in said
+        outputs = stack.outputs()
+        assert not {"username", "password"} & set(outputs)
+        (tmp_path / "ca.crt").write_text(outputs["caCertificate"])
+        environment = [f"SSL_CERT_FILE={tmp_path}/ca.crt", f"DOCKER_CONFIG={tmp_path}"]
+        cluster.run("env", *environment, "crane", "push", app_image, f"{outputs['registryUrl']}/test/app:1")

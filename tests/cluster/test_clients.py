@@ -25,6 +25,8 @@ from .support.stacks import Deployed
 
 pytestmark = pytest.mark.cluster
 
+UNAUTHORIZED = re.compile(r"(?i)unauthorized|401|authentication required|no basic auth credentials|denied")
+LOG_OUT = "rm -rf .docker/config.json .config/containers/auth.json /run/containers/0 .config/helm .curlrc login"
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority|SSL certificate problem")
 
 
@@ -34,6 +36,14 @@ def source(client_registry: Deployed, app_image: Path) -> str:
     reference = f"{client_registry.host}/clients/source:1"
     client_registry.crane("push", app_image, reference)
     return f"{client_registry.host}/clients/source@{client_registry.crane('digest', reference).strip()}"
+
+
+def snippet_login(snippet: str, deployed: Deployed) -> str:
+    """The command in a snippet's second line, with the password from a file in the place of the stack."""
+    line = snippet.splitlines()[1]
+    assert line.startswith("# Log in: pulumi stack output --show-secrets password | "), line
+    assert line.endswith(f" --username {deployed.outputs['username']} --password-stdin {deployed.host}")
+    return line.removeprefix("# Log in: pulumi stack output --show-secrets password | ") + ' <"$PASSWORD_FILE"'
 
 
 def snippets_of_another_ca(deployed: Deployed, folder: Path) -> dict[str, str]:
@@ -61,7 +71,10 @@ def test_a_client_pushes_and_pulls_with_nothing_but_its_snippet(
         .replace("$NAME", client.name)
         .replace("$SOURCE", source)
     )
+    (tmp_path / "password").write_text(client_registry.outputs["password"])
     variables = {
+        "USERNAME": client_registry.outputs["username"],
+        "PASSWORD_FILE": str(SHARED / "password"),
         "REGISTRY": client_registry.host,
         "SOURCE": source,
         "ARCHIVE": str(SHARED / app_image.name),
@@ -100,11 +113,24 @@ def test_a_client_pushes_and_pulls_with_nothing_but_its_snippet(
         assert refused(before + client.pull)
 
         before = trust("right")
+        done = do(before + client.push, check=False)
+        assert done.returncode != 0
+        assert UNAUTHORIZED.search(done.stdout + done.stderr), done.stdout + done.stderr
+        log_in = client.login or snippet_login(setup[key], client_registry)
+        do(before + log_in)
         do(before + client.push)
         manifest = json.loads(client_registry.crane("manifest", target))
-        do(client.forget)
         got = client.got or manifest["config"]["digest"].removeprefix("sha256:")
-        assert got in do(before + client.pull).stdout
+        do(LOG_OUT)
+        do(client.forget)
+        done = do(before + client.pull, check=False)
+        if client.asks_to_pull:
+            assert done.returncode != 0
+            assert UNAUTHORIZED.search(done.stdout + done.stderr), done.stdout + done.stderr
+            do(before + log_in)
+            done = do(before + client.pull)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert got in done.stdout
 
         undo = re.search(r"Undo: (.*)", setup[key])
         assert undo
@@ -112,7 +138,8 @@ def test_a_client_pushes_and_pulls_with_nothing_but_its_snippet(
             do(client.forget, check=False)
             undone = before + undo[1].replace("sudo ", "") + "\n"
             assert refused(undone + client.pull)
-    row = f"| {client.name} | {version[0]} | `{key}` | yes | yes |"
+    pull = "with a login" if client.asks_to_pull else "yes"
+    row = f"| {client.name} | {version[0]} | `{key}` | with a login | {pull} |"
     assert row in TRIED.read_text().splitlines(), f"{TRIED.name} has to say what was tried"
 
 
@@ -130,7 +157,8 @@ def test_the_snippets_work_as_the_readme_prints_them(
     target = f"{client_registry.host}/test/printed"
     script = f"""
         python3 -m registry.clients skopeo --stack {client_registry.stack.name} | sh
-        skopeo --insecure-policy copy docker-archive:{app_image} docker://{target}:skopeo
+        skopeo --insecure-policy copy --dest-authfile {client_registry.login}/config.json \
+            docker-archive:{app_image} docker://{target}:skopeo
         eval "$({by_kubectl} | sh)"
         crane ls {target}
     """
@@ -241,7 +269,7 @@ def test_the_github_step_sets_up_docker_and_the_system(client_registry: Deployed
     (tmp_path / "step.sh").write_text(step["run"])
     with ClientMachine(tmp_path) as machine:
         machine.sh(f"sh -e {SHARED}/step.sh")
-        machine.sh(f"curl -fsS https://{client_registry.host}/v2/")
+        machine.sh(f"curl -fsS https://{client_registry.host}/v2/_catalog")
         assert machine.sh(f"cat /etc/docker/certs.d/{client_registry.host}/ca.crt").stdout == client_registry.ca
 
 
@@ -262,7 +290,7 @@ def test_a_builder_in_the_cluster_pushes_with_the_mounted_config_map(
     metadata = {"name": name, "namespace": namespace}
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     image = "docker.io/library/python:3.13-alpine"
-    build_in_a_pod(cluster, namespace, name, image, "python3", "-c", PUSH_FROM_A_POD)
+    build_in_a_pod(client_registry, namespace, name, image, "python3", "-c", PUSH_FROM_A_POD)
     assert client_registry.crane("ls", f"{client_registry.host}/test/from-a-pod").split() == ["1"]
 
 
@@ -277,8 +305,8 @@ def test_crane_in_a_pod_pushes_with_the_copied_config_map_and_every_node_runs_wh
         base, builder = f"{deployed.host}/test/app:1", f"{deployed.host}/test/builder:1"
         deployed.crane("push", app_image, base)
         deployed.crane("append", "--base", base, "--new_layer", tmp_path / "crane.tar", "--new_tag", builder)
-        config_map = deployed.outputs["caConfigMap"]
-        said = build_in_a_pod(cluster, namespace, config_map, builder, "sh", "-euc", BUILD_WITH_CRANE)
+        config_map = deployed.outputs["sharedName"]
+        said = build_in_a_pod(deployed, namespace, config_map, builder, "sh", "-euc", BUILD_WITH_CRANE)
         repository = f"{deployed.host}/test/built"
         [built] = (line for line in said.splitlines() if line.startswith(f"{repository}@"))
         assert built == f"{repository}@{deployed.crane('digest', f'{repository}:1').strip()}"

@@ -47,6 +47,8 @@ def test_the_registry_conforms_but_for_the_known_gaps(cluster: Cluster, tmp_path
         variables = {
             "OCI_REGISTRY": deployed.host,
             "OCI_RESULTS_DIR": str(SHARED / "results"),
+            "OCI_USERNAME": deployed.outputs["username"],
+            "OCI_PASSWORD": deployed.outputs["password"],
             "SSL_CERT_DIR": str(SHARED),
         }
         machine.sh("conformance", variables, check=False)

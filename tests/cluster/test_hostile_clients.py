@@ -1,5 +1,7 @@
 """What a client may try without harm: odd paths, a manifest without end, a thousand slow uploads."""
 
+import base64
+import os
 import subprocess
 import sys
 import time
@@ -54,7 +56,7 @@ def _the_registry_stays_up(client_registry: Deployed) -> Iterator[None]:
     before = registry_containers(client_registry)
     yield
     assert registry_containers(client_registry) == before
-    assert [ready for _, _, _, ready in before] == [True, True]
+    assert [ready for _, _, _, ready in before] == [True, True, True]
 
 
 def registry_containers(deployed: Deployed) -> list[tuple[str, str, int, bool]]:
@@ -62,8 +64,13 @@ def registry_containers(deployed: Deployed) -> list[tuple[str, str, int, bool]]:
     return [
         (pod["metadata"]["name"], status["name"], status["restartCount"], status["ready"])
         for pod in pods
-        for status in pod["status"]["containerStatuses"]
+        for status in (*pod["status"]["initContainerStatuses"], *pod["status"]["containerStatuses"])
     ]
+
+
+def basic(deployed: Deployed) -> str:
+    """The credentials of who may push, as HTTP's header has them (RFC 7617)."""
+    return base64.b64encode(f"{deployed.outputs['username']}:{deployed.outputs['password']}".encode()).decode()
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
@@ -74,7 +81,10 @@ def test_a_path_trick_is_the_clients_error(
     urls = [f"https://{client_registry.host}{path}" for path in PATHS]
     # HTTP/2 may end the stream of a body that nobody reads before curl has seen the answer.
     curl = ["curl", "--http1.1", "--silent", "--globoff", "--path-as-is", "--cacert", client_registry.ca_file]
-    curl += ["--request", method]
+    curl += ["--request", method, "--config", tmp_path / "login"]
+    (tmp_path / "login").write_text(
+        f'user = "{client_registry.outputs["username"]}:{client_registry.outputs["password"]}"'
+    )
     curl += ["--location", "--max-redirs", "3"]  # to the path without the dots, which has to be refused just so
     if method == "PUT":
         curl += ["--data-binary", f"@{tmp_path / 'body'}"]
@@ -87,13 +97,14 @@ def test_a_path_trick_is_the_clients_error(
 
 def test_a_manifest_of_ten_gigabytes_is_refused_early(client_registry: Deployed) -> None:
     send = (
-        "import socket, ssl, sys\n"
+        "import os, socket, ssl, sys\n"
         "at, ca, claim, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])\n"
         "host, _, port = at.partition(':')\n"
         "context = ssl.create_default_context(cafile=ca)\n"
         "with context.wrap_socket(socket.create_connection((host, port or 443), 30), server_hostname=host) as s:\n"
         "    s.sendall(f'PUT /v2/big/manifest/manifests/1 HTTP/1.1\\r\\nHost: {at}\\r\\n'\n"
         "              f'Content-Type: application/vnd.oci.image.manifest.v1+json\\r\\n'\n"
+        "              f'Authorization: Basic {os.environ[\"LOGIN\"]}\\r\\n'\n"
         "              f'Content-Length: {claim}\\r\\n\\r\\n'.encode())\n"
         "    sent = 0\n"
         "    s.settimeout(0.01)\n"
@@ -120,7 +131,14 @@ def test_a_manifest_of_ten_gigabytes_is_refused_early(client_registry: Deployed)
         str(MANIFEST_CLAIM),
         str(SENT_AT_MOST),
     ]
-    done = subprocess.run(network.client(*command), check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        network.client(*command),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "LOGIN": basic(client_registry)},
+    )
     sent, _, status = done.stdout.strip().partition(" ")
     assert int(sent) < SENT_AT_MOST
     assert status.startswith("HTTP/1.1 4"), done.stdout
@@ -137,7 +155,13 @@ def test_a_thousand_slow_uploads_do_not_keep_anybody_from_pulling(
         sys.executable, "-m", "tests.cluster.support.slow_uploads", client_registry.host, str(client_registry.ca_file),
         str(SLOW_CONNECTIONS), str(SLOW_SECONDS),
     ]  # fmt: skip
-    with subprocess.Popen(network.client(*command), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as slow:
+    with subprocess.Popen(
+        network.client(*command),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "LOGIN": basic(client_registry)},
+    ) as slow:
         assert slow.stdout
         assert slow.stdout.readline() == f"{SLOW_CONNECTIONS}\n"
         end = time.monotonic() + SLOW_SECONDS - 5

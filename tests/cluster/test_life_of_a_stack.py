@@ -105,5 +105,5 @@ def test_an_up_that_changes_the_registrys_pod_returns_when_the_new_one_is_ready(
         deployed.stack.up()
         deployment = cluster.get("deployment", "-n", deployed.namespace, "registry")
         assert is_rolled_out(deployment), deployment
-        memory = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        memory = deployment["spec"]["template"]["spec"]["initContainers"][0]["resources"]["limits"]["memory"]
         assert memory == str(512 * 2**20 + 2 * 2**30)

@@ -55,7 +55,11 @@ def test_an_ingress_whose_address_moved_moves_everything_in_one_up_and_the_ca_st
 
         def move(to: str) -> None:
             move_controller(to)
-            wait_until(lambda: follows("exposure") and follows("ingress"), "Traefik published the address", timeout=60)
+            wait_until(
+                lambda: follows("ingress-placeholder") and follows("ingress"),
+                "Traefik published the address",
+                timeout=60,
+            )
 
         moved_in_one_up(deployed, app_image, namespace, move, "10.99.0.219")
 
@@ -67,7 +71,7 @@ def test_a_load_balancer_whose_address_moved_moves_everything_in_one_up_and_the_
     with deployed_stack(cluster, tmp_path, {"exposure": "loadBalancer", **BY_CERT_MANAGER}) as deployed:
 
         def move(to: str) -> None:
-            path = ("service", "exposure", "-n", deployed.namespace)
+            path = ("service", "load-balancer", "-n", deployed.namespace)
             cluster.kubectl("annotate", *path, f"metallb.io/loadBalancerIPs={to}")
             points = "--output=jsonpath={.status.loadBalancer.ingress[0].ip}"
             wait_until(lambda: cluster.kubectl("get", *path, points) == to, f"the address is {to}", timeout=30)
@@ -83,7 +87,7 @@ def test_a_gateway_whose_address_moved_moves_everything_in_one_up_and_the_ca_sta
         def move(to: str) -> None:
             gateway_controller(to)
             points = "--output=jsonpath={.status.addresses[*].value}"
-            path = (f"gateways.{GATEWAY_API}", "exposure", "-n", deployed.namespace)
+            path = (f"gateways.{GATEWAY_API}", "gateway", "-n", deployed.namespace)
             wait_until(lambda: cluster.kubectl("get", *path, points) == to, f"Traefik published {to}", timeout=60)
 
         try:

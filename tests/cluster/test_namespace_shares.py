@@ -38,13 +38,14 @@ def test_what_other_namespaces_get_is_right_and_destroy_takes_it_back(cluster: C
     with Stack(environment=cluster.environment, settings=settings) as stack:
         stack.up()
         outputs = stack.outputs()
-        name, host = outputs["pullSecret"], outputs["registryUrl"]
-        assert "password" not in outputs, "the address is private"
+        name, host = outputs["sharedName"], outputs["registryUrl"]
         assert account(cluster, namespace)["imagePullSecrets"] == [{"name": name}]
-        assert (
-            base64.b64decode(cluster.get("secret", "-n", namespace, name)["data"][".dockerconfigjson"]).decode()
-            == '{"auths": {}}'
-        )
+        data = cluster.get("secret", "-n", namespace, name)["data"]
+        auths = json.loads(base64.b64decode(data[".dockerconfigjson"]))["auths"]
+        assert list(auths) == [host]
+        username, _, password = base64.b64decode(auths[host]["auth"]).decode().partition(":")
+        assert username == "registry-pull"
+        assert password != outputs["password"]
         assert cluster.get("configmap", "-n", namespace, name)["data"] == {
             "host": host,
             "address": outputs["address"],

@@ -46,7 +46,11 @@ def test_skopeo_pushes_with_the_ca_and_is_refused_without(
     refused = cluster.run(*copy, *images, check=False)
     assert refused.returncode != 0
     assert UNKNOWN_CA.search(refused.stderr)
-    cluster.run(*copy, "--dest-cert-dir", tmp_path, *images)
+    trusting = [*copy, "--dest-cert-dir", tmp_path]
+    unknown = cluster.run(*trusting, *images, check=False)
+    assert unknown.returncode != 0
+    assert "authentication required" in unknown.stderr
+    cluster.run(*trusting, "--dest-authfile", default_stack.login / "config.json", *images)
     assert "skopeo" in default_stack.crane("ls", f"{default_stack.host}/test/app").split()
 
 
@@ -70,7 +74,7 @@ def test_openssl_and_python_accept_the_certificate(cluster: Cluster, default_sta
         "import ssl, sys, urllib.request as r\n"
         "context = ssl.create_default_context(cafile=sys.argv[2])\n"
         "context.verify_flags |= ssl.VERIFY_X509_STRICT\n"
-        "print(r.urlopen(f'https://{sys.argv[1]}/v2/', context=context, timeout=10).status)"
+        "print(r.urlopen(f'https://{sys.argv[1]}/', context=context, timeout=10).status)"
     )
     assert cluster.run("python3", "-c", strict, default_stack.host, default_stack.ca_file).stdout.strip() == "200"
 

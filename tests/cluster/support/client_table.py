@@ -37,6 +37,10 @@ class Client:
     """Whether the daemon has to be restarted after the snippet."""
     prepare: str = ""
     """A script that prepares what is pushed. It needs no registry."""
+    login: str = ""
+    """A script that logs in with the password in $PASSWORD_FILE; empty: what the snippet's second line says."""
+    asks_to_pull: bool = False
+    """Whether it does not pull without a login where the registry asks only before pushes."""
     target: str = "$REGISTRY/clients/$NAME:1"
     ours: bool = False
     """Whether Debian does not have it, so that it has to be built."""
@@ -63,6 +67,7 @@ END
     pull='curl -fsS "https://$REGISTRY/v2/clients/$NAME/blobs/sha256:$(cat digest)"',
     got=TEXT,
     evaluated=True,
+    login='printf \'user = "%s:%s"\' "$USERNAME" "$(cat "$PASSWORD_FILE")" >.curlrc',
 )
 DOCKER = "export DOCKER_HOST=unix:///run/test.sock"
 CLIENTS = (
@@ -109,6 +114,8 @@ CLIENTS = (
         """,
         prepare=f'{DOCKER}; docker load -qi "$ARCHIVE"; docker tag example.com/app:1 "$TARGET"',
         push=f'{DOCKER}; docker push "$TARGET"',
+        login=f'{DOCKER}; docker login --username "$USERNAME" --password-stdin "$REGISTRY" <"$PASSWORD_FILE"',
+        asks_to_pull=True,
         forget=f"{DOCKER}; docker image prune --all --force",
         pull=f"""
             {DOCKER}
@@ -123,7 +130,11 @@ CLIENTS = (
             timeout 60 sh -c 'until ctr version >/dev/null 2>&1; do sleep 0.2; done'
         """,
         prepare='ctr images import "$ARCHIVE"; ctr images tag example.com/app:1 "$TARGET"',
-        push='ctr images push --hosts-dir /etc/containerd/certs.d "$TARGET"',
+        push="""
+            if [ -e login ]; then set -- --user "$(cat login)"; fi
+            ctr images push --hosts-dir /etc/containerd/certs.d "$@" "$TARGET"
+        """,
+        login='echo "$USERNAME:$(cat "$PASSWORD_FILE")" >login',
         forget="ctr images rm --sync $(ctr images ls -q)",
         pull='ctr images pull --hosts-dir /etc/containerd/certs.d "$TARGET"; ctr content ls',
     ),
@@ -177,6 +188,8 @@ CLIENTS = (
     ),
     Client(
         name="buildkit",
+        # `docker login` needs a Docker daemon; this writes the same file.
+        login='crane auth login --username "$USERNAME" --password-stdin "$REGISTRY" <"$PASSWORD_FILE"',
         version="buildkitd --version",
         daemon="""
             buildkitd --containerd-worker=false >buildkitd.log 2>&1 & echo $! >pid

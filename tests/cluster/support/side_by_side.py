@@ -10,7 +10,12 @@ from pathlib import PurePath
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
-    "controllers with kinds of the whole cluster": ("test_exposures", "test_moved_addresses", "test_renewals"),
+    "controllers with kinds of the whole cluster": (
+        "test_exposures",
+        "test_moved_addresses",
+        "test_renewals",
+        "test_switches",
+    ),
     "the one registry that is advertised in kube-public": ("test_namespace_shares", "test_rbac"),
 }
 """What there is only one of, and the modules whose tests use it."""

@@ -2,10 +2,12 @@
 
     python -m tests.cluster.support.slow_uploads HOST CA_FILE CONNECTIONS SECONDS
 
-Prints how many are open, holds them for that time with a byte each second, and ends: bounded in number and time.
+LOGIN in the environment holds the credentials, as HTTP's Basic has them. Prints how many are open, holds them for that
+time with a byte each second, and ends: bounded in number and time.
 """
 
 import asyncio
+import os
 import resource
 import ssl
 import sys
@@ -16,7 +18,10 @@ async def upload(host: str, context: ssl.SSLContext, turn: asyncio.Semaphore, op
     async with turn:  # a TLS handshake costs time; all of them at once would only measure this machine
         name, _, port = host.partition(":")
         _, writer = await asyncio.open_connection(name, int(port or 443), ssl=context)
-        head = f"PUT /v2/slow/upload/manifests/1 HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000\r\n\r\n"
+        head = (
+            f"PUT /v2/slow/upload/manifests/1 HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Basic {os.environ['LOGIN']}\r\nContent-Length: 1000000\r\n\r\n"
+        )
         writer.write(head.encode())
         await writer.drain()
     opened.put_nowait(True)

@@ -105,9 +105,22 @@ class Deployed:
         """One snippet per client, from the ConfigMap that holds them."""
         return self.cluster.get("configmap", "-n", self.namespace, "client-setup")["data"]
 
+    @property
+    def login(self) -> Path:
+        """A folder with the configuration of a client that has logged in, if the registry asks for a password."""
+        if "username" not in self.outputs:
+            return docker_config(self.ca_file.parent / "login", {})
+        user = (self.outputs["username"], self.outputs["password"])
+        return docker_config(self.ca_file.parent / "login", {self.host: user})
+
     def crane(self, *arguments: str | Path, **options: Any) -> str:
-        """What a crane command prints that trusts only the CA."""
-        return self.cluster.run("env", f"SSL_CERT_FILE={self.ca_file}", "crane", *arguments, **options).stdout
+        """What a crane command prints that trusts only the CA, and has the password."""
+        return self.run_crane(self.login, *arguments, **options).stdout
+
+    def run_crane(self, login: Path, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a crane command that trusts only the CA, and has the logins in a folder."""
+        environment = [f"SSL_CERT_FILE={self.ca_file}", f"DOCKER_CONFIG={login}"]
+        return self.cluster.run("env", *environment, "crane", *arguments, **options)
 
     def start_pods(
         self, namespace: str, image: str, on: Sequence[str], *, name: str = "app", pull_secrets: Sequence[str] = ()
@@ -171,6 +184,14 @@ class Deployed:
     def trusted(self, node: str) -> bool:
         """Whether the node's containerd finds exactly the CA's certificate for the registry's host."""
         return any(path.read_text() == self.ca for path in self.hosts_directory(node).glob("*.crt"))
+
+
+def docker_config(folder: Path, users: Mapping[str, tuple[str, str]]) -> Path:
+    """Write the configuration of a client that has logged in to hosts as a user with a password; its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    auths = {host: {"username": name, "password": secret} for host, (name, secret) in users.items()}
+    (folder / "config.json").write_text(json.dumps({"auths": auths}))
+    return folder
 
 
 @contextmanager

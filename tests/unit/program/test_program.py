@@ -2,13 +2,15 @@
 
 import json
 import tomllib
-from typing import Any
+from typing import Any, get_args
 
 import pulumi
 import pytest
 
 from registry import names
 from registry.clients.snippets import CLIENTS, client_setup
+from registry.credentials import password
+from registry.settings import Exposure
 from tests.unit.support.clusters import ADDRESS, QuietCluster
 from tests.unit.support.engine import INSTANCE, NAMESPACE, Recorder, pem, run_failing_program, run_program
 from tests.unit.support.settings import ROOT
@@ -34,13 +36,15 @@ def test_the_outputs_are_the_ones_that_people_use(run: tuple[Recorder, dict[str,
         "namespace": NAMESPACE,
         "configMap": "private-registry",
         "clusterId": QuietCluster.uid,
+        "username": "registry",
+        "password": password("key of identity-seed", 1, push=True),
         "version": names.VERSION,
     }
 
 
 def test_the_outputs_fit_on_one_screen(run: tuple[Recorder, dict[str, Any]]) -> None:
     lines = [line for value in run[1].values() for line in str(value).splitlines()]
-    real_ca_lines = 15
+    real_ca_lines = 13  # of a namespace with up to 24 characters; each further 24 make it a line longer
     assert len(lines) - len(pem("certificate-ca").splitlines()) + real_ca_lines + 2 < 25
 
 
@@ -81,31 +85,33 @@ def test_everything_belongs_to_a_component(made: Recorder) -> None:
         for (typ, name), parent in made.parents.items()
         if not typ.startswith("private-registry:") and not parent.startswith("private-registry:")
     }
-    assert [typ for typ, _ in parents if typ != "pulumi:pulumi:Stack"] == []
+    assert [typ for typ, _ in parents if typ != "pulumi:pulumi:Stack"] == [
+        "kubernetes:core/v1:Service",
+    ]
 
 
 def test_the_snippets_are_in_a_config_map_that_kubectl_reads_by_the_names_of_the_clients(made: Recorder) -> None:
     config_map = made.of(":ConfigMap", "client-setup")
     assert config_map["metadata"]["name"] == "client-setup"
-    assert config_map["data"] == client_setup(f"{NAMESPACE}.10-99-0-200.nip.io", pem("certificate-ca"))
+    assert config_map["data"] == client_setup(f"{NAMESPACE}.10-99-0-200.nip.io", pem("certificate-ca"), "registry")
     assert set(config_map["data"]) == set(CLIENTS)
     assert all(client.isalpha() for client in CLIENTS)
     assert len(json.dumps(config_map)) < 2**20 / 8, "a ConfigMap's limit is 1 MiB"
 
 
-def test_the_first_preview_shows_the_registrys_pod_but_for_what_depends_on_the_password() -> None:
+def test_the_first_preview_shows_the_registrys_whole_pod() -> None:
     recorder = Recorder(preview=True)
     run_program(recorder)
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
-    assert [container["name"] for container in pod["containers"]] == ["registry", "proof-image"]
-    assert pod["containers"][0]["command"] == ["registry", "serve", "/etc/private-registry/config.yml"]
-    unknown = [key for key, value in pod.items() if isinstance(value, pulumi.output.Unknown)]
-    assert unknown == ["volumes"]
+    assert [container["name"] for container in pod["containers"]] == ["nginx", "proof-image"]
+    [registry] = pod["initContainers"]
+    assert registry["command"] == ["registry", "serve", "/etc/private-registry/config.yml"]
+    assert not [key for key, value in pod.items() if isinstance(value, pulumi.output.Unknown)]
 
 
 def test_the_host_reaches_ingress_certificate_config_map_and_agent(made: Recorder) -> None:
     host = f"{NAMESPACE}.10-99-0-200.nip.io"
-    ingress = made.of(":Ingress", "exposure-ingress")["spec"]
+    ingress = made.of(":Ingress", "ingress-served")["spec"]
     assert ingress["rules"][0]["host"] == host
     assert ingress["tls"][0]["hosts"] == [host]
     assert made.of(":CertRequest")["dnsNames"] == [host]
@@ -153,7 +159,7 @@ def test_the_registry_pod_keeps_the_restricted_standard(made: Recorder) -> None:
     pod = made.of(":Deployment")["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in pod["containers"]:
+    for container in (*pod["initContainers"], *pod["containers"]):
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -191,7 +197,7 @@ def test_what_exists_in_the_stacks_own_namespace_is_taken_over_and_nothing_elsew
             assert annotations["pulumi.com/patchFieldManager"] == manager, name
             if not is_own:
                 assert inputs["metadata"]["labels"][names.INSTANCE] == INSTANCE, name
-    assert {"namespace", "exposure-gateway", "exposure-tlsroute", "trust-daemonset", "lookup-facts"} <= own
+    assert {"namespace", "gateway-gateway", "gateway-tlsroute", "trust-daemonset", "lookup-facts"} <= own
     assert elsewhere == {"shares-pull-team-a", "shares-ca-team-a", "shares-advertise"}
 
 
@@ -214,7 +220,7 @@ def test_two_stacks_of_one_name_share_no_name_that_others_can_see() -> None:
         ingresses = [made for (typ, _), made in recorder.resources.items() if typ.endswith("v1:Ingress")]
         hosts = {rule["host"] for made in ingresses for rule in made["spec"]["rules"]}
         assert len(hosts) == 2, "the placeholder's and the registry's"
-        shared = {outputs["pullSecret"], outputs["caConfigMap"], outputs["namespace"], outputs["registryUrl"]}
+        shared = {outputs["sharedName"], outputs["namespace"], outputs["registryUrl"]}
         image = recorder.of(":DaemonSet")["spec"]["template"]["spec"]["containers"][0]["image"]
         subject = recorder.of(":SelfSignedCert")["subject"]["organizationalUnit"]
         seen.append(hosts | shared | {image.rpartition("@")[2], subject})
@@ -257,7 +263,7 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
         "ConfigMap": 4,
         "Secret": 2,
         "Deployment": 1,
-        "Service": 2,
+        "Service": 3,
         "ServicePatch": 1,
         "Ingress": 2,
         "DaemonSet": 1,
@@ -280,7 +286,7 @@ def test_a_load_balancer_that_has_a_host_name_gives_the_registry_its_host() -> N
     outputs = run_program(recorder)
     assert outputs["registryUrl"] == "abc-1.elb.example.com"
     assert recorder.of(":CertRequest")["dnsNames"] == ["abc-1.elb.example.com"]
-    assert recorder.of(":Ingress", "exposure-ingress")["spec"]["rules"][0]["host"] == "abc-1.elb.example.com"
+    assert recorder.of(":Ingress", "ingress-served")["spec"]["rules"][0]["host"] == "abc-1.elb.example.com"
 
 
 def test_a_load_balancer_called_localhost_is_refused_with_the_setting_that_helps() -> None:
@@ -302,31 +308,27 @@ def test_a_host_that_is_set_needs_no_placeholder_and_its_port_is_in_no_certifica
     assert outputs["registryUrl"] == "registry.example.com:8443"
     assert outputs["address"] == ADDRESS, "read from the Ingress that serves it"
     assert recorder.of(":CertRequest")["dnsNames"] == ["registry.example.com"]
-    assert recorder.of(":Ingress", "exposure-ingress")["spec"]["tls"][0]["hosts"] == ["registry.example.com"]
+    assert recorder.of(":Ingress", "ingress-served")["spec"]["tls"][0]["hosts"] == ["registry.example.com"]
     assert not [name for _, name in recorder.resources if "placeholder" in name]
 
 
-def test_behind_a_load_balancer_the_registry_terminates_tls_itself() -> None:
+def test_behind_a_load_balancer_the_registrys_pod_terminates_tls() -> None:
     recorder = Recorder()
     outputs = run_program(recorder, exposure="loadBalancer")
     assert outputs["registryUrl"] == f"{NAMESPACE}.10-99-0-200.nip.io"
-    assert recorder.of(":Service", "exposure")["spec"]["ports"] == [
-        {"name": "registry", "port": 443, "targetPort": 5000}
-    ]
+    ports = [{"name": "tls", "port": 443, "targetPort": "tls"}]
+    assert recorder.of(":Service", "load-balancer-service")["spec"]["ports"] == ports
     assert recorder.kinds() == {
         "Namespace": 1,
         "PersistentVolumeClaim": 1,
         "ConfigMap": 4,
         "Secret": 2,
         "Deployment": 1,
-        "Service": 2,
+        "Service": 3,
         "ServicePatch": 1,
         "DaemonSet": 1,
     }
-    config = json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
-    assert config["http"]["tls"]["minimumtls"] == "tls1.2"
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
-    assert [c["livenessProbe"]["httpGet"]["scheme"] for c in pod["containers"] if "livenessProbe" in c] == ["HTTPS"]
     tls = next(volume for volume in pod["volumes"] if volume["name"] == "tls")
     assert tls["secret"]["secretName"] == "certificate-tls"
 
@@ -348,16 +350,14 @@ def test_behind_a_gateway_tls_is_handed_through_to_the_registry() -> None:
     outputs = run_program(recorder, exposure="gateway", gatewayPort="8443")
     assert outputs["registryUrl"] == f"{NAMESPACE}.10-99-0-200.nip.io"
     assert outputs["address"] == ADDRESS
-    gateway = recorder.of(":Gateway", "exposure-gateway")["spec"]
+    gateway = recorder.of(":Gateway", "gateway-gateway")["spec"]
     assert gateway["gatewayClassName"] == "the-only-one"
     [listener] = gateway["listeners"]
     assert (listener["protocol"], listener["port"], listener["tls"]) == ("TLS", 8443, {"mode": "Passthrough"})
     route = recorder.of(":TLSRoute")["spec"]
     assert route["hostnames"] == [f"{NAMESPACE}.10-99-0-200.nip.io"]
-    assert route["rules"] == [{"backendRefs": [{"name": "exposure", "port": 5000}]}]
-    assert route["parentRefs"] == [{"name": "exposure"}]
-    config = json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
-    assert "tls" in config["http"]
+    assert route["rules"] == [{"backendRefs": [{"name": "gateway", "port": 443}]}]
+    assert route["parentRefs"] == [{"name": "gateway"}]
 
 
 @pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort", "gateway"])
@@ -366,29 +366,28 @@ def test_an_address_that_is_set_names_the_registry_in_every_exposure(exposure: s
     assert outputs["registryUrl"].startswith(f"{NAMESPACE}.192-0-2-10.nip.io")
 
 
-def test_every_container_of_a_registry_with_tls_keeps_the_restricted_standard() -> None:
+@pytest.mark.parametrize("exposure", get_args(Exposure))
+def test_the_registrys_pod_is_the_same_for_every_exposure(exposure: str, made: Recorder) -> None:
     recorder = Recorder()
-    run_program(recorder, exposure="loadBalancer")
-    pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
-    for container in (*pod["initContainers"], *pod["containers"]):
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert set(container["resources"]) == {"limits", "requests"}
+    run_program(recorder, exposure=exposure)
+    assert recorder.of(":Deployment")["spec"]["template"]["spec"] == made.of(":Deployment")["spec"]["template"]["spec"]
 
 
-def test_in_memory_there_is_no_volume_and_the_memory_of_the_images_comes_on_top() -> None:
+def test_in_memory_there_is_no_volume_and_the_node_has_to_have_the_memory_of_the_images_to_spare() -> None:
     recorder = Recorder()
-    run_program(recorder, storage="memory", storageSize="2Gi")
+    run_program(recorder, storage="memory")
     assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
     data = next(volume for volume in pod["volumes"] if volume["name"] == "data")
     assert data["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
-    assert int(pod["containers"][0]["resources"]["limits"]["memory"]) == 2 * 2**30 + 512 * 2**20
+    resources = pod["initContainers"][0]["resources"]
+    assert int(resources["limits"]["memory"]) == 2 * 2**30 + 512 * 2**20
+    assert int(resources["requests"]["memory"]) == 2 * 2**30 + 64 * 2**20
 
 
 def test_default_classes_are_left_to_the_cluster(made: Recorder) -> None:
     assert "storageClassName" not in made.of(":PersistentVolumeClaim")["spec"]
-    assert "ingressClassName" not in made.of(":Ingress", "exposure-ingress")["spec"]
+    assert "ingressClassName" not in made.of(":Ingress", "ingress-served")["spec"]
 
 
 def test_named_classes_are_used() -> None:
@@ -396,7 +395,7 @@ def test_named_classes_are_used() -> None:
     run_program(recorder, ingressClass="nginx", storageClass="fast", storageSize="3Gi")
     assert recorder.of(":PersistentVolumeClaim")["spec"]["storageClassName"] == "fast"
     assert recorder.of(":PersistentVolumeClaim")["spec"]["resources"]["requests"] == {"storage": "3Gi"}
-    for name in ("exposure-ingress", "placeholder"):
+    for name in ("ingress-served", "placeholder"):
         assert recorder.of(":Ingress", name)["spec"]["ingressClassName"] == "nginx"
 
 

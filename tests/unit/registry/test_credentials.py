@@ -1,18 +1,17 @@
-"""Who is asked for a password, what the password is, and that the registry's own file of it never means "everyone"."""
+"""Who is asked for a password, what the passwords are, and who gets which."""
 
 import base64
+import hashlib
 import ipaddress
 import json
-from pathlib import Path
 
-import bcrypt
 import pulumi
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from registry import credentials
-from registry.registry import configuration
+from registry.pod.nginx import PUSHERS, READERS, AuthMode
 from tests.unit.support.engine import NAMESPACE, Recorder, run_component, run_program
 
 SEEDS = st.text(min_size=1)
@@ -45,7 +44,7 @@ def test_the_first_and_the_last_address_of_a_private_network_are_private_and_tho
 def test_what_the_internet_routes_to_is_never_private(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if ip.is_global:
         assert not credentials.is_private(str(ip))
-        assert credentials.needs_password("auto", ["10.0.0.1", str(ip)])
+        assert credentials.auth_mode("auto", ["10.0.0.1", str(ip)]) == "basic"
 
 
 @given(st.text())
@@ -54,79 +53,99 @@ def test_what_is_no_address_is_not_private(text: str) -> None:
 
 
 @given(st.lists(st.ip_addresses(v=4, network="10.0.0.0/8").map(str), min_size=1))
-def test_only_where_every_address_is_private_nobody_is_asked(addresses: list[str]) -> None:
-    assert not credentials.needs_password("auto", addresses)
-    assert credentials.needs_password("auto", [*addresses, "lb.example.com"])
-    assert credentials.needs_password("auto", [])
-    assert credentials.needs_password("basic", addresses)
-    assert not credentials.needs_password("none", ["198.51.100.1"])
+def test_only_where_every_address_is_private_pulls_are_open(addresses: list[str]) -> None:
+    assert credentials.auth_mode("auto", addresses) == "push"
+    assert credentials.auth_mode("auto", [*addresses, "lb.example.com"]) == "basic"
+    assert credentials.auth_mode("auto", []) == "basic"
+    assert credentials.auth_mode("basic", addresses) == "basic"
+    assert credentials.auth_mode("push", ["198.51.100.1"]) == "push"
+    assert credentials.auth_mode("none", ["198.51.100.1"]) == "none"
 
 
-@settings(deadline=None)
+def accepts(line: str, password: str) -> bool:
+    """Whether a line of a password file is of this password (RFC 2307: SSHA)."""
+    kind, _, value = line.partition("}")
+    assert kind.endswith(":{SSHA")
+    made = base64.b64decode(value)
+    return hashlib.sha1(password.encode() + made[20:], usedforsecurity=False).digest() == made[:20]
+
+
 @given(SEEDS, st.integers(1, 10**9))
-def test_the_password_file_is_the_same_at_each_call_and_lets_the_last_this_and_the_next_password_in(
+def test_the_password_files_are_the_same_at_each_call_and_know_the_last_this_and_the_next_five_passwords(
     seed: str, version: int
 ) -> None:
-    text = credentials.htpasswd(seed, version)
-    assert text == credentials.htpasswd(seed, version)
-    users = dict(line.split(":") for line in text.splitlines())
-    versions = [each for each in (version - 1, version, version + 1) if each]
-    assert list(users) == [credentials.user_name(each) for each in versions]
-    for each in versions:
-        own = credentials.password(seed, each)
-        assert len(own) == 64
-        assert bcrypt.checkpw(own.encode(), users[credentials.user_name(each)].encode())
-        assert own not in text
-    assert not bcrypt.checkpw(b"0" * 64, users[credentials.user_name(version)].encode())
+    files = credentials.password_files(seed, version)
+    assert files == credentials.password_files(seed, version)
+    versions = [each for each in range(version - 1, version + 6) if each]
+    users = {name: {line.split(":")[0]: line for line in text.splitlines()} for name, text in files.items()}
+    pushing = [credentials.user_name(each, push=True) for each in versions]
+    pulling = [credentials.user_name(each, push=False) for each in versions]
+    assert list(users[PUSHERS]) == pushing
+    assert list(users[READERS]) == [*pushing, *pulling]
+    for push in (True, False):
+        for each in versions:
+            own = credentials.password(seed, each, push=push)
+            assert len(own) == 64
+            assert accepts(users[READERS][credentials.user_name(each, push=push)], own)
+            assert not accepts(users[READERS][credentials.user_name(each, push=not push)], own)
+            assert own not in files[READERS]
 
 
-@settings(deadline=None)
 @given(SEEDS, SEEDS)
 def test_two_seeds_have_nothing_in_common(one: str, other: str) -> None:
     if one != other:
-        assert credentials.password(one, 1) != credentials.password(other, 1)
-        salts = {credentials.htpasswd_line(seed, 1)[: len("registry:$2b$05$") + 22] for seed in (one, other)}
-        assert len(salts) == 2
+        for push in (True, False):
+            assert credentials.password(one, 1, push=push) != credentials.password(other, 1, push=push)
+        values = {credentials.password_line(seed, 1, push=True).partition("}")[2] for seed in (one, other)}
+        assert len({base64.b64decode(value)[20:] for value in values}) == 2
 
 
-def test_a_public_address_makes_the_registry_ask_and_the_nodes_and_the_pusher_answer() -> None:
-    recorder = Recorder(placeholder=({"ip": "198.51.100.1"},), published=({"ip": "198.51.100.1"},))
-    outputs = run_program(recorder)
+def passwords() -> dict[str, str]:
+    return {
+        credentials.user_name(1, push=push): credentials.password("key of identity-seed", 1, push=push)
+        for push in (True, False)
+    }
+
+
+@pytest.mark.parametrize(("ip", "reads_ask"), [("10.99.0.200", False), ("198.51.100.1", True)])
+def test_the_address_decides_and_nodes_get_the_login_for_pulls_alone(ip: str, reads_ask: bool) -> None:
+    recorder = Recorder(placeholder=({"ip": ip},), published=({"ip": ip},))
+    outputs = run_program(recorder, **{"pullNamespaces": '["team-a"]'})
     assert outputs["username"] == "registry"
-    secret = recorder.of(":Secret", "credentials-secret")["stringData"]["value"]
-    config = json.loads(secret[".dockerconfigjson"])
-    assert list(config["auths"]) == [outputs["registryUrl"]]
-    login = base64.b64decode(config["auths"][outputs["registryUrl"]]["auth"]).decode()
-    assert login == f"registry:{outputs['password']}"
-    assert json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])["auth"]["htpasswd"]["path"]
+    assert outputs["password"] == passwords()["registry"]
+    expected = f"registry-pull:{passwords()['registry-pull']}"
+    for name in ("credentials-secret", "shares-pull-team-a"):
+        secret = recorder.of(":Secret", name)["stringData"]
+        config = json.loads(pulumi.runtime.rpc.unwrap_rpc_secret(secret)[".dockerconfigjson"])
+        assert list(config["auths"]) == [outputs["registryUrl"]]
+        assert base64.b64decode(config["auths"][outputs["registryUrl"]]["auth"]).decode() == expected
+        assert outputs["password"] not in json.dumps(secret)
+    configuration = recorder.of(":ConfigMap", "registry-config")["data"]["nginx.conf"]
+    assert ("location /v2/ {\n            auth_basic" in configuration) == reads_ask
     assert recorder.of(":DaemonSet")["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "registry-http"}]
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
-    for volume in ("users", "login"):
-        mounts = [mount for c in pod["containers"] for mount in c["volumeMounts"] if mount["name"] == volume]
-        assert [mount["readOnly"] for mount in mounts] == [True]
-        (found,) = [each["secret"] for each in pod["volumes"] if each["name"] == volume]
-        assert not found.get("optional")
-        assert len(found["items"]) == 1
+    [users] = [each["secret"] for each in pod["volumes"] if each["name"] == "users"]
+    assert not users.get("optional")
+    assert [each["key"] for each in users["items"]] == [READERS, PUSHERS]
 
 
-def test_a_private_address_leaves_everything_as_it_is_without_a_password() -> None:
+def test_with_auth_none_nobody_gets_a_login() -> None:
     recorder = Recorder()
-    outputs = run_program(recorder)
+    outputs = run_program(recorder, auth="none")
     assert not {"username", "password"} & set(outputs)
-    assert set(recorder.of(":Secret", "credentials-secret")["stringData"]["value"]) == {"secret", ".dockerconfigjson"}
-    assert "auth" not in json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
+    secret = pulumi.runtime.rpc.unwrap_rpc_secret(recorder.of(":Secret", "credentials-secret")["stringData"])
+    assert json.loads(secret[".dockerconfigjson"]) == {"auths": {}}
+    assert "auth_basic" not in recorder.of(":ConfigMap", "registry-config")["data"]["nginx.conf"]
     assert not recorder.of(":DaemonSet")["spec"]["template"]["spec"].get("imagePullSecrets")
-    volumes = recorder.of(":Deployment")["spec"]["template"]["spec"]["volumes"]
-    assert not {"users", "login"} & {volume["name"] for volume in volumes}
 
 
-@pytest.mark.parametrize("tls", [True, False])
-def test_without_a_password_file_the_registry_has_no_place_to_make_one(tls: bool) -> None:
-    config = configuration(tls=tls, asks_password=True)
-    auth = config["auth"]
-    assert isinstance(auth, dict)
-    assert Path(auth["htpasswd"]["path"]).parent == Path("/etc/private-registry-users")
-    assert "auth" not in configuration(tls=tls, asks_password=False)
+@pytest.mark.parametrize(("mode", "said"), [("none", True), ("push", False), ("basic", False)])
+def test_only_auth_none_is_warned_of(mode: AuthMode, said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    credentials.warn_if_open(mode)
+    assert len(warnings) == int(said)
+    assert all("overwrite" in text and "pulumi config set auth push" in text for text in warnings)
 
 
 def test_every_public_attribute_is_an_output_and_what_holds_the_password_is_a_secret() -> None:
@@ -147,4 +166,4 @@ def test_every_public_attribute_is_an_output_and_what_holds_the_password_is_a_se
     [outputs] = [outputs for token, outputs in recorder.registered if token.startswith("private-registry:")]
     secrets = {name for name, value in outputs.items() if pulumi.runtime.rpc.is_rpc_secret(value)}
     assert secrets == {"password", "dockerConfig"}
-    assert set(outputs) - secrets == {"secret", "pullSecret", "required", "username"}
+    assert set(outputs) - secrets == {"mode", "secret", "pullSecret", "username"}

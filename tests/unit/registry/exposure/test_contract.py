@@ -15,6 +15,8 @@ from tests.unit.support.settings import having
 
 HOST = "registry.example.com"
 EXPOSURES = get_args(setting.Exposure)
+PLAIN = ("kubernetes:core/v1:Service", "registry-service")
+"""The Service with the plain port."""
 
 
 def make(exposure: setting.Exposure, **values: Any) -> Callable[[], dict[str, Any]]:
@@ -22,7 +24,7 @@ def make(exposure: setting.Exposure, **values: Any) -> Callable[[], dict[str, An
 
     def made() -> dict[str, Any]:
         cluster = cast(Cluster, QuietCluster())
-        way_in = make_exposure("exposure", having(exposure=exposure, **values), cluster, NAMESPACE)
+        way_in = make_exposure(having(exposure=exposure, **values), cluster, NAMESPACE)
         served = way_in.serve(pulumi.Output.from_input(HOST), pulumi.Output.from_input("certificate-tls"))
         return {
             "address": way_in.address,
@@ -31,7 +33,6 @@ def make(exposure: setting.Exposure, **values: Any) -> Callable[[], dict[str, An
             "served.host": served.host,
             "served.address": served.address,
             "served.addresses": served.addresses,
-            "served.tls_secret": served.tls_secret,
         }
 
     return made
@@ -54,7 +55,6 @@ def test_it_has_an_address_and_a_port_and_serves_the_host_there(exposure: settin
     assert known["address"] in known["served.addresses"]
     assert known["port"] == (30123 if exposure == "nodePort" else 443)
     assert known["served.host"] == HOST
-    assert known["served.tls_secret"] == (None if exposure == "ingress" else "certificate-tls")
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
@@ -71,10 +71,38 @@ def test_all_that_it_makes_is_its_own_and_in_the_namespace(exposure: setting.Exp
     [token] = recorder.components()
     assert token == f"private-registry:registry:{WAYS_IN[exposure].__name__}"
     objects = [key for key in recorder.resources if key[0].startswith("kubernetes:")]
-    assert objects
+    assert len(objects) > 1
     for key in objects:
-        assert recorder.parents[key] == token, key
         assert recorder.resources[key]["metadata"]["namespace"] == NAMESPACE, key
+        if key != PLAIN:
+            assert recorder.parents[key] == token, key
+
+
+@pytest.mark.parametrize("exposure", EXPOSURES)
+def test_the_service_with_the_plain_port_is_the_same_for_each_and_has_no_address_outside(
+    exposure: setting.Exposure,
+) -> None:
+    recorder, other = Recorder(), Recorder()
+    run_component(recorder, make(exposure))
+    run_component(other, make("ingress"))
+    assert recorder.resources[PLAIN] == other.resources[PLAIN]
+    assert recorder.parents[PLAIN] == other.parents[PLAIN] == "pulumi:pulumi:Stack"
+    assert recorder.resources[PLAIN]["spec"]["type"] == "ClusterIP"
+    assert recorder.resources[PLAIN]["spec"]["ports"] == [{"name": "plain", "port": 5000, "targetPort": "plain"}]
+
+
+def test_no_object_of_one_way_in_has_a_name_of_another() -> None:
+    named: dict[tuple[str, str], str] = {}
+    for exposure in EXPOSURES:
+        recorder = Recorder()
+        run_component(recorder, make(exposure))
+        for key, inputs in recorder.resources.items():
+            if key[0].startswith("kubernetes:") and key != PLAIN:
+                kind = key[0].rpartition(":")[2]
+                assert named.setdefault((kind, inputs["metadata"]["name"]), exposure) == exposure
+                if kind == "Service":
+                    assert [port["targetPort"] for port in inputs["spec"]["ports"]] == ["tls"]
+    assert {kind for kind, _ in named} == {"Service", "Ingress", "Gateway", "TLSRoute"}
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)

@@ -1,0 +1,206 @@
+"""The real nginx in front of the real registry, as in the registry's pod, without a cluster."""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_cluster import programs, rootfs
+from registry import credentials, registry
+from registry.pod import nginx
+
+from .commands import wait_until
+
+SEED = "seed"
+LOGINS: Mapping[str, str] = {
+    name: f"{credentials.user_name(1, push=push)}:{credentials.password(SEED, 1, push=push)}"
+    for name, push in (("push", True), ("pull", False))
+}
+"""The logins of the two users."""
+WHO: Mapping[str, str] = {
+    "everyone": "",
+    "a wrong password": "registry:wrong",
+    "who may pull": LOGINS["pull"],
+    "who may push": LOGINS["push"],
+}
+"""Logins by who has them."""
+_EVERYONE, _EITHER, _PUSHERS = tuple(WHO), ("who may pull", "who may push"), ("who may push",)
+ALLOWED: Mapping[nginx.AuthMode, Mapping[str, tuple[str, ...]]] = {
+    "none": {"ping": _EVERYONE, "pull": _EVERYONE, "push": _EVERYONE},
+    "push": {"ping": _EITHER, "pull": _EVERYONE, "push": _PUSHERS},
+    "basic": {"ping": _EITHER, "pull": _EITHER, "push": _PUSHERS},
+}
+"""Whose requests are answered in each mode, of each kind; a table of the documentation is made from it."""
+
+
+def make_certificate(folder: Path) -> str:
+    """Put a new certificate for localhost into the folder, as one atomic change; its fingerprint."""
+    made = folder / "made"
+    made.mkdir()
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=test", "-addext", "subjectAltName=DNS:localhost", "-keyout", "tls.key", "-out", "tls.crt"],
+        cwd=made, check=True, capture_output=True,
+    )  # fmt: skip
+    return put_certificate(folder, (made / "tls.crt").read_text(), (made / "tls.key").read_text())
+
+
+def put_certificate(folder: Path, certificate: str, key: str) -> str:
+    """Put certificate and key into the folder as the kubelet does it: one link is changed; the fingerprint."""
+    number = len(list(folder.glob("version-*")))
+    version = folder / f"version-{number}"
+    version.mkdir()
+    (version / "tls.crt").write_text(certificate)
+    (version / "tls.key").write_text(key)
+    (folder / "next").symlink_to(version.name)
+    (folder / "next").rename(folder / "tls")
+    for path in (folder / "made").glob("*"):
+        path.unlink()
+    if (folder / "made").exists():
+        (folder / "made").rmdir()
+    return ssl.PEM_cert_to_DER_cert(certificate).hex()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """What runs, and how to ask it."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+    """The script `nginx.sh`."""
+    plain_port: int
+    tls_port: int
+
+    def connect(self, *, plain: bool = False) -> http.client.HTTPConnection:
+        """A connection to one of the ports."""
+        if plain:
+            return http.client.HTTPConnection("localhost", self.plain_port, timeout=20)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection("localhost", self.tls_port, timeout=20, context=context)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        login: str = "",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        plain: bool = False,
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Send one request on a connection of its own; status, headers and body of the answer."""
+        connection = self.connect(plain=plain)
+        sent = {"Content-Length": str(len(body)), **(headers or {})}
+        if login:
+            sent["Authorization"] = "Basic " + b64encode(login.encode()).decode()
+        try:
+            connection.request(method, path, body or None, sent)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def shown(self) -> str:
+        """The certificate that a new connection is shown."""
+        connection = self.connect()
+        try:
+            connection.connect()
+            assert isinstance(connection.sock, ssl.SSLSocket)
+            certificate = connection.sock.getpeercert(binary_form=True)
+            assert certificate is not None
+            return certificate.hex()
+        finally:
+            connection.close()
+
+    def answers(self) -> bool:
+        """Whether the registry answers through nginx."""
+        try:
+            return self.ask("GET", "/")[0] == 200
+        except OSError:
+            return False
+
+    def log(self) -> str:
+        """What the script and nginx have said."""
+        return (self.folder / "log").read_text()
+
+
+@contextmanager
+def front(folder: Path, mode: nginx.AuthMode = "none", *, drain: int = 20) -> Iterator[Front]:
+    """Run nginx and the registry with everything that they need in `folder`, on free ports."""
+    ports = free_ports(3)
+    environment, command = prepare(folder, mode, ports, drain)
+    registry_binary = programs.ensure() / "registry"
+    with (
+        (folder / "log").open("w") as log,
+        (folder / "registry.log").open("w") as registry_log,
+        subprocess.Popen(
+            [registry_binary, "serve", folder / "config.yml"],
+            stdout=registry_log, stderr=registry_log,
+            env={**os.environ, "OTEL_TRACES_EXPORTER": "none", "REGISTRY_HTTP_SECRET": "test"},
+        ) as behind,
+        subprocess.Popen(command, stdout=log, stderr=log, text=True, env=environment) as process,
+    ):  # fmt: skip
+        made = Front(folder=folder, process=process, plain_port=ports[0], tls_port=ports[1])
+        try:
+            wait_until(made.answers, "the registry answers", timeout=30)
+            yield made
+        finally:
+            process.terminate()
+            process.wait(30)
+            behind.terminate()
+            behind.wait(30)
+
+
+def prepare(folder: Path, mode: nginx.AuthMode, ports: list[int], drain: int) -> tuple[dict[str, str], list[str]]:
+    """Put the files into `folder` that the pod has; the environment and the command of `nginx.sh`."""
+    make_certificate(folder)
+    for name in ("users", "run", "bin"):
+        (folder / name).mkdir()
+    for name, text in credentials.password_files(SEED, 1).items():
+        (folder / "users" / name).write_text(text)
+    own = {
+        nginx.TLS: str(folder / "tls"),
+        nginx.USERS: str(folder / "users"),
+        nginx.RUN: str(folder / "run"),
+        "/var/lib/registry": str(folder / "data"),
+        **{str(each): str(port) for each, port in zip((nginx.PLAIN_PORT, nginx.TLS_PORT), ports, strict=False)},
+        str(nginx.REGISTRY_PORT): str(ports[2]),
+    }
+
+    def placed(text: str) -> str:
+        for theirs, here in own.items():
+            text = text.replace(theirs, here)
+        return text
+
+    # In the pod nginx never is root; here it may be, and would give the right to read these files up.
+    (folder / "nginx.conf").write_text("user root;\n" + placed(nginx.configuration(mode)))
+    (folder / "nginx.sh").write_text(placed(Path(nginx.__file__).with_suffix(".sh").read_text()))
+    (folder / "config.yml").write_text(placed(json.dumps(registry.configuration())))
+    tree = rootfs.ensure("nginx")
+    (loader,) = tree.glob("lib64/ld-linux*")
+    (libraries,) = tree.glob("usr/lib/*-linux-gnu")
+    wrapper = folder / "bin" / "nginx"
+    wrapper.write_text(f'#!/bin/sh\nexec {loader} --library-path {libraries} {tree}/usr/sbin/nginx "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    names = ["nginx.sh", "nginx.conf", "tls/tls.crt", "tls/tls.key"]
+    # The shell of the public image.
+    shell = [str(rootfs.ensure("python") / "usr" / "bin" / "busybox"), "sh"]
+    return environment, [*shell, *(str(folder / name) for name in names), str(drain)]

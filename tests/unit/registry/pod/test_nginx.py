@@ -1,0 +1,75 @@
+"""The configuration of nginx, as text; what nginx makes of it is tried in tests/cluster/test_nginx.py."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from registry.pod import nginx
+
+MODES: tuple[nginx.AuthMode, ...] = get_args(nginx.AuthMode)
+
+
+def location(text: str, name: str) -> str:
+    """What is in the block of a location."""
+    found = re.search(rf"\n        location {re.escape(name)} \{{\n(.*?)\n        \}}", text, re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_the_question_for_a_password_differs_between_the_modes(mode: nginx.AuthMode) -> None:
+    def without_question(text: str) -> str:
+        return re.sub(r"(limit_except GET \{ )?auth_basic .*", "", text).replace(" \n", "\n")
+
+    def lines(text: str) -> list[str]:
+        return [line.strip() for line in without_question(text).splitlines() if line.strip()]
+
+    assert lines(nginx.configuration(mode)) == lines(nginx.configuration("none"))
+    assert "auth_basic" not in nginx.configuration("none")
+
+
+def test_the_ping_is_proxied_where_it_asks_and_the_probe_is_never_asked() -> None:
+    for mode in ("push", "basic"):
+        text = nginx.configuration(mode)
+        assert f"{nginx.USERS}/{nginx.READERS};" in location(text, "= /v2/")
+        assert "proxy_pass http://registry/v2/;" in location(text, "= /v2/")
+        assert "return" not in location(text, "= /v2/")
+        assert "auth_basic" not in location(text, "= /")
+        writes = re.search(r"limit_except GET \{ (.*) \}", location(text, "/v2/"))
+        assert writes
+        assert f"{nginx.USERS}/{nginx.PUSHERS};" in writes[1]
+    assert "auth_basic" not in location(nginx.configuration("push"), "/v2/").split("limit_except")[0]
+    assert f"{nginx.USERS}/{nginx.READERS};" in location(nginx.configuration("basic"), "/v2/").split("limit_except")[0]
+
+
+def test_layers_of_any_size_pass_without_a_file_and_the_registry_gets_no_password() -> None:
+    text = nginx.configuration("basic")
+    for line in (
+        "client_max_body_size 0;",
+        "proxy_request_buffering off;",
+        "proxy_buffering off;",
+        "proxy_http_version 1.1;",
+        'proxy_set_header Connection "";',
+        'proxy_set_header Authorization "";',
+    ):
+        assert f"    {line}\n" in text, line
+    assert len(re.findall(rf"_temp_path {nginx.RUN}/", text)) == 5
+    assert f"pid {nginx.RUN}/nginx.pid;" in text
+
+
+def test_both_ports_are_served_and_the_registry_is_on_loopback() -> None:
+    text = nginx.configuration("push")
+    for address in ("", "[::]:"):
+        assert f"listen {address}{nginx.PLAIN_PORT} " in text
+        assert f"listen {address}{nginx.TLS_PORT} ssl " in text
+    assert re.findall(r"server ([\d.]+):", text) == ["127.0.0.1"]
+
+
+def test_the_script_is_beside_the_module_and_takes_out_what_needs_ipv6() -> None:
+    script = Path(nginx.__file__).with_suffix(".sh").read_text()
+    pattern = re.search(r"sed '/(.*)/d'", script)
+    assert pattern
+    kept = [line for line in nginx.configuration("push").splitlines() if not re.search(pattern[1], line)]
+    assert [line.split()[1] for line in kept if "listen " in line] == [str(nginx.PLAIN_PORT), str(nginx.TLS_PORT)]
