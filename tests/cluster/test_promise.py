@@ -49,7 +49,7 @@ def test_skopeo_pushes_with_the_ca_and_is_refused_without(
     trusting = [*copy, "--dest-cert-dir", tmp_path]
     unknown = cluster.run(*trusting, *images, check=False)
     assert unknown.returncode != 0
-    assert "authentication required" in unknown.stderr
+    assert "unauthorized" in unknown.stderr
     cluster.run(*trusting, "--dest-authfile", default_stack.login / "config.json", *images)
     assert "skopeo" in default_stack.crane("ls", f"{default_stack.host}/test/app").split()
 

@@ -1,5 +1,6 @@
 """Stacks of the program on the cluster."""
 
+import base64
 import json
 import secrets
 import subprocess
@@ -189,7 +190,9 @@ class Deployed:
 def docker_config(folder: Path, users: Mapping[str, tuple[str, str]]) -> Path:
     """Write the configuration of a client that has logged in to hosts as a user with a password; its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    auths = {host: {"username": name, "password": secret} for host, (name, secret) in users.items()}
+    auths = {
+        host: {"auth": base64.b64encode(f"{name}:{secret}".encode()).decode()} for host, (name, secret) in users.items()
+    }
     (folder / "config.json").write_text(json.dumps({"auths": auths}))
     return folder
 
