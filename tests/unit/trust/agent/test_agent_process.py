@@ -26,7 +26,7 @@ from agent.__main__ import main
 from agent.node import Node
 proc = Path(sys.argv[2])
 (proc / str(os.getpid())).symlink_to(sys.argv[3])  # this process joins the fixture's
-node = Node(proc, os.getpid(), lambda _path: ("containerd", "1.7.24"))
+node = Node(proc, os.getpid(), lambda _path: ("containerd", "1.7.24"), lambda _path: int(sys.argv[4]))
 sys.exit(main(node=node, check=lambda _host, _ca, _place: None))
 """
 
@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Callable[[FixtureNode], subprocess.Popen[str]]:
             "TERMINATION_LOG": str(tmp_path / "termination-log"),
         }
         trust = Path(__file__).parents[4] / "trust"
-        command = [sys.executable, "-c", PROGRAM, str(trust), str(node.proc), str(os.getpid())]
+        command = [sys.executable, "-c", PROGRAM, str(trust), str(node.proc), str(os.getpid()), str(node.pid)]
         return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     return begin
