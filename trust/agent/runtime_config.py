@@ -18,7 +18,7 @@ from .files import TEMPORARY, Tree, read_text
 from .host import Host, HostError
 from .node import Runtime
 from .runtime_contract import Edit
-from .state import OWNERS, ConfigChange, RuntimeMemory, State
+from .state import FILE_MODE, OWNERS, ConfigChange, RuntimeMemory, State
 
 _BACKUP = f"{OWNERS}/.undo{TEMPORARY}"
 """The file as it was, while a restart is under way. The last owner removes it, as its name is a temporary file's."""
@@ -209,7 +209,7 @@ class RuntimeConfig:
 
     def _arm(self, unit: str, file: str, written: str, text: str | None) -> None:
         if text is not None:
-            self.host.node.tree.write(_BACKUP, text.encode())
+            self.host.node.tree.write(_BACKUP, text.encode(), FILE_MODE)
         try:
             self.host.arm(unit, file, written, _BACKUP if text is not None else None)
         except HostError as error:

@@ -17,6 +17,8 @@ OWNERS = "/var/lib/private-registry-trust"
 RUNNING = "/run/private-registry-trust"
 """The lock, and facts about running processes. It is empty after a boot."""
 _MEMORY = f"{RUNNING}/runtime.json"
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+"""A runtime's configuration may hold passwords, and its original text is kept in these folders."""
 
 Process = list[Any]
 """A `node.Identity` as a JSON list."""
@@ -84,8 +86,8 @@ class State:
     @contextlib.contextmanager
     def lock(self, seconds: float) -> Generator[bool]:
         """Hold the node-wide lock of all agents; yields False if another one kept it for `seconds`."""
-        self._tree.make_folders(RUNNING)
-        descriptor = os.open(self._tree.outside(f"{RUNNING}/lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._tree.make_folders(RUNNING, FOLDER_MODE)
+        descriptor = self._tree.open(f"{RUNNING}/lock", os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
             yield _flock(descriptor, time.monotonic() + seconds)
         finally:
@@ -137,8 +139,8 @@ class State:
             return None
 
     def _save(self, path: str, value: Ownership | ConfigChange | RuntimeMemory) -> None:
-        self._tree.make_folders(path.rpartition("/")[0])
-        self._tree.write(path, json.dumps(asdict(value), indent=1).encode())
+        self._tree.make_folders(path.rpartition("/")[0], FOLDER_MODE)
+        self._tree.write(path, json.dumps(asdict(value), indent=1).encode(), FILE_MODE)
 
 
 def _flock(descriptor: int, deadline: float) -> bool:
