@@ -180,6 +180,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         automount_service_account_token=False,
         enable_service_links=False,
         priority_class_name="system-node-critical",
+        termination_grace_period_seconds=60,  # the agent tries to clean up for 40 s, see trust/agent/__main__.py
         image_pull_secrets=pulumi.Output.from_input(args.pull_secret).apply(
             lambda name: [core.LocalObjectReferenceArgs(name=name)] if name else []
         ),

@@ -80,3 +80,7 @@ class Fault(Exception):
 
 class Stopped(Exception):
     """The pod was asked to end while the agent waited for something."""
+
+
+class Left(Exception):
+    """Something of this owner is still on the node; the message says what, and why."""

@@ -13,6 +13,7 @@ from tests.unit.trust.agent.fixture_node import (
     OTHER_CA,
     MakeNode,
 )
+from trust.agent.agent import LOOK_AROUND_EVERY
 from trust.agent.placement import GONE_FOR_GOOD
 
 
@@ -78,6 +79,7 @@ def test_owner_whose_pod_is_gone_for_good_is_cleaned_up_after(make_node: MakeNod
     node.clock += 2 * GONE_FOR_GOOD
     agent.tick(CA)
     node.end(70)
+    node.clock += LOOK_AROUND_EVERY
     agent.tick(CA)
     node.clock += GONE_FOR_GOOD / 2
     agent.tick(CA)

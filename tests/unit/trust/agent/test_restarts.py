@@ -88,6 +88,13 @@ def test_runtime_is_asked_about_the_file_that_it_was_started_with(tmp_path: Path
     assert node.dumps == [("--config", "/x/config.toml", "config", "dump")]
 
 
+def undo(node: FixtureNode, before: str = "") -> str:
+    """Run what systemd's timer runs, on the files of the node; returns what systemctl was told."""
+    script = re.sub(r"(?<=[ '])/(etc|var|run)/", rf"{node.root}/\1/", node.armed)
+    script = f"systemctl() {{ echo $*; }}\n{before}\n{script.replace('exec ', '')}"
+    return subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("config", [DEFAULT_1_6, None])
 def test_systemd_takes_a_refused_change_back_when_the_agent_is_killed(make_node: MakeNode, config: str | None) -> None:
     """Without containerd nobody starts another agent."""
@@ -103,11 +110,9 @@ def test_systemd_takes_a_refused_change_back_when_the_agent_is_killed(make_node:
         node.agent(run=killed).tick(CA)
     assert "certs.d" in (node.read(CONFIG) or "")
     for _ in range(2):  # the second time there is nothing to take back
-        script = re.sub(r"(?<=[ '])/(etc|var)/", rf"{node.root}/\1/", node.armed)
-        script = f"systemctl() {{ echo $*; }}\n{script.replace('exec ', '')}"
-        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        said = undo(node)
         assert node.read(CONFIG) == config
-    assert done.stdout == "start containerd.service\n"
+    assert said == "start containerd.service\n"
     node.start_runtime()
     fault = fault_of(node.agent())
     assert fault is not None
