@@ -81,8 +81,7 @@ class RuntimeConfig:
             return plan
         memory = self.state.runtime_memory()
         if memory.process != list(runtime.process):
-            # A runtime that starts makes its socket anew. So both times are of one clock, whoever has set that since.
-            unread = plan.explicit and tree.modified(plan.explicit) > self.host.node.tree.modified(runtime.socket)
+            unread = plan.explicit and self._is_younger(tree, plan.explicit, runtime)
             memory.process, memory.loaded = list(runtime.process), []
             memory.read, memory.roots = ("", []) if unread else (plan.fingerprint, [] if plan.edit else [*plan.roots])
             self.state.save_runtime_memory(memory)
@@ -221,12 +220,22 @@ class RuntimeConfig:
         """Whether the running process has read the key. If we learn that only now, it is saved in `memory`."""
         if memory.process == wanted.process and wanted.key in memory.loaded:
             return True
-        change = wanted.change
-        if not wanted.was_known or _sha(wanted.current) != change.written or change.process == wanted.process:
+        if not wanted.was_known or wanted.change.process == wanted.process:
             return False
-        # Another process ran when we changed the file, and the change is still there: this process has read it.
+        # Another process ran when we changed the file. If the key is still there, this process has read it.
+        if _sha(wanted.current) != wanted.change.written:
+            is_there = tomledit.value(wanted.current or "", wanted.edit.key) == wanted.edit.value
+            if not is_there or self._is_younger(wanted.tree, wanted.edit.file, wanted.runtime):
+                return False
         self._remember_loaded(memory, wanted.process, wanted)
         return True
+
+    def _is_younger(self, tree: Tree, file: str, runtime: Runtime) -> bool:
+        """Whether a file was changed after the runtime had been started.
+
+        A runtime that starts makes its socket anew. So both times are of one clock, whoever has set that since.
+        """
+        return tree.modified(file) > self.host.node.tree.modified(runtime.socket)
 
     def _unit_to_restart(self, wanted: _Wanted, memory: RuntimeMemory) -> str:
         """The runtime's systemd unit, if the runtime may be restarted. Raises Fault if it may not."""
