@@ -134,8 +134,13 @@ class Tree:
                 self._unlink(place, temporary)
                 return False
             self._before("write", temporary_of(place.real))
-            with _naming(path):
-                self._write(place, temporary, data, mode)
+            try:
+                with _naming(path):
+                    self._write(place, temporary, data, mode)
+            except OSError:  # on a full disk a part of it is there, and takes what others need
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=place.holder)
+                raise
             self._before("rename", place.real)
             with _naming(path):
                 os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)

@@ -122,3 +122,33 @@ def test_read_only_node_names_the_setting_of_its_vendor(tmp_path: Path, system: 
     assert fix in fault.sentence
     agent.remove()
     assert node.tree() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "sentence"),
+    [
+        (errno.EROFS, Reason.READ_ONLY, "(Read-only file system); no pod can configure such a node"),
+        (errno.ENOSPC, Reason.DISK_FULL, "(No space left on device); free some space or inodes"),
+        (errno.EDQUOT, Reason.DISK_FULL, "(Disk quota exceeded); free some space or inodes"),
+        (errno.EACCES, Reason.NOT_WRITABLE, "(Permission denied); look for an immutable attribute"),
+        (errno.EPERM, Reason.NOT_WRITABLE, "(Operation not permitted); look for an immutable attribute"),
+        (errno.EIO, Reason.NOT_WRITABLE, "(Input/output error); repair it"),
+    ],
+)
+def test_a_full_disk_a_read_only_one_and_one_without_permission_are_three_sentences(
+    tmp_path: Path, error: int, reason: Reason, sentence: str
+) -> None:
+    node = FixtureNode(tmp_path, files={"/etc/containerd/config.toml": EXPLICIT})
+
+    def fail(operation: str, path: str) -> None:
+        if operation == "write" and path.startswith("/etc"):
+            raise OSError(error, os.strerror(error), path)
+
+    before = node.tree()
+    agent = node.agent(before=fail)
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == reason
+    assert f"on node node-a cannot be written {sentence}" in fault.sentence
+    agent.remove()
+    assert node.tree() == before

@@ -23,7 +23,6 @@ from tests.unit.trust.agent.fixture_node import (
     MakeNode,
     wait_for,
 )
-from trust import daemonset
 from trust.agent import __main__ as process
 from trust.agent.faults import Left
 
@@ -132,7 +131,9 @@ def test_m6_the_process_tries_until_it_works_and_says_what_stays(
     assert node.tree() == before
 
 
-def test_m6_the_pod_has_more_time_to_end_than_the_agent_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_m6_what_stays_is_said_when_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = iter(range(1000))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
@@ -142,9 +143,8 @@ def test_m6_the_pod_has_more_time_to_end_than_the_agent_takes(monkeypatch: pytes
             raise Left("all of it")
 
     assert process._clean_up(Stuck()) == 1  # pyright: ignore
-    assert next(now) < 60
-    source = Path(daemonset.__file__).read_text()
-    assert "termination_grace_period_seconds=60" in source
+    assert process.CLEAN_UP_FOR < next(now) < process.CLEAN_UP_FOR + 5
+    assert capsys.readouterr().out == "not cleaned yet: all of it\nnot cleaned: all of it\n"
 
 
 def test_l16_a_damaged_record_of_the_original_is_refused(make_node: MakeNode) -> None:
