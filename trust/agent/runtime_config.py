@@ -223,10 +223,10 @@ class RuntimeConfig:
         if not wanted.was_known or wanted.change.process == wanted.process:
             return False
         # Another process ran when we changed the file. If the key is still there, this process has read it.
-        if _sha(wanted.current) != wanted.change.written:
-            is_there = tomledit.value(wanted.current or "", wanted.edit.key) == wanted.edit.value
-            if not is_there or self._is_younger(wanted.tree, wanted.edit.file, wanted.runtime):
-                return False
+        as_written = _sha(wanted.current) == wanted.change.written
+        younger = not as_written and self._is_younger(wanted.tree, wanted.edit.file, wanted.runtime)
+        if younger or not _has(wanted.current, wanted.key):
+            return False
         self._remember_loaded(memory, wanted.process, wanted)
         return True
 
@@ -369,29 +369,33 @@ def _render(change: ConfigChange) -> str | None:
     return text
 
 
-def _apart(change: ConfigChange, text: str | None) -> tuple[str | None, dict[str, Key]]:
-    """What the file would be without us, and the keys that are still ours.
+def _has(text: str | None, key: Key) -> bool:
+    """Whether a key has its value in a text. Raises EditError if the text is no TOML."""
+    return tomledit.value(text or "", tuple(key[0])) == key[1]
 
-    If somebody else has written the file, a key that has a value of his there is his: another one than ours, or ours in
-    a line that is not the one that we wrote. Where the key is missing or has its original value, it is ours to set.
+
+def _apart(change: ConfigChange, text: str | None) -> tuple[str | None, dict[str, Key]]:
+    """What the file would be without us, and those keys in it that are ours.
+
+    If somebody else has written the file, a key that has a value of his there is his: another value than ours, or ours
+    in a line that is not the one that we wrote. And a key that he has taken out is not ours to put back for others:
+    whoever still needs it sees that by itself.
     """
-    if text is None or _sha(text) in (change.written, change.replaced):
-        return (None if text is None else change.original), dict(change.keys)
+    if text is None:
+        return None, {}
+    if _sha(text) == change.written:
+        return change.original, dict(change.keys)
     ours: dict[str, Key] = {}
+    rest = text
     try:
         written = _render(change) or ""
-    except tomledit.EditError:
-        written = ""
-    rest = text
-    for owner, (key, value) in change.keys.items():
-        path = tuple(key)
-        try:
-            found, before = (tomledit.value(document or "", path) for document in (rest, change.original))
-            if found == value and found != before and tomledit.has_line_of(written, text, path):
-                rest = tomledit.unset_key(rest, path, change.original or "")
-            elif found not in (None, before):
+        for owner, key in change.keys.items():
+            path = tuple(key[0])
+            if not _has(text, key) or tomledit.value(change.original or "", path) == key[1]:
                 continue
-        except tomledit.EditError:  # the file is broken, or no change of it is safe: it stays as it is
-            pass
-        ours[owner] = [key, value]
-    return rest, ours
+            if _sha(text) == change.replaced or tomledit.has_line_of(written, text, path):
+                ours[owner] = key
+                rest = tomledit.unset_key(rest, path, change.original or "") if _has(rest, key) else rest
+    except tomledit.EditError:  # the file is broken, or no change of it is safe: it stays as it is
+        return text, dict(change.keys)
+    return change.original if _sha(text) == change.replaced else rest, ours
