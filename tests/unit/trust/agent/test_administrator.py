@@ -16,10 +16,11 @@ from tests.unit.trust.agent.fixture_node import (
     HOST,
     MIRRORS,
     FixtureNode,
+    Killed,
     MakeNode,
     fault_of,
+    killer,
 )
-from tests.unit.trust.agent.test_crash import Killed, killer
 from trust.agent.faults import Reason
 
 THEIRS = "/etc/containerd/hosts.d"

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.trust.agent.fixture_node import CA, CONFIG, EXPLICIT, HOST, LAYOUTS, OTHER_CA, FixtureNode
+from tests.unit.trust.agent.fixture_node import (
+    CA,
+    CONFIG,
+    DEFAULT_1_6,
+    EXPLICIT,
+    HOST,
+    LAYOUTS,
+    OTHER_CA,
+    FixtureNode,
+    Killed,
+    Stop,
+    killer,
+)
 from trust.agent.agent import Agent
 
 CASES = {
@@ -16,25 +28,8 @@ CASES = {
     "no file": ("1.7.24", None, 1),
     "inline mirrors": ("1.7.24", (LAYOUTS / "gke-1.32.toml").read_text(), 1),
 }
-DEFAULT_1_6 = (LAYOUTS / "default-1.6.toml").read_text()
 MOVED = DEFAULT_1_6.replace('config_path = ""', 'config_path = "/etc/containerd/hosts.d"')
 """An administrator's own folder."""
-Stop = Callable[[str, str], None]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the agent runs after it."""
-
-
-def killer(place: int) -> Stop:
-    """Kills ahead of the change with this number, counted from 0."""
-    count = iter(range(1_000_000))
-
-    def before(_operation: str, _path: str) -> None:
-        if next(count) == place:
-            raise Killed
-
-    return before
 
 
 def killed_at_each_change(make: Callable[[Stop], Agent], act: Callable[[Agent], object]) -> Iterator[None]:

@@ -95,12 +95,15 @@ time.sleep(60)
 """
 
 
+StartServer = Callable[[FixtureNode, str], "subprocess.Popen[bytes]"]
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Callable[[FixtureNode, str], int]]:
+def server(tmp_path: Path) -> Iterator[StartServer]:
     """Starts real processes that listen on a node's socket as cri-dockerd does, and puts them on the node."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(node: FixtureNode, path: str) -> int:
+    def start(node: FixtureNode, path: str) -> subprocess.Popen[bytes]:
         socket = node.root / path[1:]
         socket.unlink(missing_ok=True)
         process = subprocess.Popen([sys.executable, "-c", SERVER, socket.name, socket.parent], stdout=subprocess.PIPE)
@@ -108,7 +111,7 @@ def server(tmp_path: Path) -> Iterator[Callable[[FixtureNode, str], int]]:
         assert process.stdout is not None
         assert process.stdout.readline() == b"\n"
         node.process(process.pid, ("/usr/bin/cri-dockerd",))
-        return process.pid
+        return process
 
     yield start
     for process in started:
@@ -117,7 +120,7 @@ def server(tmp_path: Path) -> Iterator[Callable[[FixtureNode, str], int]]:
 
 
 def test_a_socket_that_was_bound_under_another_name_and_renamed_has_its_process_found(
-    tmp_path: Path, server: Callable[[FixtureNode, str], int]
+    tmp_path: Path, server: StartServer
 ) -> None:
     """/proc/net/unix goes on with the name under which it was bound."""
     path = "/run/cri-dockerd.sock"
@@ -125,7 +128,7 @@ def test_a_socket_that_was_bound_under_another_name_and_renamed_has_its_process_
         tmp_path, kubelet=("kubelet", "--container-runtime-endpoint=unix:///var/run/cri-dockerd.sock"), runtime="docker"
     )
     (node.root / "var/run").symlink_to("/run")
-    pid = server(node, path)
+    pid = server(node, path).pid
     table = Path("/proc/net/unix").read_text()
     assert " cri-dockerd.sock.tmp\n" in table
     assert str(node.root / path[1:]) not in table
@@ -133,11 +136,11 @@ def test_a_socket_that_was_bound_under_another_name_and_renamed_has_its_process_
     assert (found.name, found.process[0], found.arguments) == ("docker", pid, ("/usr/bin/cri-dockerd",))
 
 
-def test_a_socket_that_nobody_listens_on_any_more_is_no_runtime(
-    tmp_path: Path, server: Callable[[FixtureNode, str], int]
-) -> None:
+def test_a_socket_that_nobody_listens_on_any_more_is_no_runtime(tmp_path: Path, server: StartServer) -> None:
     node = FixtureNode(tmp_path)
-    os.kill(server(node, node.socket), 9)
+    process = server(node, node.socket)
+    process.kill()
+    process.wait()
     with pytest.raises(Fault, match="No process listens"):
         discover.runtime(Node(node.proc, os.getpid(), node.tell_version))
 
