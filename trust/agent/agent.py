@@ -113,7 +113,8 @@ class Agent:
                 if mine and mine.pod != self.settings.pod:
                     return False
                 with contextlib.suppress(Fault):
-                    self._config.settle(self._view(), self._current_runtime(), leaving=True)
+                    runtime = self._current_runtime()
+                    self._config.settle(self._view(), runtime, leaving=True)
                 problems = self._leave(self.settings.owner, mine)
         except OSError as error:
             problems, mine = [f"{error.filename or 'a file'}: {error.strerror or error}"], None

@@ -235,7 +235,8 @@ class RuntimeConfig:
 
         A runtime that starts makes its socket anew. So both times are of one clock, whoever has set that since.
         """
-        return tree.modified(file) > self.host.node.tree.modified(runtime.socket)
+        started = self.host.node.tree.modified(runtime.socket)
+        return 0 < started < tree.modified(file)
 
     def _unit_to_restart(self, wanted: _Wanted, memory: RuntimeMemory) -> str:
         """The runtime's systemd unit, if the runtime may be restarted. Raises Fault if it may not."""
