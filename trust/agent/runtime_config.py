@@ -114,7 +114,10 @@ class RuntimeConfig:
         if not plan.edit:
             return runtime
         self.restore(tree, owner, keep=plan.edit.file)
-        wanted, memory = self._wanted(tree, runtime, owner, plan, plan.edit), self.state.runtime_memory()
+        memory = self.state.runtime_memory()
+        if self._is_done(tree, runtime, owner, plan.edit, memory):
+            return runtime
+        wanted = self._wanted(tree, runtime, owner, plan, plan.edit)
         if wanted.digest in memory.refused:
             raise self._refused(wanted, memory.refused[wanted.digest])
         if self._has_been_read(wanted, memory):
@@ -205,6 +208,13 @@ class RuntimeConfig:
             tree.write(change.file, wanted.encode())
         if not change.keys:
             self.state.drop_change(change)
+
+    def _is_done(self, tree: Tree, runtime: Runtime, owner: str, edit: Edit, memory: RuntimeMemory) -> bool:
+        """Whether file and process have the key already: this is cheap, however many owners have theirs there."""
+        change, key = self.state.changes().get(edit.file), [list(edit.key), edit.value]
+        if not change or change.keys.get(owner) != key or memory.process != list(runtime.process):
+            return False
+        return key in memory.loaded and _sha(read_text(tree, edit.file)) == change.written
 
     def _wanted(self, tree: Tree, runtime: Runtime, owner: str, plan: Plan, edit: Edit) -> _Wanted:
         """Put the file's original text and the keys of all owners together. Raises EditError if a key does not fit."""

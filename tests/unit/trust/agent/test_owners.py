@@ -1,5 +1,7 @@
 """Several stacks on one node, and several pods of one stack."""
 
+import tomllib
+
 import pytest
 
 from tests.unit.trust.agent.fixture_node import (
@@ -114,6 +116,8 @@ def test_96_an_idle_agent_costs_the_same_however_many_stacks_there_are(
     opened: list[str] = []
     real = Tree.open
     monkeypatch.setattr(Tree, "open", lambda tree, path, *more: opened.append(path) or real(tree, path, *more))
+    parse = tomllib.loads
+    monkeypatch.setattr(tomllib, "loads", lambda text: opened.append(f"parsed {len(text)} characters") or parse(text))
     looks = 0
     pods = Node.pods
 
@@ -140,3 +144,5 @@ def test_96_an_idle_agent_costs_the_same_however_many_stacks_there_are(
         assert looks <= minutes
     assert costs[0] == costs[1]
     assert 0 < len(costs[0]) < 20
+    parsed = {cost for cost in costs[0] if cost.startswith("parsed")}
+    assert parsed == {"parsed 0 characters"}, "that is a hosts.toml, which is not there"
