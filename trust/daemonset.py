@@ -89,13 +89,18 @@ class NodeTrust(pulumi.ComponentResource):
             custom_timeouts=pulumi.CustomTimeouts(create=args.timeout, update=args.timeout, delete=args.timeout),
         )
         files = agent_files()
+        # What runs as root on every node cannot be changed in place: the API server refuses it, and another content is
+        # another object, to which only a change of the DaemonSet leads.
+        checksum = hashlib.sha256(repr(files).encode()).hexdigest()[:12]
         agent = k8s.core.v1.ConfigMap(
             f"{name}-agent",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-agent", namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=f"{name}-agent-{checksum}", namespace=args.namespace, labels=_LABELS
+            ),
             data=files,
+            immutable=True,
             opts=child,
         )
-        checksum = hashlib.sha256(repr(files).encode()).hexdigest()
         daemon_set = k8s.apps.v1.DaemonSet(
             f"{name}-daemonset",
             metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
@@ -107,9 +112,7 @@ class NodeTrust(pulumi.ComponentResource):
                     rolling_update=k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=1, max_unavailable=0),
                 ),
                 template=k8s.core.v1.PodTemplateSpecArgs(
-                    metadata=k8s.meta.v1.ObjectMetaArgs(
-                        labels=_LABELS, annotations={"private-registry/agent": checksum}
-                    ),
+                    metadata=k8s.meta.v1.ObjectMetaArgs(labels=_LABELS),
                     spec=_pod(args, agent.metadata.name),
                 ),
             ),
@@ -180,6 +183,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         automount_service_account_token=False,
         enable_service_links=False,
         priority_class_name="system-node-critical",
+        termination_grace_period_seconds=60,  # the agent tries to clean up for 40 s, see trust/agent/__main__.py
         image_pull_secrets=pulumi.Output.from_input(args.pull_secret).apply(
             lambda name: [core.LocalObjectReferenceArgs(name=name)] if name else []
         ),

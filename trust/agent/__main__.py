@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import connect
 from .agent import Agent, AgentSettings
-from .faults import Fault, Reason, Stopped
+from .faults import Fault, Left, Reason, Stopped
 from .host import HostCommand, commands_in
 from .node import Node
 from .report import Reports
@@ -18,6 +18,8 @@ TICK = 2.0
 """Seconds between two looks at the node."""
 CHECK_EVERY = 30.0
 """Seconds between two connections to the registry once the node is ready."""
+CLEAN_UP_FOR = 40.0
+"""Seconds for which the removal is tried. The pod's terminationGracePeriodSeconds is longer."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -68,12 +70,25 @@ def main(
     try:
         _look_again_and_again(agent, reports, Path(environment.get("CA_FILE", "/app/ca/ca.crt")))
     except Stopped:
+        return _clean_up(agent)
+    return 0
+
+
+def _clean_up(agent: Agent) -> int:
+    """Take everything off the node; try again until it is gone or the time is over. Returns the exit code."""
+    deadline, said = time.monotonic() + CLEAN_UP_FOR, ""
+    while True:
         try:
             log("cleaned" if agent.remove() else "kept")
-        except OSError as error:
-            log(f"not cleaned: {error}")
+            return 0
+        except Left as left:
+            if str(left) != said:
+                said = str(left)
+                log(f"not cleaned yet: {said}")
+        if time.monotonic() > deadline:
+            log(f"not cleaned: {said}")
             return 1
-    return 0
+        time.sleep(1)
 
 
 def _look_again_and_again(agent: Agent, reports: Reports, ca_file: Path) -> None:

@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 
 from . import connect, discover, runtimes, tomledit, vendors
 from .certificates import fingerprints
-from .faults import Fault, Reason
+from .faults import Fault, Left, Reason
 from .files import Tree
 from .host import Host, HostCommand
 from .node import Node, Runtime
 from .placement import GONE_FOR_GOOD, Placement
 from .runtime_config import RuntimeConfig
+from .runtime_contract import RuntimeLayout
 from .state import OWNERS, Ownership, State
+
+LOOK_AROUND_EVERY = 60.0
+"""Seconds between two looks at all processes of the node, which cost more the more processes there are."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,12 @@ class Agent:
     _runtime: Runtime | None = None
     _claimed: bool = False
     """Whether this agent has claimed the owner's files. From then on it gives way to a younger pod."""
+    _leaving: bool = False
+    """Whether this agent has begun to take away what is there."""
+    _next_look_around: float = float("-inf")
 
     def __post_init__(self) -> None:
-        settings, host = self.settings, Host(self.node, self.run, self.pause)
+        settings, host = self.settings, Host(self.node, self.run, self.pause, self.clock)
         self._state = State(self.node.tree)
         self._placement = Placement(
             self._state, settings.owner, settings.host, settings.pod, settings.node_name, self.log
@@ -95,16 +102,26 @@ class Agent:
     def remove(self) -> bool:
         """Take everything of this owner off the node.
 
-        Returns False if it belongs to a younger pod by now, or if nothing is there.
+        Returns False if it belongs to a younger pod by now, or if nothing is there. Raises Left if something could not
+        be taken off; all else is gone then, and calling this again may do the rest.
         """
-        with self._state.lock(seconds=20) as held:
-            mine = self._state.ownerships().get(self.settings.owner)
-            if not held or (mine and mine.pod != self.settings.pod):
-                return False
-            with contextlib.suppress(Fault):
-                self._current_runtime()
-            self._leave(self.settings.owner, mine)
-            return mine is not None
+        try:
+            with self._state.lock(seconds=5) as held:
+                if not held:
+                    raise Left("nothing was removed: another agent has been at work on this node for 5 s")
+                mine = self._state.ownership(self.settings.owner)
+                if mine and mine.pod != self.settings.pod:
+                    return False
+                with contextlib.suppress(Fault):
+                    runtime = self._current_runtime()
+                    self._config.settle(self._view(), runtime, leaving=True)
+                problems = self._leave(self.settings.owner, mine)
+        except OSError as error:
+            problems, mine = [f"{error.filename or 'a file'}: {error.strerror or error}"], None
+        self._leaving = self._leaving or mine is not None
+        if problems:
+            raise Left("; ".join(problems))
+        return self._leaving
 
     def check_connection(self, ca: str) -> None:
         """Check that the node reaches the registry. Raises Fault, see `connect.check`."""
@@ -117,20 +134,18 @@ class Agent:
         with self._state.lock(seconds=1) as held:
             if not held:
                 return False
-            others = self._state.ownerships()
-            mine = others.pop(owner, None)
+            mine = self._state.ownership(owner)
             if self._claimed and mine and mine.pod != self.settings.pod:
                 return True  # a younger pod is responsible now
-            layout = runtimes.layout_of(runtime, tree, self.settings.node_name, self._config.original)
-            plan = layout.plan(self.settings.host, f"{OWNERS}/{owner}.crt")
-            files = [plan.ca_file] if plan.ca_file else self._placement.files(layout, tree, plan.roots)
+            self._config.settle(tree, runtime)
+            layout, ca_file = self._layout(runtime, tree), f"{OWNERS}/{owner}.crt"
+            plan = self._config.as_read(tree, runtime, layout.plan(self.settings.host, ca_file), ca_file)
+            files = [plan.ca_file] if plan.ca_file else []
+            files += self._placement.files(layout, tree, plan.roots)
             self.status.roots = [path.rpartition("/")[0] for path in files]
-            self._placement.put(tree, mine, others, files, ca.encode())
+            self._placement.put(tree, mine, self._others, files, ca.encode())
             self._claimed = True
-            for other in self._placement.abandoned(self.node, others, self.clock()):
-                self._leave(other.owner, other)
-                gone = f"its pod {other.pod} is gone for {GONE_FOR_GOOD:g} s"
-                self.log(f"removed what {other.owner} left on this node: {gone}")
+            self._clean_up_after_others()
             if not plan.edit:
                 self._config.restore(tree, owner)
         if not plan.ca_file:
@@ -143,15 +158,34 @@ class Agent:
                 if not held:
                     return False
                 self._runtime = self._config.apply(
-                    tree, runtime, owner, plan.edit, lambda file: self._placement.claim_folders(tree, file)
+                    tree, runtime, owner, plan, lambda file: self._placement.claim_folders(tree, file)
                 )
         return True
 
-    def _leave(self, owner: str, ownership: Ownership | None) -> None:
-        """Take everything of an owner off the node."""
+    def _layout(self, runtime: Runtime, tree: Tree) -> RuntimeLayout:
+        return runtimes.layout_of(runtime, tree, self.settings.node_name, self._config.original)
+
+    def _others(self) -> dict[str, Ownership]:
+        """What the other owners have."""
+        return {name: what for name, what in self._state.ownerships().items() if name != self.settings.owner}
+
+    def _clean_up_after_others(self) -> None:
+        """Remove what owners have left whose pod is gone for good; rarely, since this looks at every process."""
+        if self.clock() < self._next_look_around:
+            return
+        self._next_look_around = self.clock() + LOOK_AROUND_EVERY
+        others = self._others()
+        for other in self._placement.abandoned(self.node, others, self.clock()):
+            problems = self._leave(other.owner, other)
+            gone = f"its pod {other.pod} is gone for {GONE_FOR_GOOD:g} s"
+            self.log("; ".join([f"removed what {other.owner} left on this node: {gone}", *problems]))
+        for owner in self._config.orphans({*others, self.settings.owner}):
+            self.log("; ".join([f"removed what {owner} left in a configuration", *self._leave(owner, None)]))
+
+    def _leave(self, owner: str, ownership: Ownership | None) -> list[str]:
+        """Take everything of an owner off the node; returns a sentence for each thing that stays."""
         tree = self._view()
-        self._config.restore(tree, owner)
-        self._placement.remove(tree, owner, ownership)
+        return [*self._config.leave(tree, owner), *self._placement.remove(tree, owner, ownership)]
 
     def _current_runtime(self) -> Runtime:
         """The runtime that runs now. It is searched for only if the process that was found last is gone."""

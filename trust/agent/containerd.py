@@ -9,10 +9,12 @@ directories from `remotes/docker/config/hosts.go`.
 
 import copy
 import functools
+import hashlib
 import posixpath
+import re
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import tomledit
@@ -28,6 +30,7 @@ IMPLIED = "/etc/containerd/certs.d:/etc/docker/certs.d"
 
 _CRI = "io.containerd.grpc.v1.cri"
 _IMAGES = "io.containerd.cri.v1.images"
+_NAMES_ROOTS = re.compile(r"""config_path["']?\s*=\s*["'][^"']""")
 
 Release = tuple[int, int]
 Table = dict[str, Any]
@@ -57,10 +60,13 @@ class Containerd:
         config = config_path(self.runtime)
         try:
             sources = load(config, self.runtime.release, self._read, self.tree.glob)
-            return plan(self.runtime.release, config, sources, host, ca_file)
+            found = plan(self.runtime.release, config, sources, host, ca_file)
         except (TypeError, AttributeError) as error:
             sentence = f"{config} has no table where containerd has one ({error}); repair it."
             raise Fault(Reason.CONFIG_INVALID, sentence, path=config, error=str(error)) from error
+        naming = [source.path for source in sources if not found.edit and _NAMES_ROOTS.search(source.text)]
+        fingerprint = hashlib.sha256(repr([(source.path, source.text) for source in sources]).encode()).hexdigest()
+        return replace(found, fingerprint=fingerprint, explicit=naming[-1] if naming else "")
 
     def host_folders(self, root: str, host: str) -> list[str]:
         """A folder for a host with a port has one of two names, see the function `host_folders`."""

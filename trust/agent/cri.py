@@ -1,4 +1,6 @@
-"""The one CRI call that the agent needs, Version, written by hand: the agent has no gRPC library, only Python's own.
+"""What the agent asks a CRI socket: who listens, and the call Version.
+
+The call is written by hand, since the agent has no gRPC library, only Python's own.
 
 HTTP/2 is specified in RFC 9113 and its header encoding in RFC 7541, of which this uses literals without indexing and
 without Huffman codes. gRPC's framing is in https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, and the
@@ -12,6 +14,19 @@ import time
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _GOAWAY = 0, 1, 3, 4, 7
 _END_STREAM, _END_HEADERS = 1, 4
+
+
+def listener(path: str, timeout: float = 3.0) -> int:
+    """Id of the process that listens on the socket at `path`, as the kernel knows it (SO_PEERCRED, see unix(7)).
+
+    The path in /proc/net/unix does not help: the kubelet's own library for servers (pkg/kubelet/util, CreateListener)
+    binds the socket under a temporary name and renames it, and cri-dockerd uses that. Raises OSError if nobody listens.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        connection.connect(path)
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return struct.unpack("3i", credentials)[0]
 
 
 def version(path: str, timeout: float = 3.0) -> tuple[str, str]:

@@ -30,30 +30,48 @@ def runtime(node: Node) -> Runtime:
     if node.link(node.own_pid, "ns/pid") != node.link(1, "ns/pid") or node.own_pid == 1:
         raise Fault(Reason.RUNTIME_UNKNOWN, "The agent does not see the node's processes; its pod needs hostPID: true.")
     wanted = _sockets(node)
-    listening = _listening(node)
     for path in wanted:
-        inodes = listening.get(node.tree.real(path), set())
-        holder = _holder(node, inodes)
-        process = node.identity(holder) if holder else None
-        if holder is None or process is None:
-            continue
         try:
-            name, version = node.version(node.tree.outside(path))
-        except OSError as error:
-            sentence = f"The runtime on {path} does not answer the CRI call Version ({error}); check its service."
-            raise Fault(Reason.RUNTIME_UNKNOWN, sentence, path=path, error=str(error)) from error
-        return Runtime(name, version, process, tuple(node.arguments(holder)), path)
+            with node.tree.opened(path) as socket:
+                found = _behind(node, path, socket)
+        except (FileNotFoundError, ConnectionRefusedError):
+            continue
+        if found:
+            return found
     raise Fault(
         Reason.RUNTIME_UNKNOWN,
         f"No process listens on {' or '.join(wanted)}, where the kubelet expects its container runtime; start it.",
     )
 
 
+def _behind(node: Node, path: str, socket: str) -> Runtime | None:
+    """The runtime behind the socket at `path`, which this process finds at `socket`; None if its process is gone."""
+    pid = node.listener(socket)
+    if pid == 1 or node.identity(pid) is None:  # systemd listens for a service that it starts with the socket
+        pid = _holder(node, path)
+    process = node.identity(pid) if pid else None
+    if pid is None or process is None:
+        return None
+    if not node.is_roots(pid):
+        raise Fault(
+            Reason.RUNTIME_UNKNOWN,
+            f"Process {pid}, which listens on {path}, does not run as root ({' '.join(node.arguments(pid))}), and the "
+            "agent follows root's processes only; make sure that the kubelet's container runtime listens there.",
+            path=path,
+        )
+    try:
+        name, version = node.version(socket)
+    except OSError as error:
+        sentence = f"The runtime on {path} does not answer the CRI call Version ({error}); check its service."
+        raise Fault(Reason.RUNTIME_UNKNOWN, sentence, path=path, error=str(error)) from error
+    return Runtime(name, version, process, tuple(node.arguments(pid)), path)
+
+
 def _sockets(node: Node) -> list[str]:
     """Paths at which the CRI socket may be, the most certain first."""
     for pid in node.pids():
         arguments = node.arguments(pid)
-        if os.path.basename(arguments[0]) == "kubelet" and node.link(pid, "ns/pid") == node.link(1, "ns/pid"):
+        if os.path.basename(arguments[0]) == "kubelet" and _belongs_to_the_node(node, pid):
             endpoint = option(arguments, "container-runtime-endpoint")
             endpoint = endpoint or _from_kubelet_config(node.view(pid), arguments)
             return [_path(endpoint or KNOWN_SOCKETS[0])]
@@ -83,23 +101,23 @@ def _path(endpoint: str) -> str:
     return endpoint.removeprefix("unix://")
 
 
-def _listening(node: Node) -> dict[str, set[str]]:
-    """Inodes of the listening Unix sockets, by path with all links followed."""
-    found: dict[str, set[str]] = {}
+def _belongs_to_the_node(node: Node, pid: int) -> bool:
+    """Whether a process is root's, and neither a pod's nor a nested cluster's. Anybody can call a process `kubelet`."""
+    namespaces = ("ns/pid", "ns/mnt")
+    return node.is_roots(pid) and all(node.link(pid, name) == node.link(1, name) for name in namespaces)
+
+
+def _holder(node: Node, path: str) -> int | None:
+    """The process that serves a socket which systemd has opened at `path`; systemd itself, process 1, is left out."""
+    real = node.tree.real(path)
+    wanted: set[str] = set()
     for line in node.text(1, "net/unix").splitlines()[1:]:
         columns = line.split(maxsplit=7)
         if len(columns) == 8 and int(columns[3], 16) & _LISTENING and columns[7].startswith("/"):
-            found.setdefault(node.tree.real(columns[7]), set()).add(columns[6])
-    return found
-
-
-def _holder(node: Node, inodes: set[str]) -> int | None:
-    """The process that serves a socket. Process 1 is tried last, since it may hold a socket to start its service."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    for pid in sorted(node.pids(), key=lambda pid: (pid == 1, pid)):
-        folder = node.proc / str(pid) / "fd"
+            wanted |= {f"socket:[{columns[6]}]"} if node.tree.real(columns[7]) == real else set()
+    for pid in sorted(set(node.pids()) - {1}):
         try:
-            if any(node.link(pid, f"fd/{name}") in wanted for name in os.listdir(folder)):
+            if any(node.link(pid, f"fd/{name}") in wanted for name in os.listdir(node.proc / str(pid) / "fd")):
                 return pid
         except OSError:
             continue  # the process is gone, or we may not look at it

@@ -30,7 +30,11 @@ class Reason(StrEnum):
     SYMLINK_LEAVES_TREE = "SYMLINK_LEAVES_TREE"
     """The folder for the host is a symbolic link out of the hosts directory."""
     READ_ONLY = "READ_ONLY"
-    """A file of the node cannot be written."""
+    """A file of the node is on a file system that is read-only."""
+    DISK_FULL = "DISK_FULL"
+    """A file of the node does not fit on its file system, or into its quota."""
+    NOT_WRITABLE = "NOT_WRITABLE"
+    """A file of the node cannot be written for another cause: it is not permitted, or the disk is broken."""
     RESTART_NOT_ALLOWED = "RESTART_NOT_ALLOWED"
     """The runtime needs a restart, and may not or cannot be restarted."""
     RESTART_FAILED = "RESTART_FAILED"
@@ -80,3 +84,7 @@ class Fault(Exception):
 
 class Stopped(Exception):
     """The pod was asked to end while the agent waited for something."""
+
+
+class Left(Exception):
+    """Something of this owner is still on the node; the message says what, and why."""

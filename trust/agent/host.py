@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import discover
 from .faults import Fault, Reason, Stopped
+from .files import temporary_of
 from .node import Identity, Node, Runtime
 
 ANSWERS_WITHIN = 60.0
@@ -18,7 +19,11 @@ ANSWERS_WITHIN = 60.0
 STABLE_FOR = 3.0
 """Seconds for which it must go on serving: a runtime that dislikes its configuration often dies a moment later."""
 UNDO_AFTER = 300
-"""Seconds after which the node's systemd takes a change back by itself. A living agent needs less time for that."""
+"""Seconds after which the node's systemd takes a change back by itself. A living agent is done long before: it restarts
+the runtime at most twice, and each time waits for ANSWERS_WITHIN and a few commands."""
+
+TIMED_OUT = 124
+"""The exit code that stands for a program which did not end in time, as timeout(1) has it."""
 
 _COMMAND_TIMEOUT = 10.0
 _UNDO = "private-registry-trust-undo"
@@ -30,7 +35,10 @@ Raises OSError if the program cannot be started."""
 
 
 def commands_in(root: Path) -> HostCommand:
-    """A way to run the node's programs in the node's file system, which is found at `root`."""
+    """A way to run the node's programs in the node's file system, which is found at `root`.
+
+    A program that does not end within _COMMAND_TIMEOUT is killed, and its code is TIMED_OUT.
+    """
 
     def enter() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the agent blocks signals, and a child would inherit that
@@ -50,7 +58,7 @@ def commands_in(root: Path) -> HostCommand:
                 preexec_fn=enter,
             )
         except subprocess.TimeoutExpired:
-            return 0, ""  # systemd goes on with its job, and the agent looks at the result from outside
+            return TIMED_OUT, f"no end within {_COMMAND_TIMEOUT:g} s"
         return done.returncode, done.stdout.strip()
 
     return run
@@ -68,6 +76,8 @@ class Host:
     run: HostCommand
     pause: Callable[[float], None]
     """Waits some seconds. Raises Stopped if the pod has to end."""
+    clock: Callable[[], float]
+    """A time in seconds that never jumps."""
 
     def unit(self, runtime: Runtime) -> str:
         """The systemd unit whose main process is the runtime. Raises Fault RESTART_NOT_ALLOWED if there is none."""
@@ -75,11 +85,10 @@ class Host:
         names = re.findall(r"/([^/\n]+\.service)$", self.node.text(pid, "cgroup"), re.MULTILINE)
         try:
             for name in dict.fromkeys(names):
-                code, main_pid = self.run("systemctl", "show", "--property=MainPID", "--value", name)
-                if code == 0 and main_pid == str(pid):
+                if self._systemctl("show", "--property=MainPID", "--value", name) == str(pid):
                     return name
-        except OSError as error:
-            names = [f"no systemctl ({error})"]
+        except HostError as error:
+            names = [str(error)]
         raise Fault(
             Reason.RESTART_NOT_ALLOWED,
             f"{runtime.name} (process {pid}) needs a restart to read its changed configuration, but is not the main "
@@ -116,13 +125,17 @@ class Host:
 
         Raises HostError if none does, and Stopped.
         """
-        self.run("systemctl", "reset-failed", unit)  # else the start limit of earlier failures could refuse this start
-        code, output = self.run("systemctl", "restart", unit)
-        if code:
+        deadline = self.clock() + ANSWERS_WITHIN
+        try:
+            self.run("systemctl", "reset-failed", unit)  # else earlier failures could refuse this start; may have none
+            code, output = self.run("systemctl", "restart", unit)
+        except OSError as error:
+            raise HostError(f"systemctl: {error}") from error
+        if code not in (0, TIMED_OUT):  # after a time-out systemd goes on with the job, and we look at its result
             raise HostError(f"systemctl restart {unit} failed: {output.splitlines()[0] if output else code}")
         found: Runtime | None = None
-        waited, since, problem = 0.0, 0.0, "nothing answered"
-        while waited < ANSWERS_WITHIN:
+        since, problem = 0.0, "nothing answered"
+        while self.clock() < deadline:
             try:
                 now = discover.runtime(self.node)
             except Fault as fault:
@@ -131,17 +144,16 @@ class Host:
                 if now.process == old:
                     problem = f"process {old[0]} still runs"
                 elif found and found.process == now.process:
-                    if waited - since >= STABLE_FOR:
+                    if self.clock() - since >= STABLE_FOR:
                         return now
                 else:
-                    found, since = now, waited
+                    found, since = now, self.clock()
             try:
                 self.pause(0.25)
             except Stopped:
                 if found:  # it answers, which is good enough for a pod that has to end
                     return found
                 raise
-            waited += 0.25
         raise HostError(
             f"{unit} did not serve CRI for {STABLE_FOR:g} s within {ANSWERS_WITHIN:g} s of its restart: {problem}"
         )
@@ -149,15 +161,19 @@ class Host:
     def arm(self, unit: str, file: str, written: str, backup: str | None) -> None:
         """Have systemd put a file back and restart a unit after UNDO_AFTER seconds, unless `disarm` is called before.
 
-        If the agent is killed while the runtime is down, nothing could start another agent. `written` is the SHA-256 of
-        the changed file, which is put back only as long as nobody else has changed it. `backup` is the path of a copy
-        of the original, None if there was no file. Raises HostError.
+        If the agent is killed while the runtime is down, nothing could start another agent. `file` is a path without
+        links, and `written` the SHA-256 of the changed file, which is put back only as long as nobody else has changed
+        it. `backup` is the path of a copy of the original, None if there was no file. The copy takes the file's place
+        in one step; if that fails, for example for want of space, nothing is changed. Raises HostError.
         """
-        name, path = shlex.quote(unit), shlex.quote(file)
+        name, path, new = shlex.quote(unit), shlex.quote(file), shlex.quote(temporary_of(file))
+        back = f"rm {path}"
+        if backup is not None:  # the new file gets mode and owner from the old one, and its content from the copy
+            back = f"cp -p {path} {new} && cat {shlex.quote(backup)} > {new} && sync {new} && mv -f {new} {path}"
         script = (
-            f"if echo {written}'  '{path} | sha256sum --check --status; "
-            f"then {f'cat {shlex.quote(backup)} >' if backup else 'rm'} {path}; "
-            f"systemctl reset-failed {name}; exec systemctl restart {name}; else exec systemctl start {name}; fi"
+            f"if echo {written}'  '{path} | sha256sum --check --status; then "
+            f"if {back}; then systemctl reset-failed {name}; exec systemctl restart {name}; else rm -f {new}; fi; "
+            f"else exec systemctl start {name}; fi"
         )
         self.disarm()
         options = (f"--on-active={UNDO_AFTER}", f"--unit={_UNDO}", "--collect")
@@ -169,5 +185,25 @@ class Host:
             raise HostError(output or str(code))
 
     def disarm(self) -> None:
-        """Stop the timer that `arm` started. Nothing happens if there is none."""
-        self.run("systemctl", "stop", f"{_UNDO}.timer")
+        """Stop the timer that `arm` started, if there is one.
+
+        Raises HostError unless systemd says that the timer is gone, and that what it starts does not run.
+        """
+        units = (f"{_UNDO}.timer", f"{_UNDO}.service")
+        try:
+            self.run("systemctl", "stop", units[0])  # it fails if there is no timer; what counts is the answer below
+        except OSError:
+            return  # a node without systemctl has no timer
+        states = set(self._systemctl("show", "--property=ActiveState", "--value", *units).split())
+        if states - {"inactive", "failed"}:
+            raise HostError(f"{units[0]} could not be stopped ({', '.join(sorted(states))})")
+
+    def _systemctl(self, *arguments: str) -> str:
+        """What systemctl prints. Raises HostError if it fails."""
+        try:
+            code, output = self.run("systemctl", *arguments)
+        except OSError as error:
+            raise HostError(f"no systemctl ({error})") from error
+        if code:
+            raise HostError(f"systemctl {arguments[0]} failed: {output or code}")
+        return output

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ class Node:
     own_pid: int = field(default_factory=os.getpid)
     version: Callable[[str], tuple[str, str]] = cri.version
     """Asks for name and version of the runtime behind a socket, see `cri.version`."""
+    listener: Callable[[str], int] = cri.listener
+    """Asks for the process that listens on a socket, see `cri.listener`."""
     before: Callable[[str, str], None] | None = None
     """Called ahead of every change of a file, see `files.Tree`."""
 
@@ -53,6 +56,15 @@ class Node:
     def arguments(self, pid: int) -> list[str]:
         """Command line of a process. It is empty for kernel threads."""
         return self.text(pid, "cmdline").rstrip("\0").split("\0")
+
+    def is_roots(self, pid: int) -> bool:
+        """Whether a process runs as root, and no other user can have started it with arguments of his choice."""
+        users = re.search(r"^Uid:(.*)$", self.text(pid, "status"), re.MULTILINE)
+        try:
+            program = os.stat(self.proc / str(pid) / "exe").st_mode
+        except OSError:
+            program = 0
+        return users is not None and set(users[1].split()) == {"0"} and not program & stat.S_ISUID
 
     def pids(self) -> Iterator[int]:
         """Ids of all processes of the node."""

@@ -4,8 +4,9 @@ Every file is claimed in the owner's `Ownership` before it is written, and every
 comes after a killed agent knows what to remove.
 """
 
+import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .faults import Fault, Reason
@@ -29,6 +30,8 @@ class Placement:
     """Uid of the pod that this agent runs in."""
     node_name: str
     log: Callable[[str], None]
+    _put: Ownership | None = None
+    """What this agent has saved once all was in place."""
     _gone_since: dict[str, float] = field(default_factory=dict[str, float])
     """When a pod of another owner was first missed, by uid."""
 
@@ -56,16 +59,24 @@ class Placement:
         return files
 
     def put(
-        self, tree: Tree, mine: Ownership | None, others: dict[str, Ownership], files: list[str], ca: bytes
+        self,
+        tree: Tree,
+        mine: Ownership | None,
+        others: Callable[[], dict[str, Ownership]],
+        files: list[str],
+        ca: bytes,
     ) -> None:
         """Write the CA to `files`, and remove it from where it was wanted before.
 
-        `mine` is what this owner has so far, `others` what the other owners have. Raises OSError if the first file,
-        which the runtime reads, cannot be written.
+        `mine` is what this owner has so far. `others` tells what the other owners have; it is called only if something
+        has changed since the last time, so that an idle agent costs the same however many stacks there are. Raises
+        OSError if the first file, which the runtime reads, cannot be written.
         """
-        mine = mine or Ownership(self.owner, self.host, self.pod)
         wanted = dict.fromkeys(files, hashlib.sha256(ca).hexdigest())
-        inherited = [folder for other in others.values() for folder in other.folders]
+        if mine == self._put and mine and mine.files == wanted and all(tree.read(file) == ca for file in files):
+            return
+        mine = mine or Ownership(self.owner, self.host, self.pod)
+        inherited = [folder for other in others().values() for folder in other.folders]
         folders = dict.fromkeys(mine.folders)
         for file in files:
             folders |= dict.fromkeys(folder for folder in inherited if file.startswith(f"{folder}/"))
@@ -83,23 +94,32 @@ class Placement:
                 if file == files[0]:
                     raise
         if old:
-            _remove(tree, old, folders)
+            for error in _remove(tree, old, folders):
+                raise error
             mine.files = wanted
             self.state.save_ownership(mine)
+        self._put = copy.deepcopy(mine)
 
     def claim_folders(self, tree: Tree, file: str) -> None:
         """Claim the folders that have to be made for another file of this owner."""
-        ownership = self.state.ownerships().get(self.owner)
+        ownership = self.state.ownership(self.owner)
         missing = tree.missing_folders(file.rpartition("/")[0])
         if ownership and missing:
             ownership.folders += [folder for folder in missing if folder not in ownership.folders]
             self.state.save_ownership(ownership)
 
-    def remove(self, tree: Tree, owner: str, ownership: Ownership | None) -> None:
-        """Remove an owner's files, then the folders that were made for them, and forget the owner."""
-        if ownership:
-            _remove(tree, ownership.files, ownership.folders)
-        self.state.drop_ownership(owner)
+    def remove(self, tree: Tree, owner: str, ownership: Ownership | None) -> list[str]:
+        """Remove an owner's files, then the folders that were made for them, and forget the owner.
+
+        What cannot be removed keeps nothing else from being removed; returns a sentence for each such thing.
+        """
+        errors = _remove(tree, ownership.files, ownership.folders) if ownership else []
+        if not errors:
+            try:
+                self.state.drop_ownership(owner)
+            except OSError as error:
+                errors.append(error)
+        return [f"{error.filename} is still there: {error.strerror}" for error in errors]
 
     def abandoned(self, node: Node, others: dict[str, Ownership], now: float) -> list[Ownership]:
         """Those other owners whose pod has been missing for GONE_FOR_GOOD, by the clock whose time is `now`.
@@ -112,9 +132,13 @@ class Placement:
         return [other for other in missing if now - self._gone_since[other.pod] > GONE_FOR_GOOD]
 
 
-def _remove(tree: Tree, files: list[str] | dict[str, str], folders: list[str] | dict[str, None]) -> None:
-    """Remove files, and then those of the folders that are empty, the innermost first."""
-    for file in files:
-        tree.remove(file)
-    for folder in sorted(folders, key=len, reverse=True):
-        tree.remove_folder(folder)
+def _remove(tree: Tree, files: Iterable[str], folders: Iterable[str]) -> list[OSError]:
+    """Remove files, and then those of the folders that are empty, the innermost first; returns what went wrong."""
+    errors: list[OSError] = []
+    folders = sorted(folders, key=len, reverse=True)
+    for remove, path in [*((tree.remove, file) for file in files), *((tree.remove_folder, path) for path in folders)]:
+        try:
+            remove(path)
+        except OSError as error:
+            errors.append(error)
+    return errors

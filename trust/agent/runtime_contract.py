@@ -28,6 +28,11 @@ class Plan:
     edit: Edit | None = None
     ca_file: str | None = None
     """A single file instead of hosts directories."""
+    fingerprint: str = ""
+    """SHA-256 of the configuration, without our own changes, from which this was decided; empty for a runtime in whose
+    configuration nothing decides it."""
+    explicit: str = ""
+    """The file of the configuration in which others name `roots`; empty if none does."""
 
 
 class RuntimeLayout(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from .faults import Fault, Reason
 from .files import Tree
 
 OWNERS = "/var/lib/private-registry-trust"
@@ -17,6 +18,8 @@ OWNERS = "/var/lib/private-registry-trust"
 RUNNING = "/run/private-registry-trust"
 """The lock, and facts about running processes. It is empty after a boot."""
 _MEMORY = f"{RUNNING}/runtime.json"
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+"""A runtime's configuration may hold passwords, and its original text is kept in these folders."""
 
 Process = list[Any]
 """A `node.Identity` as a JSON list."""
@@ -49,9 +52,11 @@ class ConfigChange:
     new_file: str
     """The text that stands in for the original if there was no file."""
     keys: dict[str, Key] = field(default_factory=dict[str, "Key"])
-    """The key and value of each owner, by owner."""
+    """The key and value of each owner, by owner. It is empty only between the last two steps of the last removal."""
     written: str = ""
-    """SHA-256 of the file as we wrote it."""
+    """SHA-256 of the file as we wrote it, or were about to: this is saved before the file is written."""
+    replaced: str = ""
+    """SHA-256 of the file that was there before that. If the agent was killed in between, it is there still."""
     process: Process = field(default_factory=list[Any])
     """The runtime process at the moment of our write. It still has the old configuration; any later process has read
     ours."""
@@ -62,9 +67,16 @@ class RuntimeMemory:
     """What the running runtime has read, and which restarts were done for which content of the configuration."""
 
     process: Process = field(default_factory=list[Any])
-    """The process that `loaded` is about."""
+    """The process that the next three are about."""
     loaded: list[Key] = field(default_factory=list["Key"])
     """The keys that this process has read."""
+    roots: list[str] = field(default_factory=list[str])
+    """The hosts directories that this process reads."""
+    read: str = ""
+    """Fingerprint of the configuration that this process has read, see `runtime_contract.Plan`; empty: not known."""
+    armed: str = ""
+    """The owner for whose change systemd may have a timer that takes the change back; empty: it has none. Such a timer
+    ends with the boot, as this file does."""
     restarted: dict[str, Process] = field(default_factory=dict[str, "Process"])
     """For each content (SHA-256): the process that we restarted to load it. If another process runs now and the content
     is missing again, something reverts the file: do not restart in a loop."""
@@ -84,12 +96,16 @@ class State:
     @contextlib.contextmanager
     def lock(self, seconds: float) -> Generator[bool]:
         """Hold the node-wide lock of all agents; yields False if another one kept it for `seconds`."""
-        self._tree.make_folders(RUNNING)
-        descriptor = os.open(self._tree.outside(f"{RUNNING}/lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._tree.make_folders(RUNNING, FOLDER_MODE)
+        descriptor = self._tree.open(f"{RUNNING}/lock", os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
             yield _flock(descriptor, time.monotonic() + seconds)
         finally:
             os.close(descriptor)
+
+    def ownership(self, owner: str) -> Ownership | None:
+        """What an owner has on this node."""
+        return self._load(Ownership, f"{OWNERS}/{owner}.json")
 
     def ownerships(self) -> dict[str, Ownership]:
         """What each owner has on this node, by owner."""
@@ -106,18 +122,36 @@ class State:
         self._tree.remove_temporaries(OWNERS)
         self._tree.remove_folder(OWNERS)
 
-    def changes(self) -> dict[str, ConfigChange]:
-        """The changed configuration files, by path. There are none while no owner needs one changed."""
-        found = (self._load(ConfigChange, path) for path in self._tree.glob(f"{OWNERS}/config-*"))
-        return {change.file: change for change in found if change}
+    def changes(self, *, damaged: bool = False) -> dict[str, ConfigChange]:
+        """The changed configuration files, by path. There are none while no owner needs one changed.
+
+        A record that is damaged raises Fault CONFIG_INVALID, or is left out if `damaged` records may be: without it
+        nobody knows what the file was, and taking the file that is there for the original would keep our key for ever.
+        """
+        found: dict[str, ConfigChange] = {}
+        for path in self._tree.glob(f"{OWNERS}/config-*"):
+            text = (self._tree.read(path) or b"").decode(errors="replace")
+            checksum, _, rest = text.partition("\n")
+            change = _parsed(ConfigChange, rest) if checksum == _checksum(rest) else None
+            if change:
+                found[change.file] = change
+            elif not damaged:
+                raise Fault(
+                    Reason.CONFIG_INVALID,
+                    f"{path}, which says what the container runtime's configuration was before our change, is damaged; "
+                    "take our key out of that configuration by hand if it is there, and remove this file.",
+                    path=path,
+                )
+        return found
 
     def save_change(self, change: ConfigChange) -> None:
-        """Save a change, or forget it if no owner needs it any more."""
-        path = f"{OWNERS}/config-{hashlib.sha256(change.file.encode()).hexdigest()[:8]}"
-        if change.keys:
-            self._save(path, change)
-        else:
-            self._tree.remove(path)
+        """Save a change."""
+        text = _text(change)
+        self._write(_path_of(change), f"{_checksum(text)}\n{text}")
+
+    def drop_change(self, change: ConfigChange) -> None:
+        """Forget a change that no owner needs any more."""
+        self._tree.remove(_path_of(change))
 
     def runtime_memory(self) -> RuntimeMemory:
         """What is known about the running runtime; nothing is after a reboot."""
@@ -128,17 +162,37 @@ class State:
         self._save(_MEMORY, memory)
 
     def _load(self, kind: type[_Kind], path: str) -> _Kind | None:
-        """Load a file; None if it is missing or broken. Fields that another version of the agent wrote are ignored."""
-        known = {item.name for item in fields(kind)}
-        try:
-            found: dict[str, Any] = json.loads(self._tree.read(path) or b"{}")
-            return kind(**{key: value for key, value in found.items() if key in known})
-        except (ValueError, TypeError, AttributeError):
-            return None
+        """Load a file; None if it is missing or broken."""
+        return _parsed(kind, (self._tree.read(path) or b"").decode(errors="replace"))
 
-    def _save(self, path: str, value: Ownership | ConfigChange | RuntimeMemory) -> None:
-        self._tree.make_folders(path.rpartition("/")[0])
-        self._tree.write(path, json.dumps(asdict(value), indent=1).encode())
+    def _save(self, path: str, value: Ownership | RuntimeMemory) -> None:
+        self._write(path, _text(value))
+
+    def _write(self, path: str, text: str) -> None:
+        self._tree.make_folders(path.rpartition("/")[0], FOLDER_MODE)
+        self._tree.write(path, text.encode(), FILE_MODE)
+
+
+def _path_of(change: ConfigChange) -> str:
+    return f"{OWNERS}/config-{hashlib.sha256(change.file.encode()).hexdigest()[:8]}"
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(value: Ownership | ConfigChange | RuntimeMemory) -> str:
+    return json.dumps(asdict(value), indent=1)
+
+
+def _parsed(kind: type[_Kind], text: str) -> _Kind | None:
+    """The value in a JSON text; None if it is broken. Fields that another version of the agent wrote are ignored."""
+    known = {item.name for item in fields(kind)}
+    try:
+        found: dict[str, Any] = json.loads(text)
+        return kind(**{key: value for key, value in found.items() if key in known})
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def _flock(descriptor: int, deadline: float) -> bool:

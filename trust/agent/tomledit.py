@@ -5,7 +5,9 @@ smallest change first. Then tomllib proves which guess means the same as the tex
 Grammar: https://toml.io/en/v1.0.0
 """
 
+import contextlib
 import copy
+import difflib
 import json
 import re
 import tomllib
@@ -30,6 +32,11 @@ def get(document: dict[str, Any], path: Path) -> Any:  # noqa: ANN401 - whatever
             return None
         found = found[part]  # pyright: ignore[reportUnknownVariableType]
     return found  # pyright: ignore[reportUnknownVariableType]
+
+
+def value(text: str, path: Path) -> Any:  # noqa: ANN401 - whatever TOML can hold
+    """The value at `path` in a text, None if it or one of its tables is missing. Raises EditError."""
+    return get(_parse(text), path)
 
 
 def set_key(text: str, path: Path, value: str) -> str:
@@ -65,6 +72,33 @@ def unset_key(text: str, path: Path, original: str) -> str:
         del get(wanted, path[: end - 1])[path[end - 1]]
         accepted.append(copy.deepcopy(wanted))
     return _proved(_without_key(text, path), accepted, path)
+
+
+def has_line_of(old: str, new: str, path: Path) -> bool:
+    """Whether the line of the key at `path` in `old` is still there in `new`, a text that somebody made of `old`.
+
+    It is not if `new` says it elsewhere or in other words, or has less than half of its lines from `old`.
+    """
+    before, after = _line_of(old, path), _line_of(new, path)
+    matcher = difflib.SequenceMatcher(None, old.splitlines(), new.splitlines(), autojunk=False)
+    if before is None or after is None or matcher.ratio() < 0.5:
+        return False
+    return any(
+        block.a <= before < block.a + block.size and after - before == block.b - block.a
+        for block in matcher.get_matching_blocks()
+    )
+
+
+def _line_of(text: str, path: Path) -> int | None:
+    """The number of the line, from 0, in which the string at `path` is set; None if there is none."""
+    mark = "a value that no text has"
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        if _names(line, path[-1]):
+            for candidate in _with_value(text, path, json.dumps(mark), number):
+                with contextlib.suppress(tomllib.TOMLDecodeError):
+                    if get(tomllib.loads(candidate), path) == mark:
+                        return number
+    return None
 
 
 def _proved(candidates: Iterable[str], accepted: list[dict[str, Any]], path: Path) -> str:
@@ -106,10 +140,11 @@ def _with_key(text: str, path: Path, value: str) -> Iterator[str]:
                 yield "".join([*lines[:number], new, *lines[number:]])
 
 
-def _with_value(text: str, path: Path, value: str) -> Iterator[str]:
+def _with_value(text: str, path: Path, value: str, only: int | None = None) -> Iterator[str]:
+    """Each string in lines that name the key replaced; in one line `only`, if that is given."""
     lines = text.splitlines(keepends=True)
     for number, line in enumerate(lines):
-        if _names(line, path[-1]):
+        if _names(line, path[-1]) and only in (None, number):
             for string in _STRING.finditer(line):
                 new = line[: string.start()] + value + line[string.end() :]
                 yield "".join([*lines[:number], new, *lines[number + 1 :]])

@@ -14,10 +14,16 @@ _SETTINGS = {
 
 def cannot_write(error: OSError, path: str, node_name: str, os_release: str) -> Fault:
     """The fault for a file of the node that cannot be written; `os_release` is the node's /etc/os-release."""
-    fix = "make it writable"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        system = next((line[3:].strip("\"'") for line in os_release.splitlines() if line.startswith("ID=")), "")
-        fix = _SETTINGS.get(system, "no pod can configure such a node, use its operating system's own settings")
+    system = next((line[3:].strip("\"'") for line in os_release.splitlines() if line.startswith("ID=")), "")
+    vendor = _SETTINGS.get(system, "")
+    reason, fix = Reason.NOT_WRITABLE, "repair it"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason, fix = Reason.DISK_FULL, "free some space or inodes on its file system"
+    elif error.errno == errno.EROFS:
+        fix = vendor or "no pod can configure such a node, use its operating system's own settings"
+        reason = Reason.READ_ONLY
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        fix = vendor or "look for an immutable attribute (lsattr), and in the audit log for SELinux or AppArmor"
     why = error.strerror or str(error)
     sentence = f"{path or 'A file'} on node {node_name} cannot be written ({why}); {fix}."
-    return Fault(Reason.READ_ONLY, sentence, path=path, error=why)
+    return Fault(reason, sentence, path=path, error=why)

@@ -82,6 +82,8 @@ _LINKS: dict[str, BrokenLink] = {
     Reason.CERTIFICATE_MISMATCH: BrokenLink.CERTIFICATE,
     Reason.RUNTIME_UNKNOWN: BrokenLink.RUNTIME,
     Reason.READ_ONLY: BrokenLink.RUNTIME,
+    Reason.DISK_FULL: BrokenLink.RUNTIME,
+    Reason.NOT_WRITABLE: BrokenLink.RUNTIME,
     Reason.CONFIG_INVALID: BrokenLink.CONFIG,
     Reason.INLINE_MIRRORS: BrokenLink.CONFIG,
     Reason.FOREIGN_HOSTS_TOML: BrokenLink.CONFIG,

@@ -5,61 +5,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.unit.trust.agent.fixture_node import CA, EXPLICIT, HOST, FixtureNode, fault_of
+from tests.unit.trust.agent.fixture_node import CA, EXPLICIT, HOST, FixtureNode, fault_of, wait_for
 from trust.agent import outcome
 from trust.agent.__main__ import log
 from trust.agent.faults import Fault, Reason
 from trust.agent.report import Reports
-
-PROGRAM = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from agent.__main__ import main
-from agent.node import Node
-proc = Path(sys.argv[2])
-(proc / str(os.getpid())).symlink_to(sys.argv[3])  # this process joins the fixture's
-node = Node(proc, os.getpid(), lambda _path: ("containerd", "1.7.24"))
-sys.exit(main(node=node, check=lambda _host, _ca, _place: None))
-"""
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Callable[[FixtureNode], subprocess.Popen[str]]:
-    """Starts the agent's own process, with plain imports as in the pod, on a fixture's files."""
-    (tmp_path / "ca.crt").write_text(CA)
-    (tmp_path / "termination-log").touch()
-
-    def begin(node: FixtureNode, owner: str = "pr-42") -> subprocess.Popen[str]:
-        environment = {
-            "REGISTRY_HOST": HOST,
-            "OWNER": owner,
-            "POD_UID": "pod-1",
-            "NODE_NAME": "node-a",
-            "CA_FILE": str(tmp_path / "ca.crt"),
-            "READY_FILE": str(tmp_path / "ready"),
-            "TERMINATION_LOG": str(tmp_path / "termination-log"),
-        }
-        trust = Path(__file__).parents[4] / "trust"
-        command = [sys.executable, "-c", PROGRAM, str(trust), str(node.proc), str(os.getpid())]
-        return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    return begin
-
-
-def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 20
-    while not file.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"{file.name} did not appear within 20 s"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -107,6 +63,7 @@ def test_fault_is_told_once_and_the_process_goes_on(
     time.sleep(2.5)  # one more look
     assert not (tmp_path / "ready").exists()
     node.write("/etc/containerd/config.toml", EXPLICIT)
+    os.utime(node.root / "etc/containerd/config.toml", (1, 1))  # as if the runtime had been started with it
     wait_for(tmp_path / "ready", process)
     process.terminate()
     output, _ = process.communicate(timeout=10)
@@ -163,5 +120,35 @@ def test_read_only_node_names_the_setting_of_its_vendor(tmp_path: Path, system: 
     assert fault.reason == Reason.READ_ONLY
     assert "/etc/containerd/certs.d on node node-a cannot be written (Read-only file system)" in fault.sentence
     assert fix in fault.sentence
+    agent.remove()
+    assert node.tree() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "sentence"),
+    [
+        (errno.EROFS, Reason.READ_ONLY, "(Read-only file system); no pod can configure such a node"),
+        (errno.ENOSPC, Reason.DISK_FULL, "(No space left on device); free some space or inodes"),
+        (errno.EDQUOT, Reason.DISK_FULL, "(Disk quota exceeded); free some space or inodes"),
+        (errno.EACCES, Reason.NOT_WRITABLE, "(Permission denied); look for an immutable attribute"),
+        (errno.EPERM, Reason.NOT_WRITABLE, "(Operation not permitted); look for an immutable attribute"),
+        (errno.EIO, Reason.NOT_WRITABLE, "(Input/output error); repair it"),
+    ],
+)
+def test_a_full_disk_a_read_only_one_and_one_without_permission_are_three_sentences(
+    tmp_path: Path, error: int, reason: Reason, sentence: str
+) -> None:
+    node = FixtureNode(tmp_path, files={"/etc/containerd/config.toml": EXPLICIT})
+
+    def fail(operation: str, path: str) -> None:
+        if operation == "write" and path.startswith("/etc"):
+            raise OSError(error, os.strerror(error), path)
+
+    before = node.tree()
+    agent = node.agent(before=fail)
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == reason
+    assert f"on node node-a cannot be written {sentence}" in fault.sentence
     agent.remove()
     assert node.tree() == before

@@ -84,3 +84,23 @@ def test_two_owners_and_a_file_that_a_stranger_broke(make_node: MakeNode) -> Non
     assert second.remove()
     assert node.read(CONFIG) == "now = = broken"
     assert not (node.root / "var/lib/private-registry-trust").exists()
+
+
+def test_copies_of_a_configuration_with_passwords_are_roots_alone(make_node: MakeNode) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+    (node.root / CONFIG[1:]).chmod(0o600)
+    seen: dict[str, int] = {}
+
+    def look(_operation: str, _path: str) -> None:
+        for top in ("var/lib", "run", "etc/containerd"):
+            for path in (node.root / top).rglob("*private-registry-trust*"):
+                for found in (path, *path.rglob("*")):
+                    seen[f"/{found.relative_to(node.root)}"] = found.stat().st_mode & 0o777
+
+    agent = node.agent(before=look)
+    agent.tick(CA)
+    agent.remove()
+    assert [path for path in seen if path.endswith(".toml.private-registry-trust")]
+    assert [path for path in seen if "/config-" in path]
+    assert {path: oct(mode) for path, mode in seen.items() if mode & 0o077 and ".crt" not in path} == {}
+    assert (node.root / CONFIG[1:]).stat().st_mode & 0o777 == 0o600

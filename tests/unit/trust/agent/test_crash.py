@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.trust.agent.fixture_node import CA, CONFIG, EXPLICIT, HOST, LAYOUTS, OTHER_CA, FixtureNode
+from tests.unit.trust.agent.fixture_node import (
+    CA,
+    CONFIG,
+    DEFAULT_1_6,
+    EXPLICIT,
+    HOST,
+    LAYOUTS,
+    OTHER_CA,
+    FixtureNode,
+    Killed,
+    Stop,
+    killer,
+)
 from trust.agent.agent import Agent
 
 CASES = {
@@ -16,22 +28,8 @@ CASES = {
     "no file": ("1.7.24", None, 1),
     "inline mirrors": ("1.7.24", (LAYOUTS / "gke-1.32.toml").read_text(), 1),
 }
-Stop = Callable[[str, str], None]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the agent runs after it."""
-
-
-def killer(place: int) -> Stop:
-    """Kills ahead of the change with this number, counted from 0."""
-    count = iter(range(1_000_000))
-
-    def before(_operation: str, _path: str) -> None:
-        if next(count) == place:
-            raise Killed
-
-    return before
+MOVED = DEFAULT_1_6.replace('config_path = ""', 'config_path = "/etc/containerd/hosts.d"')
+"""An administrator's own folder."""
 
 
 def killed_at_each_change(make: Callable[[Stop], Agent], act: Callable[[Agent], object]) -> Iterator[None]:
@@ -139,11 +137,21 @@ def test_killed_while_it_rotates(case: tuple[Iterator[FixtureNode], int], ca: st
         assert node.tree() == original
 
 
-@pytest.mark.parametrize("seed", range(60))
+EVENTS = (
+    *("up", "tick", "rollout", "settings", "delete pod", "kill", "destroy"),
+    *("reboot", "runtime", "wipe", "comment", "folder", "no folder"),
+)
+
+
+@pytest.mark.parametrize("seed", range(100))
 def test_any_order_of_events_ends_well(seed: int, tmp_path: Path) -> None:
-    """Stacks come, roll out, lose pods, are killed and go, the runtime and the node restart in between."""
+    """Stacks come, roll out, change their host, lose pods, are killed and go.
+
+    The runtime and the node restart in between, and an administrator edits the runtime's configuration.
+    """
     dice = random.Random(seed)
     version, config, _ = CASES[dice.choice(list(CASES))]
+    his = config
     node = FixtureNode(tmp_path, version, files={} if config is None else {CONFIG: config})
     node.write("/etc/containerd/certs.d/other.example/ca.crt", OTHER_CA)
     original = node.tree()
@@ -160,7 +168,7 @@ def test_any_order_of_events_ends_well(seed: int, tmp_path: Path) -> None:
 
     for _ in range(dice.randint(5, 30)):
         owner = dice.choice(list(hosts))
-        event = dice.choice(["up", "tick", "rollout", "delete pod", "kill", "destroy", "reboot", "runtime", "wipe"])
+        event = dice.choice(EVENTS)
         if event == "up" and owner not in agents:
             agents[owner] = start(owner, next(pods))
             tick(agents[owner])
@@ -170,6 +178,12 @@ def test_any_order_of_events_ends_well(seed: int, tmp_path: Path) -> None:
             old, agents[owner] = agents[owner], start(owner, next(pods))
             tick(agents[owner])
             assert not old.remove()
+        elif event == "settings" and owner in agents:
+            hosts[owner] = f"registry-{owner}-{dice.random()}.example"
+            old, agents[owner] = agents[owner], start(owner, next(pods))
+            tick(agents[owner])
+            assert not old.remove()
+            outside += 1  # inline mirrors need a restart for each host
         elif event == "delete pod" and owner in agents:
             assert agents[owner].remove()
             agents[owner] = start(owner, next(pods))
@@ -197,6 +211,17 @@ def test_any_order_of_events_ends_well(seed: int, tmp_path: Path) -> None:
             for file in (node.root / "etc/containerd/certs.d").glob(f"{hosts[owner]}/*"):
                 file.unlink()
             tick(agents[owner])
+        elif event == "comment" and agents and his is not None:
+            for agent in agents.values():
+                tick(agent)
+            his += "# a comment of the administrator\n"
+            node.write(CONFIG, (node.read(CONFIG) or "") + "# a comment of the administrator\n")
+        elif event in ("folder", "no folder") and version < "2":
+            # Each time it is another content: the same one again would be something that reverts our change for ever.
+            his = (MOVED if event == "folder" else DEFAULT_1_6) + f"# {dice.random()}\n"
+            node.write(CONFIG, his)
+            node.start_runtime()
+            outside += 1
     for agent in agents.values():
         tick(agent)
     for owner in agents:
@@ -205,7 +230,7 @@ def test_any_order_of_events_ends_well(seed: int, tmp_path: Path) -> None:
     assert len(node.restarts) <= needed * (outside + 1)
     for agent in agents.values():
         assert agent.remove()
-    assert node.tree() == original
+    assert node.tree() == original | ({} if his is None else {CONFIG: f"100644 {his}"})
 
 
 def _stable(node: FixtureNode) -> dict[str, str]:

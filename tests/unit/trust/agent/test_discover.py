@@ -1,6 +1,9 @@
 """The process of the container runtime is found from the kubelet on, whatever the distribution."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ SHIM = ("/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", "0a1b
 
 
 def find(node: FixtureNode) -> Runtime:
-    return discover.runtime(Node(node.proc, os.getpid(), node.tell_version))
+    return discover.runtime(Node(node.proc, os.getpid(), node.tell_version, node.listener))
 
 
 @pytest.mark.parametrize(
@@ -75,10 +78,71 @@ def test_second_containerd_on_the_node_is_not_mistaken_for_the_first(tmp_path: P
         tmp_path, socket=K3S_SOCKET, kubelet=("kubelet", f"--container-runtime-endpoint=unix://{K3S_SOCKET}")
     )
     node.process(70, ("/usr/bin/containerd",))
-    (node.proc / "70/fd/9").symlink_to("socket:[99]")
-    table = node.proc / "1/net/unix"
-    table.write_text(table.read_text() + "0: 00000002 00000000 00010000 0001 01 99 /run/containerd/containerd.sock\n")
+    node.write("/run/containerd/containerd.sock", "")
+    node.listeners["/run/containerd/containerd.sock"] = 70
     assert find(node).process[0] == node.pid
+
+
+SERVER = """
+import os, socket, sys, time
+server = socket.socket(socket.AF_UNIX)
+os.chdir(sys.argv[2])  # a socket's path may have 107 bytes only
+server.bind(sys.argv[1] + ".tmp")
+server.listen()
+os.rename(sys.argv[1] + ".tmp", sys.argv[1])  # as CreateListener of the kubelet's pkg/kubelet/util does
+print(flush=True)
+time.sleep(60)
+"""
+
+
+StartServer = Callable[[FixtureNode, str], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts real processes that listen on a node's socket as cri-dockerd does, and puts them on the node."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(node: FixtureNode, path: str) -> subprocess.Popen[bytes]:
+        socket = node.root / path[1:]
+        socket.unlink(missing_ok=True)
+        process = subprocess.Popen([sys.executable, "-c", SERVER, socket.name, socket.parent], stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        node.process(process.pid, ("/usr/bin/cri-dockerd",))
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_socket_that_was_bound_under_another_name_and_renamed_has_its_process_found(
+    tmp_path: Path, server: StartServer
+) -> None:
+    """/proc/net/unix goes on with the name under which it was bound."""
+    path = "/run/cri-dockerd.sock"
+    node = FixtureNode(
+        tmp_path, kubelet=("kubelet", "--container-runtime-endpoint=unix:///var/run/cri-dockerd.sock"), runtime="docker"
+    )
+    (node.root / "var/run").symlink_to("/run")
+    pid = server(node, path).pid
+    table = Path("/proc/net/unix").read_text()
+    assert " cri-dockerd.sock.tmp\n" in table
+    assert str(node.root / path[1:]) not in table
+    found = discover.runtime(Node(node.proc, os.getpid(), node.tell_version))
+    assert (found.name, found.process[0], found.arguments) == ("docker", pid, ("/usr/bin/cri-dockerd",))
+
+
+def test_a_socket_that_nobody_listens_on_any_more_is_no_runtime(tmp_path: Path, server: StartServer) -> None:
+    node = FixtureNode(tmp_path)
+    process = server(node, node.socket)
+    process.kill()
+    process.wait()
+    with pytest.raises(Fault, match="No process listens"):
+        discover.runtime(Node(node.proc, os.getpid(), node.tell_version))
 
 
 def test_kubelet_of_a_nested_cluster_is_passed_over(tmp_path: Path) -> None:
@@ -89,10 +153,54 @@ def test_kubelet_of_a_nested_cluster_is_passed_over(tmp_path: Path) -> None:
     assert find(node).socket == "/run/containerd/containerd.sock"
 
 
-def test_init_that_holds_the_socket_too_is_not_the_runtime(tmp_path: Path) -> None:
+def test_a_socket_of_systemd_leads_to_the_service_that_it_has_started(tmp_path: Path) -> None:
     node = FixtureNode(tmp_path)
     (node.proc / "1/fd/3").symlink_to("socket:[4711]")
+    node.listeners[node.socket] = 1
     assert find(node).process[0] == node.pid
+    node.end(node.pid)
+    with pytest.raises(Fault, match="No process listens"):
+        find(node)
+
+
+def become(node: FixtureNode, pid: int, how: str) -> None:
+    """Let a process be what an agent must not follow."""
+    if how == "another user's":
+        (node.proc / f"{pid}/status").write_text("Name:\ta\nUid:\t1000\t1000\t1000\t1000\n")
+    elif how == "a setuid program's":
+        (node.proc / f"{pid}/status").write_text("Name:\ta\nUid:\t1000\t0\t0\t0\n")
+    elif how == "a setuid program's that became root":
+        (node.proc / f"{pid}/exe").unlink(missing_ok=True)
+        (node.proc / f"{pid}/exe").touch(0o4755)
+        (node.proc / f"{pid}/exe").chmod(0o4755)
+    else:
+        (node.proc / f"{pid}/ns/mnt").unlink()
+        (node.proc / f"{pid}/ns/mnt").symlink_to("mnt:[9]")
+
+
+NOT_ROOTS = ["another user's", "a setuid program's", "a setuid program's that became root"]
+
+
+@pytest.mark.parametrize("how", [*NOT_ROOTS, "a pod's"])
+def test_a_process_that_only_calls_itself_kubelet_is_passed_over(tmp_path: Path, how: str) -> None:
+    node = FixtureNode(tmp_path)
+    node.process(40, ("kubelet", "--container-runtime-endpoint=unix:///trap.sock"))
+    become(node, 40, how)
+    node.process(41, ("trap",))
+    node.write("/trap.sock", "")
+    node.listeners["/trap.sock"] = 41
+    found = find(node)
+    assert (found.socket, found.process[0]) == ("/run/containerd/containerd.sock", node.pid)
+
+
+@pytest.mark.parametrize("how", NOT_ROOTS)
+def test_a_runtime_that_is_not_roots_is_named_and_not_followed(tmp_path: Path, how: str) -> None:
+    node = FixtureNode(tmp_path)
+    become(node, node.pid, how)
+    node.tell_version = lambda _path: pytest.fail("it was asked")
+    with pytest.raises(Fault, match=r"Process \d+, which listens on .* does not run as root") as caught:
+        find(node)
+    assert caught.value.reason == Reason.RUNTIME_UNKNOWN
 
 
 def test_runtime_with_its_own_mounts_is_seen_through_its_own_root(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Files below another root directory are read, written and removed as a process with that root would see them."""
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,49 @@ def test_read_of_what_is_not_there(tree: Tree) -> None:
     tree.write("/etc/a", b"x")
     assert tree.read("/etc/b") is None
     assert tree.read("/etc/a/b") is None
+
+
+def test_a_folder_that_is_swapped_for_a_link_while_a_file_is_written_leads_nowhere(tree: Tree, tmp_path: Path) -> None:
+    """Whoever owns a folder on the way may swap it at any moment; absolute links lead to the tree's top, not ours."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+
+    def swap(_operation: str, _path: str) -> None:
+        if not (tree.top / "theirs").is_symlink():
+            (tree.top / "theirs").rename(tree.top / "was")
+            (tree.top / "theirs").symlink_to(outside)
+
+    for act in (
+        lambda swapped: swapped.write("/theirs/a.crt", b"x"),
+        lambda swapped: swapped.make_folders("/theirs/b"),
+    ):
+        (tree.top / "theirs").mkdir()
+        swapped = Tree(tree.top, swap)
+        with contextlib.suppress(OSError):
+            act(swapped)
+        assert list(outside.iterdir()) == []
+        (tree.top / "theirs").unlink()
+        shutil.rmtree(tree.top / "was")
+
+
+def test_a_link_in_the_place_of_a_folder_of_ours_stays_with_what_it_leads_to(tree: Tree) -> None:
+    (tree.top / "etc/theirs").mkdir()
+    (tree.top / "etc/ours").symlink_to("/etc/theirs")
+    tree.remove_folder("/etc/ours")
+    assert sorted(os.listdir(tree.top / "etc")) == ["ours", "theirs"]
+
+
+def test_folders_and_files_that_may_hold_passwords_are_roots_alone(tree: Tree) -> None:
+    tree.make_folders("/var/lib/private", 0o700)
+    tree.write("/var/lib/private/a", b"x", 0o600)
+    tree.write("/var/lib/private/a", b"y", 0o600)
+    modes = [(tree.top / path).stat().st_mode & 0o777 for path in ("var/lib", "var/lib/private", "var/lib/private/a")]
+    assert modes == [0o755, 0o700, 0o600]
+
+
+def test_an_error_names_the_whole_path(tree: Tree) -> None:
+    (tree.top / "etc/file").touch()
+    with pytest.raises(OSError, match="'/etc/file/a'"):
+        tree.write("/etc/file/a", b"x")
+    with pytest.raises(FileNotFoundError, match="'/gone/a'"):
+        tree.write("/gone/a", b"x")

@@ -1,5 +1,7 @@
 """Several stacks on one node, and several pods of one stack."""
 
+import tomllib
+
 import pytest
 
 from tests.unit.trust.agent.fixture_node import (
@@ -13,6 +15,9 @@ from tests.unit.trust.agent.fixture_node import (
     OTHER_CA,
     MakeNode,
 )
+from trust.agent.agent import LOOK_AROUND_EVERY
+from trust.agent.files import Tree
+from trust.agent.node import Node
 from trust.agent.placement import GONE_FOR_GOOD
 
 
@@ -78,6 +83,7 @@ def test_owner_whose_pod_is_gone_for_good_is_cleaned_up_after(make_node: MakeNod
     node.clock += 2 * GONE_FOR_GOOD
     agent.tick(CA)
     node.end(70)
+    node.clock += LOOK_AROUND_EVERY
     agent.tick(CA)
     node.clock += GONE_FOR_GOOD / 2
     agent.tick(CA)
@@ -101,3 +107,42 @@ def test_marker_of_another_version_of_the_agent_is_understood(make_node: MakeNod
     successor.tick(CA)
     assert successor.remove()
     assert node.tree() == before
+
+
+def test_96_an_idle_agent_costs_the_same_however_many_stacks_there_are(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens the same files with twenty others as with none, and looks at every process once a minute at most."""
+    opened: list[str] = []
+    real = Tree.open
+    monkeypatch.setattr(Tree, "open", lambda tree, path, *more: opened.append(path) or real(tree, path, *more))
+    parse = tomllib.loads
+    monkeypatch.setattr(tomllib, "loads", lambda text: opened.append(f"parsed {len(text)} characters") or parse(text))
+    looks = 0
+    pods = Node.pods
+
+    def count(node: Node, uids: set[str]) -> set[str]:
+        nonlocal looks
+        looks += 1
+        return pods(node, uids)
+
+    monkeypatch.setattr(Node, "pods", count)
+    node = make_node("1.7.24", DEFAULT_1_6)
+    agent = node.agent()
+    agent.tick(CA)
+    costs: list[list[str]] = []
+    for others in (0, 20):
+        for number in range(others):
+            node.agent(f"pr-{number}", f"pod-{number}", f"registry-{number}.example").tick(CA)
+        agent.tick(CA)
+        looks, minutes = 0, 3
+        for _ in range(30 * minutes):
+            node.clock += 2
+            opened.clear()
+            agent.tick(CA)
+        costs.append(list(opened))
+        assert looks <= minutes
+    assert costs[0] == costs[1]
+    assert 0 < len(costs[0]) < 20
+    parsed = {cost for cost in costs[0] if cost.startswith("parsed")}
+    assert parsed == {"parsed 0 characters"}, "that is a hosts.toml, which is not there"

@@ -16,7 +16,7 @@ from trust.doctor.facts import Probe
 def node_with_agent(tmp_path: Path) -> tuple[FixtureNode, Node]:
     made = FixtureNode(tmp_path, files={"/etc/containerd/config.toml": EXPLICIT})
     made.agent().tick(CA)
-    return made, Node(made.proc, os.getpid(), made.tell_version)
+    return made, Node(made.proc, os.getpid(), made.tell_version, made.listener)
 
 
 def test_files_are_compared_with_what_was_written(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """When the agent restarts a runtime, and what happens if the runtime does not come back."""
 
+import contextlib
 import re
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from tests.unit.trust.agent.fixture_node import CA, CONFIG, CONTAINERD, DEFAULT_1_6, FixtureNode, MakeNode, fault_of
 from trust.agent import host
-from trust.agent.faults import Reason, Stopped
+from trust.agent.faults import Fault, Left, Reason, Stopped
 
 
 def test_restart_that_is_not_allowed(make_node: MakeNode) -> None:
@@ -88,6 +89,13 @@ def test_runtime_is_asked_about_the_file_that_it_was_started_with(tmp_path: Path
     assert node.dumps == [("--config", "/x/config.toml", "config", "dump")]
 
 
+def undo(node: FixtureNode, before: str = "") -> str:
+    """Run what systemd's timer runs, on the files of the node; returns what systemctl was told."""
+    script = re.sub(r"(?<=[ '])/(etc|var|run)/", rf"{node.root}/\1/", node.armed)
+    script = f"systemctl() {{ echo $*; }}\n{before}\n{script.replace('exec ', '')}"
+    return subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("config", [DEFAULT_1_6, None])
 def test_systemd_takes_a_refused_change_back_when_the_agent_is_killed(make_node: MakeNode, config: str | None) -> None:
     """Without containerd nobody starts another agent."""
@@ -103,11 +111,9 @@ def test_systemd_takes_a_refused_change_back_when_the_agent_is_killed(make_node:
         node.agent(run=killed).tick(CA)
     assert "certs.d" in (node.read(CONFIG) or "")
     for _ in range(2):  # the second time there is nothing to take back
-        script = re.sub(r"(?<=[ '])/(etc|var)/", rf"{node.root}/\1/", node.armed)
-        script = f"systemctl() {{ echo $*; }}\n{script.replace('exec ', '')}"
-        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        said = undo(node)
         assert node.read(CONFIG) == config
-    assert done.stdout == "start containerd.service\n"
+    assert said == "start containerd.service\n"
     node.start_runtime()
     fault = fault_of(node.agent())
     assert fault is not None
@@ -175,4 +181,172 @@ def test_term_during_a_restart_takes_the_change_back(make_node: MakeNode) -> Non
     assert agent.remove()
     assert node.tree() == before
     assert node.agent(pod="pod-2").tick(CA)
+    assert len(node.restarts) == 1
+
+
+def test_m4_a_slow_node_gives_up_long_before_systemd_takes_the_change_back(make_node: MakeNode) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+    since, until = [], []
+
+    def answer(_path: str) -> tuple[str, str]:
+        if 'config_path = ""' in node.memory[CONFIG]:
+            return "containerd", "1.6.20"
+        node.clock += 3  # as a socket that accepts and then says nothing
+        raise TimeoutError("timed out")
+
+    def run(program: str, *arguments: str) -> tuple[int, str]:
+        if program == "systemd-run":
+            since.append(node.clock)
+        elif arguments[0] == "stop" and node.armed:
+            until.append(node.clock)
+        elif arguments[0] == "restart":
+            node.clock += 10  # the longest that the agent waits for a command
+        return node.run(program, *arguments)
+
+    node.tell_version = answer
+    agent = node.agent(run=run)
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == Reason.RESTART_FAILED
+    assert host.ANSWERS_WITHIN < until[0] - since[0] < host.UNDO_AFTER / 2
+    assert node.read(CONFIG) == DEFAULT_1_6
+
+
+def test_m4_an_agent_that_slept_until_systemd_took_the_change_back_does_not_take_that_for_success(
+    make_node: MakeNode,
+) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+    before = node.tree()
+    node.accepts = lambda node: "certs.d" not in (node.read(CONFIG) or "")
+
+    def run(program: str, *arguments: str) -> tuple[int, str]:
+        if arguments[0] == "restart" and node.armed:
+            node.start_runtime()
+            undo(node)  # now the agent sleeps, and systemd acts
+            node.armed = ""
+            node.start_runtime()
+            return host.TIMED_OUT, ""
+        return node.run(program, *arguments)
+
+    agent = node.agent(run=run)
+    for again in (agent, agent, node.agent(), node.agent(pod="pod-2")):
+        fault = fault_of(again)
+        assert fault is not None
+        assert fault.reason == Reason.CONFIG_REVERTED
+        assert node.read(CONFIG) == DEFAULT_1_6, "the refused configuration is not written again"
+    assert node.restarts == []
+    assert node.agent(pod="pod-2").remove()
+    assert node.tree() == before
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "before"),
+    [
+        ("the copy is missing", ""),
+        ("no space is left", "ulimit -f 1; trap '' XFSZ"),
+    ],
+)
+def test_m5_systemd_changes_nothing_when_it_cannot_put_the_file_back(
+    make_node: MakeNode, obstacle: str, before: str
+) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+
+    def killed(program: str, *arguments: str) -> tuple[int, str]:
+        if arguments[0] == "restart":
+            raise Stopped
+        return node.run(program, *arguments)
+
+    with pytest.raises(Stopped):
+        node.agent(run=killed).tick(CA)
+    changed = node.read(CONFIG)
+    assert len((changed or "").encode()) > 1024, "it does not fit into the one kilobyte of ulimit"
+    if obstacle == "the copy is missing":
+        (node.root / "run/private-registry-trust/undo").unlink()
+    assert undo(node, before) == "", "no restart either"
+    assert node.read(CONFIG) == changed
+    assert [path.name for path in (node.root / "etc/containerd").iterdir() if path.is_file()] == ["config.toml"]
+
+
+def test_m5_systemd_puts_the_file_back_with_its_mode_through_a_link(make_node: MakeNode) -> None:
+    node = make_node("1.6.20", None)
+    node.write("/data/config.toml", DEFAULT_1_6)
+    (node.root / "data/config.toml").chmod(0o640)
+    (node.root / "etc/containerd").mkdir()
+    (node.root / CONFIG[1:]).symlink_to("../../data/config.toml")
+
+    def killed(program: str, *arguments: str) -> tuple[int, str]:
+        if arguments[0] == "restart":
+            raise Stopped
+        return node.run(program, *arguments)
+
+    with pytest.raises(Stopped):
+        node.agent(run=killed).tick(CA)
+    node.armed = node.armed.replace("/data/", f"{node.root}/data/")
+    assert undo(node) == "reset-failed containerd.service\nrestart containerd.service\n"
+    assert (node.root / CONFIG[1:]).is_symlink()
+    assert (node.root / "data/config.toml").read_text() == DEFAULT_1_6
+    assert (node.root / "data/config.toml").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("answer", [(host.TIMED_OUT, "no end within 10 s"), (0, "active\n\ninactive")])
+def test_m5_the_copy_stays_as_long_as_systemds_timer_does(make_node: MakeNode, answer: tuple[int, str]) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+    works, copy = False, node.root / "run/private-registry-trust/undo"
+
+    def run(program: str, *arguments: str) -> tuple[int, str]:
+        if "--property=ActiveState" in arguments and node.armed and not works:
+            return answer
+        if arguments[0] == "stop" and not works:
+            return 1, "Connection timed out"
+        return node.run(program, *arguments)
+
+    agent = node.agent(run=run)
+    for _ in range(2):
+        fault = fault_of(agent)
+        assert fault is not None
+        assert fault.reason == Reason.CONFIG_REVERTED
+        assert "timer could not be stopped" in fault.sentence
+        assert copy.read_text() == DEFAULT_1_6
+    other = node.agent("pr-43", "pod-43", "registry-pr-43.example", run=run)
+    assert fault_of(other) is not None
+    with contextlib.suppress(Left):
+        other.remove()
+    assert copy.exists(), "another stack that leaves does not take it away"
+    works = True
+    assert agent.tick(CA)
+    assert node.trusts()
+    assert (node.armed, copy.exists(), len(node.restarts)) == ("", False, 1)
+
+
+@pytest.mark.parametrize("when", ["before the restart", "after the restart"])
+def test_l1_a_successor_that_cannot_reach_the_registry_stops_systemds_timer_all_the_same(
+    make_node: MakeNode, when: str
+) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+
+    def killed(program: str, *arguments: str) -> tuple[int, str]:
+        if arguments[0] != "restart":
+            return node.run(program, *arguments)
+        if when == "after the restart":
+            node.run(program, *arguments)
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        node.agent(run=killed).tick(CA)
+    assert node.armed
+
+    def down(_host: str, _ca: str, _place: str) -> None:
+        raise Fault(Reason.NO_CONNECTION, "down")
+
+    successor = node.agent(check=down)
+    for _ in range(2):
+        fault = fault_of(successor)
+        assert fault is not None
+        assert fault.reason == Reason.NO_CONNECTION
+        assert node.armed == ""
+    if when == "before the restart":
+        assert node.read(CONFIG) == DEFAULT_1_6, "nothing is left half done"
+    successor.check = lambda _host, _ca, _place: None
+    assert successor.tick(CA)
+    assert node.trusts()
     assert len(node.restarts) == 1
