@@ -85,6 +85,7 @@ nodes = NodeTrust(
     "trust",
     NodeTrustArgs(
         namespace=namespace,
+        cluster=cluster,
         host=served.host,
         lookup_config_map=lookup.config_map,
         proof=registry.proof,

@@ -2,10 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pulumi
 import pulumi_kubernetes as k8s
+
+from trust.machines import VIRTUAL
+from trust.proving import Reader, Unproved, prove
 
 _LABELS = {"app.kubernetes.io/name": "trust", "app.kubernetes.io/part-of": "private-registry"}
 _AGENT = Path(__file__).parent / "agent"
@@ -15,6 +19,10 @@ _CA = f"{_APP}/ca"
 # the CA again.
 _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
 
+# The provider's own wait counts nodes that are down, and says of none what is missing. This condition holds at once.
+# The wait for the deletion stays.
+_MADE = "jsonpath={.metadata.uid}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeTrustArgs:
@@ -22,6 +30,8 @@ class NodeTrustArgs:
 
     namespace: pulumi.Input[str]
     """Namespace of its objects."""
+    cluster: Reader
+    """The cluster, which is asked how far the nodes are."""
     host: pulumi.Input[str]
     """The registry's host, with `:port` where image references have one."""
     lookup_config_map: pulumi.Input[str]
@@ -48,32 +58,15 @@ def owner_name(namespace: str) -> str:
     return f"private-registry.{namespace}"
 
 
-def some_node(desired: int | None) -> None:
-    """Check that the DaemonSet matches a node. If it matches none, it is ready at once, and nothing is proved.
-
-    Args:
-        desired: `status.desiredNumberScheduled` of the DaemonSet; None if the status does not say it.
-
-    Raises:
-        pulumi.RunError: It matches none.
-    """
-    if desired == 0:
-        msg = (
-            "The DaemonSet trust matches no node, so no kubelet trusts the registry: it needs nodes with the label "
-            "kubernetes.io/os=linux that run DaemonSets. Nodes without machines of their own, such as Fargate's and "
-            "virtual kubelets, run none: add a node pool of machines (kubectl get nodes -L kubernetes.io/os), then "
-            "pulumi up --refresh."
-        )
-        raise pulumi.RunError(msg)
-
-
 class NodeTrust(pulumi.ComponentResource):
     """A pod on every Linux node: first an agent that makes the node's runtime trust the CA, then the proof.
 
     The agent is a native sidecar container. The kubelet starts the proof container, whose image is in the registry
     itself, only after the agent's startup probe has passed; so the first pull succeeds, and a ready pod is a node that
     has pulled over verified TLS.
-    Ready when: 1. the agent has configured every node; 2. every node runs the proof.
+    Ready when, on every node that is Ready, schedulable and a machine: 1. the agent has configured the node; 2. the
+    proof runs. That is looked at again at each `up`, also when nothing changes. Nodes that are not Ready are named, and
+    are proved when they return.
     Delete stops the agents, which take their files off the nodes before they end.
     Does not: trust anything but the one host, or use the Kubernetes API.
     """
@@ -98,7 +91,9 @@ class NodeTrust(pulumi.ComponentResource):
         checksum = hashlib.sha256(repr(files).encode()).hexdigest()
         daemon_set = k8s.apps.v1.DaemonSet(
             f"{name}-daemonset",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=name, namespace=args.namespace, labels=_LABELS, annotations={"pulumi.com/waitFor": _MADE}
+            ),
             spec=k8s.apps.v1.DaemonSetSpecArgs(
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
                 # The new pod takes the files over before the old one has to end, so the old one does not remove them.
@@ -115,8 +110,18 @@ class NodeTrust(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        counted = daemon_set.status.apply(lambda status: some_node(status.desired_number_scheduled if status else None))
-        self.daemon_set = pulumi.Output.all(daemon_set.metadata.name, counted).apply(lambda made: made[0])
+
+        async def proved(known: list[str]) -> str:
+            namespace, host, *_ = known
+            if not pulumi.runtime.is_dry_run():
+                say, warn = (partial(log, resource=self) for log in (pulumi.log.info, pulumi.log.warn))
+                try:
+                    await prove(args.cluster, namespace, host, args.timeout, say, warn)
+                except Unproved as error:
+                    raise pulumi.RunError(str(error)) from None
+            return name
+
+        self.daemon_set = pulumi.Output.all(args.namespace, args.host, daemon_set.id).apply(proved)
         self.register_outputs({"daemonSet": self.daemon_set})
 
 
@@ -184,6 +189,13 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
             lambda name: [core.LocalObjectReferenceArgs(name=name)] if name else []
         ),
         node_selector={"kubernetes.io/os": "linux"},
+        affinity=core.AffinityArgs(
+            node_affinity=core.NodeAffinityArgs(
+                required_during_scheduling_ignored_during_execution=core.NodeSelectorArgs(
+                    node_selector_terms=[core.NodeSelectorTermArgs(match_expressions=_machines())]
+                )
+            )
+        ),
         tolerations=[core.TolerationArgs(operator="Exists")],
         init_containers=[agent],
         containers=[proof],
@@ -197,3 +209,11 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
             ),
         ],
     )
+
+
+def _machines() -> list[k8s.core.v1.NodeSelectorRequirementArgs]:
+    """What a node's labels must not say, since then it is no machine."""
+    return [
+        k8s.core.v1.NodeSelectorRequirementArgs(key=key, operator="NotIn", values=list(values))
+        for key, values in VIRTUAL.items()
+    ]

@@ -12,7 +12,6 @@ from registry.clients.snippets import CLIENTS, client_setup
 from tests.unit.support.clusters import ADDRESS
 from tests.unit.support.engine import NAMESPACE, Recorder, pem, run_failing_program, run_program
 from tests.unit.support.settings import ROOT
-from trust.daemonset import some_node
 
 
 @pytest.fixture(scope="module")
@@ -329,13 +328,6 @@ def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exp
     assert len(pods) == 2
     assert authority["secretName"] not in json.dumps(pods)
     assert not [typ for typ, _ in recorder.resources if typ.startswith("tls:") and "Cert" in typ]
-
-
-def test_a_daemon_set_that_matches_no_node_is_an_error() -> None:
-    with pytest.raises(pulumi.RunError, match="matches no node, so no kubelet trusts the registry"):
-        some_node(0)
-    for desired in (None, 1, 5):
-        some_node(desired)
 
 
 def test_the_registry_runs_on_linux_nodes_only(run: tuple[Recorder, dict[str, Any]]) -> None:
