@@ -77,9 +77,13 @@ def test_virtual_nodes_get_no_agent_and_do_not_count(cluster: Cluster) -> None:
 
 
 def test_a_fake_node_that_claims_to_be_a_machine_is_waited_for_and_named(cluster: Cluster) -> None:
-    settings = {"readyTimeout": "30s"}
-    with fake_nodes(cluster, machine={}), Stack(environment=cluster.environment, settings=settings) as stack:
-        failed = text_of(stack, check=False)
+    fake = {"machine": {"example.com/fake": "machine"}}
+    with Stack(environment=cluster.environment, settings={"readyTimeout": "30s"}) as stack:
+        with fake_nodes(cluster, **fake):
+            failed = text_of(stack, check=False)
+        # No kubelet ends the pod that was there, so it is removed as it is by hand when a machine is gone for good.
+        place = ("-n", stack.outputs()["namespace"], "--field-selector=spec.nodeName=fake-machine")
+        cluster.kubectl("delete", "pod", *place, "--force", "--grace-period=0")
         assert "3 of 4 nodes have pulled from the registry within 30s (the setting readyTimeout)" in failed
         assert "fake-machine: STARTING" in failed
         assert "registryUrl" not in stack.outputs()
