@@ -82,7 +82,8 @@ def test_a_fake_node_that_claims_to_be_a_machine_is_waited_for_and_named(cluster
         with fake_nodes(cluster, **fake):
             failed = text_of(stack, check=False)
         # No kubelet ends the pod that was there, so it is removed as it is by hand when a machine is gone for good.
-        place = ("-n", stack.outputs()["namespace"], "--field-selector=spec.nodeName=fake-machine")
+        [namespace] = [n for n in cluster.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
+        place = ("-n", namespace.removeprefix("namespace/"), "--field-selector=spec.nodeName=fake-machine")
         cluster.kubectl("delete", "pod", *place, "--force", "--grace-period=0")
         assert "3 of 4 nodes have pulled from the registry within 30s (the setting readyTimeout)" in failed
         assert "fake-machine: STARTING" in failed

@@ -16,7 +16,7 @@ _SECONDS = 10.0
 
 @contextmanager
 def fake_nodes(cluster: Cluster, **labels: Mapping[str, str]) -> Iterator[None]:
-    """Ready nodes with these labels, by their names' endings. They are tainted with them: no ordinary pod runs there."""
+    """Ready nodes with these labels, by their names' endings. They are tainted with them, which keeps pods away."""
     names = {f"fake-{ending}": each for ending, each in labels.items()}
     stop = threading.Event()
     cluster.apply(*(_node(name, each) for name, each in names.items()))
