@@ -13,11 +13,12 @@ from registry.credentials import Credentials, CredentialsArgs
 from registry.exposure.address import host_of
 from registry.exposure.choice import make_exposure
 from registry.hostname import registry_label
-from registry.preflight import NAMESPACE_LABELS, preflight, require_privileged_pods
-from registry.registry import Registry, RegistryArgs
+from registry.preflight import NAMESPACE_LABELS, preflight
+from registry.registry import Registry, RegistryArgs, registry_pod
 from registry.settings import load
 from registry.waiting import after, timeouts
-from trust.daemonset import NodeTrust, NodeTrustArgs
+from trust.admission import admitted
+from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
 
 settings = load(pulumi.Config())
 stack = pulumi.get_stack()
@@ -29,7 +30,9 @@ namespace = k8s.core.v1.Namespace(
     registry_label(stack),
     metadata=k8s.meta.v1.ObjectMetaArgs(name=settings.namespace or None, labels=NAMESPACE_LABELS),
     opts=pulumi.ResourceOptions(custom_timeouts=timeouts(settings.ready_timeout)),
-).metadata.name.apply(lambda name: require_privileged_pods(cluster, name, settings.python_image))
+).metadata.name
+samples = [agent_pod(settings.python_image, settings.host, settings.dns_suffix), registry_pod(settings, cluster)]
+namespace = admitted("trust-admission", namespace, cluster, samples, settings.ready_timeout)
 exposure = make_exposure("exposure", settings, cluster, namespace)
 
 # 2. The host is made from the address, and is served with its certificate.

@@ -13,8 +13,10 @@ import pulumi_kubernetes as k8s
 from . import names, volume
 from .cluster import Cluster
 from .credentials import DOCKER_CONFIG, HTPASSWD, HTTP_SECRET
+from .exposure import network_policy
 from .names import PORT
-from .pod import proof_image, serve
+from .pod import proof_image
+from .settings import Settings
 from .waiting import after, rolled_out, timeouts
 
 T = TypeVar("T")
@@ -141,13 +143,11 @@ class Registry(pulumi.ComponentResource):
                 # Only one node can use the volume, and two registries on one volume would disagree about uploads.
                 strategy=k8s.apps.v1.DeploymentStrategyArgs(type="Recreate"),
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
-                template=k8s.core.v1.PodTemplateSpecArgs(
-                    metadata=k8s.meta.v1.ObjectMetaArgs(labels=_LABELS, annotations=_annotations(args, files)),
-                    spec=_pod(args, data, config.metadata.name),
-                ),
+                template=_template(args, files, data, config.metadata.name),
             ),
             opts=child,
         )
+        network_policy.reachable(name, args.namespace, _LABELS, [PORT], child)
         reference = f"{proof_image.REPOSITORY}@{proof_image.build().index.digest}"
 
         async def ready(namespace: str) -> str:
@@ -171,7 +171,7 @@ def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
         "proof_image.py": Path(proof_image.__file__).read_text(),
     }
     if tls:
-        files["serve.py"] = Path(serve.__file__).read_text()
+        files["serve.py"] = Path(proof_image.__file__).with_name("serve.py").read_text()
     return files
 
 
@@ -186,6 +186,46 @@ def _annotations(args: RegistryArgs, files: dict[str, pulumi.Input[str]]) -> dic
         # for the new name.
         annotations["private-registry/host"] = args.host
     return annotations
+
+
+def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1.PodTemplateSpecArgs]:
+    """Whose pod it is, and the pod's template, as it will be made but for values that are not known yet."""
+    claim = k8s.core.v1.PersistentVolumeClaimVolumeSourceArgs(claim_name="sample")
+    in_memory = settings.storage == "memory"
+    args = RegistryArgs(
+        namespace="sample",
+        cluster=cluster,
+        image=settings.registry_image,
+        python_image=settings.python_image,
+        host="sample",
+        tls_secret=None if settings.exposure == "ingress" else "sample",
+        secret="sample",  # noqa: S106 - a name
+        asks_password=True,
+        in_memory=in_memory,
+        storage_size=settings.storage_size,
+        storage_class=settings.storage_class,
+        timeout="0s",
+    )
+    data = (
+        volume.memory(settings.storage_size)
+        if in_memory
+        else k8s.core.v1.VolumeArgs(name="data", persistent_volume_claim=claim)
+    )
+    return "the registry's", _template(args, {"config.yml": ""}, data, "sample")
+
+
+def _template(
+    args: RegistryArgs,
+    files: dict[str, pulumi.Input[str]],
+    data: k8s.core.v1.VolumeArgs,
+    config_map: pulumi.Input[str],
+) -> k8s.core.v1.PodTemplateSpecArgs:
+    return k8s.core.v1.PodTemplateSpecArgs(
+        metadata=k8s.meta.v1.ObjectMetaArgs(
+            labels={**_LABELS, **names.POD_OUT_OF_MESH}, annotations={**names.OUT_OF_MESH, **_annotations(args, files)}
+        ),
+        spec=_pod(args, data, config_map),
+    )
 
 
 def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pulumi
 import pulumi_kubernetes as k8s
 
+from registry import names
+from trust.admission import PRIORITY_CLASS, Sample
 from trust.machines import VIRTUAL
 from trust.proving import Reader, Unproved, prove
 
-_LABELS = {"app.kubernetes.io/name": "trust", "app.kubernetes.io/part-of": "private-registry"}
+_LABELS = names.labels("trust")
 _AGENT = Path(__file__).parent / "agent"
 _APP = "/app"
 _CA = f"{_APP}/ca"
@@ -101,12 +103,7 @@ class NodeTrust(pulumi.ComponentResource):
                     type="RollingUpdate",
                     rolling_update=k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=1, max_unavailable=0),
                 ),
-                template=k8s.core.v1.PodTemplateSpecArgs(
-                    metadata=k8s.meta.v1.ObjectMetaArgs(
-                        labels=_LABELS, annotations={"private-registry/agent": checksum}
-                    ),
-                    spec=_pod(args, agent.metadata.name),
-                ),
+                template=_template(args, agent.metadata.name, checksum),
             ),
             opts=child,
         )
@@ -123,6 +120,47 @@ class NodeTrust(pulumi.ComponentResource):
 
         self.daemon_set = pulumi.Output.all(args.namespace, args.host, daemon_set.id).apply(proved)
         self.register_outputs({"daemonSet": self.daemon_set})
+
+
+def agent_pod(python_image: str, host: str, dns_suffix: str) -> Sample:
+    """The DaemonSet's pod, as it will be made but for values that are not known yet.
+
+    Args:
+        python_image: Image with Python.
+        host: The registry's host, if it is known; empty if it will be made from an address.
+        dns_suffix: The domain in which it will be made.
+    """
+    args = NodeTrustArgs(
+        namespace="sample",
+        cluster=_Nobody(),
+        host=host or f"registry-sample.{dns_suffix}",
+        lookup_config_map="sample",
+        proof=f"private-registry/proof@sha256:{'0' * 64}",
+        pull_secret="sample",  # noqa: S106 - a name
+        python_image=python_image,
+        runtime_restart=False,
+        timeout="0s",
+    )
+    return "the node agent's", _template(args, "sample", "0" * 64)
+
+
+class _Nobody:
+    """The cluster of a sample, which nobody asks."""
+
+    def ask(self, path: str, **query: str) -> str:
+        raise LookupError(path, query)
+
+
+def _template(
+    args: NodeTrustArgs, agent_config_map: pulumi.Input[str], checksum: str
+) -> k8s.core.v1.PodTemplateSpecArgs:
+    return k8s.core.v1.PodTemplateSpecArgs(
+        metadata=k8s.meta.v1.ObjectMetaArgs(
+            labels={**_LABELS, **names.POD_OUT_OF_MESH},
+            annotations={**names.OUT_OF_MESH, "private-registry/agent": checksum},
+        ),
+        spec=_pod(args, agent_config_map),
+    )
 
 
 def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:
@@ -184,7 +222,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         dns_policy="Default",
         automount_service_account_token=False,
         enable_service_links=False,
-        priority_class_name="system-node-critical",
+        priority_class_name=PRIORITY_CLASS,
         image_pull_secrets=pulumi.Output.from_input(args.pull_secret).apply(
             lambda name: [core.LocalObjectReferenceArgs(name=name)] if name else []
         ),

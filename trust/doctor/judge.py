@@ -14,6 +14,7 @@ from trust.agent.connect import mismatch
 from trust.agent.faults import Reason
 from trust.agent.outcome import READY, Outcome
 from trust.machines import virtual
+from trust.refusals import refused
 
 from .facts import LOOKUP, TRUST, Facts, Json, Probe
 from .objects import (
@@ -116,28 +117,12 @@ def _no_pod(node: Json, facts: Facts) -> Verdict:
             f"node, or take the label out of the DaemonSet's nodeSelector."
         )
         return Verdict(Code.NO_MATCHING_NODE, BrokenLink.AGENT, sentence)
-    refused = refusal(facts.events, ("DaemonSet",))
-    if refused:
-        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused_sentence(refused, namespace))
+    words = refusal(facts.events, ("DaemonSet",))
+    if words:
+        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused("the agent's", words, namespace))
     see = f"kubectl -n {namespace} describe daemonset {TRUST}"
     sentence = f"The DaemonSet {TRUST} has no pod on node {name_of(node)} yet; see {see}."
     return Verdict(Code.NO_POD, BrokenLink.AGENT, sentence)
-
-
-def refused_sentence(refused: str, namespace: str) -> str:
-    """What is said of a cluster that refuses the agent's pod in these words."""
-    fix = (
-        "let it permit privileged pods with hostPID and hostNetwork, and images of the registry's host, in namespace "
-        f"{namespace}"
-    )
-    if "securitycontextconstraint" in refused.lower().replace(" ", ""):
-        fix = (
-            f"on OpenShift: oc adm policy add-scc-to-user privileged -z default -n {namespace} (give it a fixed name "
-            "with the setting namespace)"
-        )
-    elif "quota" in refused:
-        fix = f"raise that quota in namespace {namespace}"
-    return f"The cluster refuses the agent's pod ({refused}); {fix}."
 
 
 def rewritten_image(pod: Json, facts: Facts, container: str) -> str:

@@ -65,6 +65,7 @@ def test_these_are_all_types_of_components() -> None:
         "private-registry:registry:NodePort",
         "private-registry:registry:Registry",
         "private-registry:registry:TlsCertificate",
+        "private-registry:trust:Admission",
         "private-registry:trust:NodeTrust",
     ]
     for recorder in recorders:
@@ -146,6 +147,55 @@ def test_the_agent_starts_first_and_the_proof_only_after_it_is_ready(made: Recor
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
 
 
+def test_virtual_nodes_are_left_out_by_affinity(made: Recorder) -> None:
+    affinity = made.of(":DaemonSet")["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    [term] = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [
+        {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]},
+        {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet", "kwok"]},
+        {"key": "liqo.io/type", "operator": "NotIn", "values": ["virtual-node"]},
+    ]
+
+
+def test_the_provider_waits_for_the_deletion_of_the_daemon_set_and_not_for_its_nodes(made: Recorder) -> None:
+    annotations = made.of(":DaemonSet")["metadata"]["annotations"]
+    assert annotations == {"pulumi.com/waitFor": "jsonpath={.metadata.uid}"}, "skipAwait would skip the deletion, too"
+
+
+def test_the_pods_and_the_namespace_are_in_no_mesh_and_no_selector_says_so(made: Recorder) -> None:
+    labels = made.of(":Namespace")["metadata"]["labels"]
+    assert labels["istio-injection"] == "disabled"
+    assert labels["istio.io/dataplane-mode"] == "none"
+    for kind in (":DaemonSet", ":Deployment"):
+        spec = made.of(kind)["spec"]
+        metadata = spec["template"]["metadata"]
+        assert metadata["labels"]["sidecar.istio.io/inject"] == "false"
+        assert metadata["labels"]["istio.io/dataplane-mode"] == "none"
+        assert metadata["annotations"]["linkerd.io/inject"] == "disabled"
+        assert set(spec["selector"]["matchLabels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/part-of"}
+
+
+def test_everyone_may_reach_the_registrys_pod_whatever_other_network_policies_there_are(made: Recorder) -> None:
+    spec = made.of(":NetworkPolicy")["spec"]
+    labels = made.of(":Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    assert spec["ingress"] == [{"ports": [{"port": 5000, "protocol": "TCP"}]}], "from anywhere"
+    assert spec["egress"] == [{}], "to anywhere"
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_a_quota_for_the_agents_priority_class_limits_nothing_and_comes_before_everything_in_the_namespace(
+    made: Recorder,
+) -> None:
+    spec = made.of(":ResourceQuota")["spec"]
+    [scope] = spec["scopeSelector"]["matchExpressions"]
+    assert scope == {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
+    assert made.of(":DaemonSet")["spec"]["template"]["spec"]["priorityClassName"] == "system-node-critical"
+    assert spec["hard"] == {"pods": "1M"}
+    kinds = [typ.rpartition(":")[2] for typ, _ in made.resources if typ.startswith("kubernetes:")]
+    assert kinds[:2] == ["Namespace", "ResourceQuota"]
+
+
 def test_the_registry_pod_keeps_the_restricted_standard(made: Recorder) -> None:
     pod = made.of(":Deployment")["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -176,6 +226,8 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
         "Service": 1,
         "Ingress": 2,
         "DaemonSet": 1,
+        "NetworkPolicy": 1,
+        "ResourceQuota": 1,
     }
 
 
@@ -234,6 +286,8 @@ def test_behind_a_load_balancer_the_registry_terminates_tls_itself() -> None:
         "Deployment": 1,
         "Service": 1,
         "DaemonSet": 1,
+        "NetworkPolicy": 1,
+        "ResourceQuota": 1,
     }
     config = json.loads(recorder.of(":ConfigMap", "registry-config")["data"]["config.yml"])
     assert config["http"]["tls"]["minimumtls"] == "tls1.2"

@@ -194,7 +194,7 @@ def test_a_pod_that_only_the_controller_is_refused_is_said_at_once_and_at_the_en
     words = 'pods "trust-" is forbidden: not for controllers'
     refused = event("DaemonSet", "trust", "FailedCreate", words)
     told_at_the_end = message(Script([{"nodes": [node()]}, {"nodes": [node()], "events": [refused]}]), told)
-    assert f"node-a: POD_REFUSED, The cluster refuses the agent's pod ({words})" in told.said[0]
+    assert f"node-a: POD_REFUSED, The cluster refuses the agent's pod in the namespace ns: {words}." in told.said[0]
     assert "0 of 1 nodes have pulled from the registry within 1s (the setting readyTimeout)" in told_at_the_end
     assert words in told_at_the_end
 
@@ -258,9 +258,9 @@ def test_where_every_node_is_down_the_message_names_them(told: Told) -> None:
 @pytest.mark.parametrize(
     ("words", "fix"),
     [
-        ("exceeded quota: pods, requested: pods=1", "raise that quota in namespace ns"),
+        ("exceeded quota: pods, requested: pods=1", "Raise that quota in the namespace ns"),
         ("unable to validate against any security context constraint", "oc adm policy add-scc-to-user privileged"),
-        ("image is not from an allowed registry", "images of the registry's host"),
+        ("image is not from an allowed registry", "this registry's own host"),
     ],
 )
 def test_a_refusal_is_followed_by_the_fix_that_fits(told: Told, words: str, fix: str) -> None:
