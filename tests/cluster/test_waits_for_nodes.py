@@ -90,6 +90,23 @@ def test_a_fake_node_that_claims_to_be_a_machine_is_waited_for_and_named(cluster
         assert "registryUrl" not in stack.outputs()
 
 
+def test_a_changed_agent_is_waited_for_on_every_node(cluster: Cluster, default_stack: Deployed) -> None:
+    stack = default_stack.stack
+    before = default_stack.ready_agents()
+    stack.pulumi("config", "set", "runtimeRestart", "false")
+    changed = text_of(stack)
+    pods = [pod for pod in default_stack.agents() if "deletionTimestamp" not in pod["metadata"]]
+    assert len(pods) == len(cluster.nodes)
+    assert not before & default_stack.ready_agents()
+    assert len(default_stack.ready_agents()) == len(cluster.nodes)
+    assert "3 of 3" in changed
+    again = text_of(stack, "--refresh")
+    assert "unchanged" in again
+    assert "replaced" not in again
+    stack.pulumi("config", "rm", "runtimeRestart")
+    text_of(stack)
+
+
 def test_an_unchanged_up_checks_the_promise_again_and_says_whom_only_the_controller_is_refused(
     cluster: Cluster, default_stack: Deployed
 ) -> None:
