@@ -33,7 +33,6 @@ class Asked:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "_INTERVAL", 0.01)
-    monkeypatch.setattr(admission, "_SECONDS", 0.1)
 
 
 def samples(**values: str) -> list[Sample]:
@@ -105,7 +104,10 @@ def test_what_a_new_namespace_lacks_for_a_moment_is_waited_for(later: str) -> No
         ask(Asked([later, "denied by y."]))
 
 
-def test_an_account_that_never_comes_is_left_to_the_wait_for_the_pods_and_a_quota_that_never_counts_is_told() -> None:
+def test_an_account_that_never_comes_is_left_to_the_wait_for_the_pods_and_a_quota_that_never_counts_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "_SECONDS", 0.1)
     ask(Asked(['serviceaccount "default" not found']))
     with pytest.raises(pulumi.RunError, match="insufficient quota.*Raise that quota"):
         ask(Asked(["insufficient quota to match these scopes"]))
