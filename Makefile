@@ -7,6 +7,10 @@ PYTHON := .venv/bin/python
 LOCAL := $(PYTHON) -m local_cluster
 DOCTOR := $(LOCAL) run -- $(PYTHON) -m trust.doctor --stack $(STACK)
 INSTALLED := .venv/.installed
+# A .venv with an older Python is removed, or it would stay in the way of the right one.
+check_python := .venv/bin/python -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.version_info < (3, 11) and \
+  sys.exit("Python 3.11 or newer is needed, and .venv was made with " + v + ": put a newer python3 first on PATH")'
+WORKERS ?= 4
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
 # told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
 # --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
@@ -20,6 +24,7 @@ help: ## List the targets
 $(INSTALLED): requirements-dev.lock
 	@echo 'Installing the Python packages into .venv' >&2
 	@python3 -m venv .venv 2>/dev/null || { apt-get update -qq && apt-get install -qq -y python3-venv >&2 && python3 -m venv .venv; }
+	@$(check_python) || { rm -rf .venv; exit 1; }
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock >&2
 	@touch $@
 
@@ -44,10 +49,13 @@ check: $(INSTALLED) ## Check the layout, the lint rules and the types
 	@.venv/bin/pyright
 
 unit: $(INSTALLED) ## Run the unit tests, which need neither root nor a cluster
-	@$(PYTHON) -m pytest tests/unit -q
+	@$(PYTHON) -m pytest tests/unit -q -n auto
 
 test: unit ## Run the unit tests, and the tests on the real cluster
-	@$(PYTHON) -m pytest tests/cluster -m 'not slow'
+	@trap 'exit 130' INT; failed=0; \
+	  $(PYTHON) -m pytest tests/cluster -m 'not slow and not alone' -n $(WORKERS) || failed=1; \
+	  $(PYTHON) -m pytest tests/cluster -m 'not slow and alone' || failed=1; \
+	  exit $$failed
 
 test-all: test ## Run `make test`, and what takes longer
 	@$(LOCAL) programs --extra >/dev/null

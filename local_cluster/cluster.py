@@ -40,9 +40,11 @@ _KEY_FILES = (
     "addons.py",
     "cgroups.py",
     "control_plane.py",
+    "host_machine.py",
     "machine.py",
     "network.py",
     "nodes.py",
+    "rootfs.py",
     "manifests/**/*",
     "node_files/**/*",
 )

@@ -211,7 +211,7 @@ def leader(name: str, *, seconds: float = 15) -> Process:
     """Return the node's systemd: the process that is number 1 in the node.
 
     Raises:
-        ClusterError: The node does not run, or has no systemd after so many seconds.
+        ClusterError: The node does not run, or has no systemd after `seconds`.
     """
     known(name)
     deadline = time.monotonic() + seconds

@@ -3,6 +3,7 @@
 A process is recorded as id and start time, so that an id that the kernel gave to someone else is never signalled.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -45,7 +46,7 @@ class Process:
             os.close(descriptor)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long; tell whether it has ended."""
+        """Wait at most `seconds` for its end, and return whether it has ended."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -93,6 +94,7 @@ def start(name: str, command: Sequence[str], *, env: Mapping[str, str] | None = 
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log(name)), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inherited()),
         ],
         setsid=True,
     )
@@ -145,6 +147,19 @@ def log_tail(name: str, lines: int = 15) -> str:
     """Return the last lines of its output, for an error message."""
     path = log(name)
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def _inherited() -> list[int]:
+    """Return what we got open from our own caller, such as a file that it holds a lock on, or the end of a pipe.
+
+    A process that outlives us would keep the lock, and whoever reads the pipe would wait for its end.
+    """
+    found: list[int] = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the descriptor by which the folder was read is closed by now
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def _state(pid: int) -> tuple[str, int]:

@@ -168,7 +168,7 @@ GROUPS = {
         ),
         changes=provider_changes.CREATE_BY_POST,
     ),
-    # The same provider as its module has it; tests of creation, change and re-run are repeated with it.
+    # The same provider as its module has it; no test asks for it by itself, see `install_plugins`.
     "provider-unchanged": Group(
         module="providers", programs=(_provider("kubernetes", "plugins-unchanged", KUBERNETES_PROVIDER),)
     ),

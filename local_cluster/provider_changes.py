@@ -3,8 +3,9 @@
 The Go module proxy serves one version of the provider's module, of January 2026. Release 4.29 changed how an object is
 created: with a POST, which fails where the object exists, instead of a server-side apply, which takes it over. The
 setting `upsertExistingObjects` brings the old rule back (release notes of pulumi-kubernetes 4.29.0). A program can pass
-with one rule and fail with the other, so the tests run with both: the provider that the local cluster uses by default
-has the changes below, and `plugins-unchanged` holds the module as it is.
+with one rule and fail with the other, so the tests can run with either: the provider that the local cluster uses by
+default has the changes below, and with PRIVATE_REGISTRY_PROVIDER=unchanged a cluster that is started gets the module as
+it is, from the folder `plugins-unchanged`.
 
 What this does not do: bring any other change of a later release.
 """

@@ -18,7 +18,7 @@ INGRESS = "ingress"
 CERTIFICATE = "certificate"
 """Value of the name label on everything that certificates are made of."""
 LOOKUP = "private-registry"
-"""Name of the ConfigMap that tells the registry's host, its address and its CA."""
+"""Name of the ConfigMap that holds the registry's host, its address and its CA."""
 CLIENT_SETUP = "client-setup"
 """Name of the ConfigMap that holds a snippet for each client."""
 

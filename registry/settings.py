@@ -3,13 +3,15 @@
 The defaults and their descriptions are in Pulumi.yaml, where `pulumi config` shows them; this module holds the rules.
 """
 
+import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, cast, get_args
 
 import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
 
 from .hostname import is_dns_name, is_host_name, is_ip_address
 
@@ -75,7 +77,7 @@ class Settings:
     gateway_port: int
     """TCP port of the Gateway's listener, as its controller knows it; clients always use 443."""
     address: str
-    """IP address or DNS name at which the cluster is reached; empty for the one that the cluster tells."""
+    """IP address or DNS name at which the cluster is reached; empty for the one that the cluster publishes."""
     host: str
     """The registry's host, with `:port` if it is not 443; empty for a name made from stack and address."""
     dns_suffix: str
@@ -95,9 +97,9 @@ class Settings:
     advertise: bool
     """Whether a ConfigMap in kube-public tells development tools of the registry (KEP-1755)."""
     address_timeout: str
-    """How long to wait for the load balancer's address, such as `120s` or `2m`."""
+    """How long to wait for the address of the way in, such as `120s` or `2m`."""
     ready_timeout: str
-    """How long to wait for each other thing to become ready or to be gone."""
+    """How long to wait for each other object to become ready or to be gone, such as `2m`."""
     runtime_restart: bool
     """Whether the node agent may restart a container runtime that reads its configuration only at start."""
 
@@ -252,12 +254,35 @@ def namespaces(key: str, value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cast(list[str], found)))
 
 
+def unknown_error(project: str, given: Iterable[str]) -> pulumi.RunError | None:
+    """The error of a configuration with a key that is no setting: a misspelled one would not have any effect.
+
+    Args:
+        project: The project's name, which is the first part of its keys.
+        given: Every key of the configuration, such as `private-registry:host`; those of providers do not count.
+    """
+    for name in sorted(given):
+        owner, _, key = name.partition(":")
+        if owner == project and key not in KEYS:
+            similar = difflib.get_close_matches(key, KEYS, n=1)
+            meant = f" (perhaps {similar[0]} was meant)" if similar else ""
+            return pulumi.RunError(
+                f"The configuration has {name}, and there is no setting of that name{meant}; docs/settings.md lists "
+                f"them all. Remove it: pulumi config rm {key}"
+            )
+    return None
+
+
 def load(config: pulumi.Config) -> Settings:
     """Read and check every setting of the stack.
 
     Raises:
-        SettingError: a value breaks its rule.
+        pulumi.RunError: a key is no setting, or a value breaks its rule (SettingError).
     """
+    # pulumi.Config cannot list its keys. They are in one of these two places, which it reads itself.
+    error = unknown_error(config.name, {*get_config_env(), *CONFIG.get()})
+    if error:
+        raise error
 
     def text(key: str) -> str:
         return checked(key, (config.get(key) or "").strip())

@@ -1,4 +1,4 @@
-"""Waits that have an end, and that end in a sentence of ours when what they wait for does not happen."""
+"""Waits with a time-out. When it is reached, an error of our own says why, and what helps."""
 
 import asyncio
 import time

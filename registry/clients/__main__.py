@@ -57,6 +57,22 @@ def _from_stack(stack: Optional[str]) -> _Outputs:
     return _Outputs(host, ca, outputs.get("username"))
 
 
+def _ca_in(file: Path) -> str:
+    """The text of a file with the CA's certificate.
+
+    Raises:
+        ClientsError: it cannot be read, or is no text.
+    """
+    try:
+        return file.read_text()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text, and so no PEM"
+        raise ClientsError(
+            f"The file {str(file)!r} (--ca) cannot be read: {why}. Give the file with the CA's certificate, PEM; "
+            "`pulumi stack output caCertificate` prints it."
+        ) from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m registry.clients",
@@ -84,20 +100,21 @@ def main(arguments: Optional[Sequence[str]] = None) -> str:
     if options.list:
         return "\n".join(CLIENTS) + "\n"
     if options.client not in CLIENTS:
-        parser.error(f"{options.client or 'nothing'} is no client that has a snippet; --list prints their names")
+        given = f"{options.client} is no client that has a snippet" if options.client else "no client is named"
+        parser.error(f"{given}; --list prints the names of all")
     if bool(options.host) != bool(options.ca):
         parser.error("--host and --ca belong together")
     if options.username and not options.host:
-        parser.error("--username belongs to --host and --ca; a stack tells its user by itself")
+        parser.error("--username belongs to --host and --ca; a stack's user is one of its outputs")
     if options.host and options.stack:
-        parser.error("--stack has no use with --host and --ca")
+        parser.error("--stack is of no use with --host and --ca, which take the place of its outputs")
     try:
         if options.host:
-            outputs = _Outputs(options.host, options.ca.read_text(), options.username)
+            outputs = _Outputs(options.host, _ca_in(options.ca), options.username)
         else:
             outputs = _from_stack(options.stack)
         return client_setup(*outputs)[options.client]
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ClientsError(str(error)) from None
 
 

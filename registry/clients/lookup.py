@@ -1,4 +1,4 @@
-"""The ConfigMaps that tell of the registry: one for programs, and one with the snippets for people who have kubectl."""
+"""The ConfigMaps that describe the registry: one for programs, and one with the snippets for people with kubectl."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,8 +37,6 @@ class Lookup(pulumi.ComponentResource):
     """Name of the ConfigMap with host, address and CA; the CA's key is `ca.crt`."""
     data: pulumi.Output[Mapping[str, str]]
     """What is in that ConfigMap."""
-    client_setup: pulumi.Output[str]
-    """Name of the ConfigMap with the snippets; its keys are the names of the clients."""
 
     def __init__(self, name: str, args: LookupArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the ConfigMaps. `name` is the prefix of the resources' names."""
@@ -52,7 +50,8 @@ class Lookup(pulumi.ComponentResource):
             data={"host": args.host, "address": args.address, "ca.crt": args.ca_certificate},
             opts=child,
         )
-        snippets = k8s.core.v1.ConfigMap(
+        # Its keys are the names of the clients.
+        k8s.core.v1.ConfigMap(
             f"{name}-client-setup",
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=names.CLIENT_SETUP, namespace=args.namespace, labels=names.labels(names.REGISTRY)
@@ -64,5 +63,4 @@ class Lookup(pulumi.ComponentResource):
         )
         self.config_map = facts.metadata.name
         self.data = facts.data
-        self.client_setup = snippets.metadata.name
-        self.register_outputs({"configMap": self.config_map, "data": self.data, "clientSetup": self.client_setup})
+        self.register_outputs({"configMap": self.config_map, "data": self.data})

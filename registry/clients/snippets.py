@@ -1,7 +1,8 @@
 r"""One ready snippet per client that makes it trust the registry, as `python3 -m registry.clients NAME` prints it.
 
 Each snippet is whole: the host and the CA are in it. It is POSIX shell for Linux and macOS, PowerShell for Windows, and
-YAML for GitHub Actions and kaniko; its first line says how to undo it. A shell snippet is used in one of two ways:
+YAML for GitHub Actions and kaniko. Its first line says how to undo it, but for GitHub Actions, whose runner is gone
+after the job. A shell snippet is used in one of two ways:
 
     python3 -m registry.clients docker | sh
     eval "$(python3 -m registry.clients crane | sh)"
@@ -67,12 +68,18 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None)
             snippet then says how to log in. It reads the password from the stack; no snippet and no argument holds it.
 
     Raises:
-        ValueError: `host` is no such host, or `ca_certificate` holds something else than PEM certificates. Both go into
-            scripts, so nothing that a shell could read as more than text may be in them.
+        ValueError: `host` is no such host, `ca_certificate` holds something else than PEM certificates, or `username`
+            holds more than letters, digits, dots and dashes. All three go into scripts, so nothing that a shell could
+            read as more than text may be in them.
     """
     name, _, port = host.partition(":")
-    if not is_dns_name(name) or (":" in host and not re.fullmatch(r"[1-9][0-9]{0,4}", port)):
-        raise ValueError(f"The registry's host is {host!r}; it has to be a DNS name, with :port if it has one.")
+    is_port = re.fullmatch("[1-9][0-9]{0,4}", port) is not None and int(port) < 65536
+    if not is_dns_name(name) or (":" in host and not is_port):
+        raise ValueError(
+            f"The registry's host is {host!r}; it has to be a DNS name in lower case, with :port if it has one."
+        )
+    if username and not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", username):
+        raise ValueError(f"The user is {username!r}; a name has letters, digits, dots and dashes only.")
     ca = ca_certificate.replace("\r\n", "\n").strip() + "\n"
     if not re.fullmatch(f"(?:{_PEM.pattern})+", ca):
         raise ValueError("The CA's certificate has to be PEM: BEGIN CERTIFICATE to END CERTIFICATE, and nothing else.")

@@ -22,7 +22,7 @@ class Served:
     address: pulumi.Output[str]
     """Address at which the host is reached: an IP address, or the DNS name that some load balancers have instead."""
     addresses: pulumi.Output[list[str]]
-    """Every address at which the host is reached, as far as the cluster tells."""
+    """Every address at which the host is reached, as far as the cluster publishes them."""
     tls_secret: pulumi.Output[str] | None
     """Secret with which the registry's pod has to terminate TLS; None if something in front of the pod does that."""
 

@@ -47,7 +47,7 @@ def every_address(nodes: Iterable[Object]) -> list[str]:
 
 
 def node_address_error(address: str, nodes: Sequence[Object] | None) -> pulumi.RunError | None:
-    """The error of a cluster that tells no address of a node.
+    """The error of a cluster in which no node has an address that is known.
 
     Args:
         address: The setting `address`.
@@ -88,13 +88,13 @@ class NodePort(pulumi.ComponentResource):
     address: pulumi.Output[str]
     """Address of a node, or the one from the settings."""
     addresses: pulumi.Output[list[str]]
-    """That, and every address of the nodes."""
+    """The attribute `address`, and every address of the nodes."""
     port: pulumi.Output[int]
     """The port that Kubernetes has chosen; by default it is one of 30000 to 32767."""
 
     @staticmethod
     def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
-        """No node tells an address, and the settings name none."""
+        """No node has an address that is known, and the settings name none."""
         error = node_address_error(settings.address, cluster.nodes)
         return [error] if error else []
 

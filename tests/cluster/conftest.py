@@ -5,9 +5,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from xdist import is_xdist_worker
+from xdist.remote import Producer
 
 from local_cluster import cluster as local_cluster
 from local_cluster import host_machine, image_archive, rootfs
@@ -20,24 +23,75 @@ from .support.clients import EXPOSURES, registry_for_clients
 from .support.cluster import Cluster, running_cluster
 from .support.faults import joined
 from .support.places import RESULTS
-from .support.stacks import Deployed, deployed_stack
+from .support.side_by_side import GroupScheduling
+from .support.stacks import Deployed, Stack, deployed_stack
 
 BIG_LAYER_BYTES = 2 * 1000**3
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where the cluster cannot run, its tests are skipped with the reason; in CI that is a failure."""
-    reason = ""
+SIDE_BY_SIDE = pytest.StashKey[ExitStack]()
+"""What is there for all workers, until the last of them has ended."""
+
+
+def unable() -> str:
+    """Why the cluster cannot run on this machine; empty if it can. In CI that ends the run with a failure."""
     try:
         host_machine.check()
     except ClusterError as error:
-        reason = str(error)
-    if reason and os.environ.get("CI"):
-        pytest.exit(f"the tests on the real cluster cannot run: {reason}", returncode=1)
-    if reason:
+        if os.environ.get("CI"):
+            pytest.exit(f"the tests on the real cluster cannot run: {error}", returncode=1)
+        return str(error)
+    return ""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before workers run tests side by side, start the cluster for all of them, and bring up a stack of nobody's.
+
+    The first stack on a node may restart the node's container runtime, which fails pulls of others. With a stack that
+    is there before the first test and after the last one, no test's own stack does so. `dsession` is the part of
+    pytest-xdist that starts workers; it is not there when tests are only collected.
+    """
+    if not session.config.pluginmanager.hasplugin("dsession") or unable():
+        return
+    with ExitStack() as made:
+        stack = made.enter_context(Stack(environment=started_cluster().environment))
+        stack.up()
+        session.config.stash[SIDE_BY_SIDE] = made.pop_all()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """Have the tests of a group run on one worker, whatever `--dist` says."""
+    return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Destroy the stack of nobody's, after the workers have ended."""
+    if SIDE_BY_SIDE in session.config.stash:
+        session.config.stash[SIDE_BY_SIDE].close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Skip tests where the cluster cannot run, with the reason; refuse to run those beside others that must not be."""
+    if reason := unable():
         for item in items:
             if item.get_closest_marker("cluster"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    alone = [item.nodeid for item in items if item.get_closest_marker("alone")]
+    if alone and is_xdist_worker(session):
+        msg = f"these tests are marked `alone`, so they run without -n; take them out with -m 'not alone': {alone}"
+        raise pytest.UsageError(msg)
+
+
+def started_cluster() -> Cluster:
+    """The local cluster with its default nodes, started when it does not run.
+
+    A cluster that was made from other files than these is made anew, unless PRIVATE_REGISTRY_KEEP_CLUSTER is set.
+    """
+    if not os.environ.get("PRIVATE_REGISTRY_KEEP_CLUSTER"):
+        local_cluster.up()
+    return running_cluster()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,13 +107,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The local cluster with its default nodes, started when it does not run, and left running.
-
-    A cluster that was made from other files than these is made anew, unless PRIVATE_REGISTRY_KEEP_CLUSTER is set.
-    """
-    if not os.environ.get("PRIVATE_REGISTRY_KEEP_CLUSTER"):
-        local_cluster.up()
-    return running_cluster()
+    """The local cluster with its default nodes, started when it does not run, and left running."""
+    return started_cluster()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from .support.bare_cluster import SECONDS, fails, ingress_class, nothing_is_left
 from .support.cluster import Cluster
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

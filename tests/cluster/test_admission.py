@@ -14,7 +14,7 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 DENY = {"validationActions": ["Deny"]}
 CRITICAL = ["system-node-critical", "system-cluster-critical"]

@@ -222,6 +222,7 @@ def test_a_daemon_set_that_is_gone_is_named(cluster: Cluster, default_stack: Dep
         wait_diagnosis(cluster, default_stack.stack, ("DAEMON_SET_MISSING", "agent"))
 
 
+@pytest.mark.alone
 def test_a_node_that_cannot_reach_the_address_is_named(cluster: Cluster, default_stack: Deployed) -> None:
     node = cluster.nodes[-1]
     route = ["route", "{}", "blackhole", f"{default_stack.outputs['address']}/32"]

@@ -21,7 +21,7 @@ from .support.faults import changes, on, our_file, path_on, replace_agent, state
 from .support.node_state import config_trees, restarts
 from .support.stacks import Deployed, Stack, deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECOND_CONTAINERD = """\
 version = 3

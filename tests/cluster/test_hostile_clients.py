@@ -126,6 +126,7 @@ def test_a_manifest_of_ten_gigabytes_is_refused_early(client_registry: Deployed)
     assert status.startswith("HTTP/1.1 4"), done.stdout
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_thousand_slow_uploads_do_not_keep_anybody_from_pulling(
     client_registry: Deployed, app_image: Path, tmp_path: Path

@@ -18,7 +18,7 @@ from .support.faults import state
 from .support.node_state import restarts
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Restarts:

@@ -14,7 +14,7 @@ from .support.commands import wait_until
 from .support.node_state import config_trees
 from .support.stacks import deployed_stack
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 
 def pull_fails_with_x509(cluster: Cluster, namespace: str, image: str, node: str) -> None:

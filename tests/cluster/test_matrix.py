@@ -8,7 +8,6 @@ The run is written to test-results/matrix.md and compared with the reviewed tabl
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -42,15 +41,12 @@ def full_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeMa
 
 
 @pytest.fixture(scope="module")
-def rows(pytestconfig: pytest.Config) -> Iterator[list[Row]]:
-    """What was run; written and printed in the end."""
+def rows() -> Iterator[list[Row]]:
+    """What was run; written in the end."""
     rows: list[Row] = []
     yield rows
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "matrix.md").write_text(table.text(rows))
-    capture: Any = pytestconfig.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print(f"\n{table.text(rows)}")
 
 
 def compare(row: Row, rows: list[Row]) -> None:

@@ -12,7 +12,7 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow]
 
 
 def refusing(cluster: Cluster, name: str, resource: str, expression: str) -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ from .support.bare_cluster import PORT, fails, ingress_class, kubeconfig, nothin
 from .support.cluster import Cluster
 from .support.stacks import Stack
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 BAD: dict[str, tuple[list[dict[str, Any]], dict[str, str], tuple[str, ...]]] = {
     "nothing at all": (

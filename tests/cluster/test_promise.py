@@ -11,7 +11,7 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Deployed
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.alone]
 
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority")
 

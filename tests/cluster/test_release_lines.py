@@ -12,7 +12,7 @@ from .support.diagnosis import wait_diagnosis
 from .support.node_state import config_trees, restarts
 from .support.stacks import deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
 
 LINES = {
     name: node.containerd.removeprefix("containerd-")

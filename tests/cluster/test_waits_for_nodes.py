@@ -15,7 +15,7 @@ from .support.fake_nodes import fake_nodes
 from .support.faults import joined
 from .support.stacks import Deployed, Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 VIRTUAL = {
     "fargate": {"eks.amazonaws.com/compute-type": "fargate"},

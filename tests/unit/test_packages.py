@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OWN = {"agent", "bench", "local_cluster", "registry", "tests", "trust"}
 """Our packages; `agent` is what a pod calls trust.agent."""
-PACKAGES = {"google": "protobuf", "grpc": "grpcio", "yaml": "PyYAML"}
+PACKAGES = {"google": "protobuf", "grpc": "grpcio", "xdist": "pytest-xdist", "yaml": "PyYAML"}
 """The packages whose modules have other names than they."""
 USERS = ("registry", "trust", "__main__.py")
 """What runs at a user's, who installs requirements.txt alone."""

@@ -27,7 +27,7 @@ def _words(verdict: Verdict) -> str:
 def main() -> int:
     """Print the diagnosis. Returns 0 if every schedulable Linux node is proved, else 1."""
     parser = argparse.ArgumentParser(prog="python3 -m trust.doctor", description=__doc__)
-    parser.add_argument("--stack", default="", help="the stack's name (the selected one)")
+    parser.add_argument("--stack", default="", help="name of the stack, by default the selected one")
     parser.add_argument("--if-deployed", action="store_true", help="print nothing if the stack has no namespace yet")
     options = parser.parse_args()
     try:

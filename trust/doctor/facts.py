@@ -8,7 +8,7 @@ from registry import names
 Json = dict[str, Any]
 
 LOOKUP = names.LOOKUP
-"""The ConfigMap that tells host, address and CA."""
+"""Name of the ConfigMap that holds host, address and CA."""
 TRUST = "trust"
 REGISTRY = names.REGISTRY
 """Values of the label app.kubernetes.io/name on what belongs to the DaemonSet and to the registry."""

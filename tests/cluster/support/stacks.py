@@ -178,10 +178,11 @@ def deployed_stack(cluster: Cluster, folder: Path, settings: Mapping[str, str] |
     """A stack that is up, with these settings besides the defaults; destroyed in the end.
 
     containerd is restarted by hand on the nodes whose configuration has no `config_path`, so that each of them runs
-    with what its file says, whatever an earlier stack made of it.
+    with what its file says, whatever an earlier stack made of it. Where another stack is up, which has put a
+    `config_path` there, nothing is restarted under its pods.
     """
     for node in cluster.nodes:
-        if nodes.TABLE[node].config == "generated":
+        if needs_restart(node):
             nodes.exec_in_node(node, ["systemctl", "restart", "containerd"])
     stack = Stack(environment=cluster.environment, settings=settings or {})
     folder.mkdir(parents=True, exist_ok=True)

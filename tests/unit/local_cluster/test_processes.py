@@ -1,5 +1,6 @@
 """Processes are recorded and ended, and one that is not ours is never signalled."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -36,6 +37,21 @@ def test_a_process_is_recorded_logged_and_stopped() -> None:
     assert not process.alive()
     assert processes.recorded() == {}
     assert processes.log_tail("loop") == "started"
+
+
+@pytest.mark.usefixtures("records")
+def test_a_process_keeps_no_lock_of_ours(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as ours, (tmp_path / "lock").open("w") as theirs:
+        fcntl.flock(ours, fcntl.LOCK_EX)
+        os.set_inheritable(ours.fileno(), True)  # as flock(1) does for the command that it runs
+        process = processes.start("loop", ["sh", "-c", "echo started; exec sleep 1000"])
+        wait_for_output("loop")
+        ours.close()
+        try:
+            fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            processes.stop(["loop"], seconds=5)
+    assert not process.alive()
 
 
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"

@@ -1,5 +1,6 @@
 """Every setting has a default that keeps its rule, and a wrong value is named before anything is made."""
 
+import pulumi
 import pytest
 
 from registry import settings
@@ -9,6 +10,17 @@ from tests.unit.support.settings import PROJECT, SCHEMA, FakeConfig
 def test_pulumi_yaml_lists_exactly_the_settings_that_the_program_reads() -> None:
     assert sorted(SCHEMA) == sorted(settings.KEYS)
     assert all(entry["description"] and entry["type"] for entry in SCHEMA.values())
+
+
+def test_a_misspelled_setting_is_refused_with_the_one_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG", '{"private-registry:exposre": "x", "kubernetes:context": "x"}')
+    with pytest.raises(pulumi.RunError, match="exposre.*perhaps exposure was meant.*pulumi config rm exposre"):
+        settings.load(FakeConfig())
+
+
+def test_the_keys_of_providers_and_of_every_setting_are_known() -> None:
+    given = ["kubernetes:context", "pulumi:tags", *(f"private-registry:{key}" for key in settings.KEYS)]
+    assert settings.unknown_error("private-registry", given) is None
 
 
 def test_the_defaults_are_accepted() -> None:

@@ -1,4 +1,4 @@
-"""What is waited for: the reason when it was in vain, and when a Deployment is rolled out."""
+"""Waits: the sentence that says why one has reached its time-out, and when a Deployment counts as rolled out."""
 
 import asyncio
 from typing import Any, cast
@@ -24,14 +24,14 @@ def test_the_reason_is_told_of_a_wait_in_vain_and_not_of_a_refusal(
     said: list[str] = []
     monkeypatch.setattr(pulumi.log, "error", said.append)
 
-    def unregistered(_name: str, tell: Any) -> Any:
-        return tell
+    def unregistered(_name: str, explain: Any) -> Any:
+        return explain
 
     monkeypatch.setattr(pulumi, "ErrorHook", unregistered)
     options = awaited("hook", cast(Any, None), "2m", lambda asked: f"in {asked['metadata']['namespace']}")
-    [tell] = cast(Any, options.hooks).on_error
+    [explain] = cast(Any, options.hooks).on_error
     inputs = {"metadata": {"namespace": "team"}}
-    assert tell(pulumi.ErrorHookArgs("urn", "id", "name", "type", new_inputs=inputs, errors=[error])) is False
+    assert explain(pulumi.ErrorHookArgs("urn", "id", "name", "type", new_inputs=inputs, errors=[error])) is False
     assert said == told
 
 

@@ -98,7 +98,7 @@ def test_pulumis_own_error_is_passed_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ([], "--list prints their names"),
+        ([], "no client is named; --list prints"),
         (["rocket"], "rocket is no client"),
         (["docker", "--host", HOST], "belong together"),
         (["docker", "--username", "registry"], "belongs to --host"),
@@ -110,12 +110,20 @@ def test_wrong_arguments_are_explained(arguments: list[str], part: str) -> None:
     assert part in done.stderr
 
 
-@pytest.mark.parametrize("content", ["no certificate", None], ids=["not PEM", "not there"])
-def test_a_file_that_holds_no_ca_is_an_error_and_no_traceback(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"no certificate", "has to be PEM"),
+        (b"\x30\x82\x01\xff", "wrong.crt' (--ca) cannot be read: it is no text"),
+        (None, "wrong.crt' (--ca) cannot be read: No such file"),
+    ],
+    ids=["not PEM", "not text", "not there"],
+)
+def test_a_file_that_holds_no_ca_is_an_error_and_no_traceback(tmp_path: Path, content: bytes | None, part: str) -> None:
     path = tmp_path / "wrong.crt"
     if content:
-        path.write_text(content)
+        path.write_bytes(content)
     done = command("docker", "--host", HOST, "--ca", path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "PEM" in done.stderr or "No such file" in done.stderr
+    assert part in done.stderr
     assert "Traceback" not in done.stderr

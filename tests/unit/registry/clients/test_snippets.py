@@ -234,6 +234,7 @@ def test_both_cas_are_trusted_while_one_replaces_another(home: Path, ca: str) ->
 @given(st.text(max_size=30))
 @example(f"{HOST}\n")
 @example(f"{HOST}:0")
+@example(f"{HOST}:65536")
 @example(f"{HOST}:")
 @example(f"{HOST}:8443:1")
 @example(f"{HOST}/team")
@@ -243,7 +244,8 @@ def test_both_cas_are_trusted_while_one_replaces_another(home: Path, ca: str) ->
 @example("")
 def test_a_host_that_could_be_more_than_text_is_refused(host: str) -> None:
     pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-    if re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9][0-9]{0,4})?", host):
+    text = re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:([1-9][0-9]{0,4}))?", host)
+    if text and int(text[3] or 443) < 65536:
         return
     with pytest.raises(ValueError, match="host is"):
         client_setup(host, pem)
@@ -256,6 +258,12 @@ def test_a_ca_that_could_be_more_than_text_is_refused(line: str, place: str, ca:
     lines.insert({"before": 0, "inside": 2, "behind": len(lines)}[place], line)
     with pytest.raises(ValueError, match="PEM"):
         client_setup(HOST, "\n".join(lines))
+
+
+@pytest.mark.parametrize("username", ["x\nreboot", "x; reboot", 'x"', "$(reboot)", "-x", "x y"])
+def test_a_user_who_could_be_more_than_text_is_refused(username: str, ca: str) -> None:
+    with pytest.raises(ValueError, match="user is"):
+        client_setup(HOST, ca, username)
 
 
 def test_no_ca_is_refused() -> None:
