@@ -71,17 +71,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.stash[SIDE_BY_SIDE].close()
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Skip tests where the cluster cannot run, with the reason; refuse to run those beside others that must not be."""
-    if reason := unable():
-        for item in items:
-            if item.get_closest_marker("cluster"):
-                item.add_marker(pytest.mark.skip(reason=reason))
-    alone = [item.nodeid for item in items if item.get_closest_marker("alone")]
-    if alone and is_xdist_worker(session):
-        msg = f"these tests are marked `alone`, so they run without -n; take them out with -m 'not alone': {alone}"
-        raise pytest.UsageError(msg)
+    """Skip tests where the cluster cannot run, and on a worker of several those that run alone; with the reason."""
+    reason = unable()
+    for item in items:
+        if reason and item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+        elif item.get_closest_marker("alone") and is_xdist_worker(session):
+            item.add_marker(pytest.mark.skip(reason="it is marked `alone`: run it without -n"))
 
 
 def started_cluster() -> Cluster:

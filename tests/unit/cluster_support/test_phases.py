@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local_cluster import host_machine
 from local_cluster.paths import REPOSITORY
 from tests.cluster.support.side_by_side import TOGETHER, group
 
@@ -40,7 +41,7 @@ def tests() -> list[pytest.Function]:
     """Every test on the cluster."""
     collected = Collected()
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("CI", raising=False)  # with it, a machine that cannot run the cluster is an error
+        patch.setattr(host_machine, "check", lambda: None)  # collecting needs no machine that can run the cluster
         options = ["--collect-only", "--quiet", "--quiet", "-p", "no:cacheprovider", "--rootdir", str(REPOSITORY)]
         assert pytest.main([*options, str(REPOSITORY / "tests" / "cluster")], plugins=[collected]) == 0
     return collected.items
