@@ -11,13 +11,14 @@ from registry.cluster import Cluster
 from registry.credentials import Credentials, CredentialsArgs
 from registry.exposure.choice import make_exposure
 from registry.exposure.taken import own_host
-from registry.registry import Registry, RegistryArgs
+from registry.registry import Registry, RegistryArgs, registry_pod
 from registry.settings import load
 from registry.stack.identity import make_identity
-from registry.stack.preflight import preflight, require_privileged_pods
+from registry.stack.preflight import preflight
 from registry.stack.recorded import read_state
 from registry.waiting import after
-from trust.daemonset import NodeTrust, NodeTrustArgs
+from trust.admission import admitted
+from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
 
 settings = load(pulumi.Config())
 cluster, recorded = Cluster(), read_state()
@@ -25,7 +26,8 @@ preflight(settings, cluster, recorded)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
-namespace = identity.namespace.apply(lambda name: require_privileged_pods(cluster, name, settings.python_image))
+samples = [agent_pod(settings.python_image, settings.host, settings.dns_suffix), registry_pod(settings, cluster)]
+namespace = admitted("trust-admission", identity.namespace, cluster, samples, settings.ready_timeout)
 exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
@@ -85,6 +87,7 @@ nodes = NodeTrust(
     "trust",
     NodeTrustArgs(
         namespace=namespace,
+        cluster=cluster,
         host=served.host,
         lookup_config_map=lookup.config_map,
         proof=registry.proof,

@@ -6,6 +6,7 @@ judge what it reads; the parts do that, each for what it needs.
 
 import json
 import os
+import ssl
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
 from http.client import FORBIDDEN, NOT_FOUND, OK
@@ -17,6 +18,7 @@ import pulumi
 import urllib3
 import yaml
 from kubernetes.client.exceptions import ApiException
+from urllib3.util import create_urllib3_context
 
 _TIMEOUT = (5.0, 15.0)
 """Seconds to wait for the connection, and for each part of an answer."""
@@ -76,7 +78,22 @@ class Cluster:
             msg = f"There is no usable kubeconfig in {source} ({error}). First make `kubectl get nodes` work."
             raise pulumi.RunError(msg) from None
         self._client: Any = kubernetes.client.ApiClient(configuration)
+        self._accept_what_kubectl_accepts()
         self.server = str(configuration.host)
+
+    def _accept_what_kubectl_accepts(self) -> None:
+        """Verify the API server's certificate as kubectl and the provider do.
+
+        From Python 3.13 on, the default is stricter than Go: it refuses the certificates of API servers that have no
+        key identifiers or no key usage, as on older clusters of EKS and MicroK8s
+        (https://docs.python.org/3/library/ssl.html#ssl.create_default_context).
+        """
+        configuration = self._client.configuration
+        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE)
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if not configuration.ssl_ca_cert and not configuration.ca_cert_data:
+            context.load_default_certs()
+        self._client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
 
     def version(self) -> tuple[int, int]:
         """Major and minor version of the API server.
@@ -125,8 +142,10 @@ class Cluster:
             answer: Any = self._client.call_api(*request, _request_timeout=_TIMEOUT)
             content = answer.read()
         except urllib3.exceptions.HTTPError as error:
-            reason = getattr(error, "reason", None) or error
-            msg = f"The cluster at {self.server} cannot be reached ({reason}). First make `kubectl get nodes` work."
+            msg = (
+                f"The cluster at {self.server} cannot be reached ({_reason(error)}). First make `kubectl get nodes` "
+                "work."
+            )
             raise pulumi.RunError(msg) from None
         if answer.status == NOT_FOUND:
             return None
@@ -135,6 +154,13 @@ class Cluster:
         return json.loads(content)
 
     def _refused(self, error: ApiException) -> pulumi.RunError:
+        """The error of a cluster that answers, but not to this user; or whose certificate is not accepted."""
+        if not _status(error):  # the library's way to say that TLS failed
+            return pulumi.RunError(
+                f"The cluster at {self.server} cannot be reached over TLS ({_reason(error)}): its certificate does "
+                "not fit the kubeconfig's certificate-authority, or something between here and there intercepts "
+                "TLS. First make `kubectl get nodes` work."
+            )
         return pulumi.RunError(
             f"The cluster at {self.server} refuses the user of the kubeconfig ({api_message(error)}). Log in again."
         )
@@ -181,6 +207,28 @@ class Cluster:
         except (ApiException, urllib3.exceptions.HTTPError):
             return {}
 
+    def ask(self, path: str, **query: str) -> str:
+        """The text that the API answers to a GET of a path, with a sentence in each error.
+
+        Raises:
+            PermissionError: the user may not read it.
+            LookupError: it does not exist.
+            ConnectionError: the API does not answer, or not in time, or with an error of its own.
+        """
+        client = self._client
+        request = client.param_serialize(
+            method="GET", resource_path=path, query_params=list(query.items()), auth_settings=["BearerToken"]
+        )
+        try:
+            answer = client.call_api(*request, _request_timeout=_TIMEOUT)
+            text = answer.read().decode(errors="replace")
+        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            raise ConnectionError(_reason(error)) from None
+        if answer.status < 300:
+            return text
+        kinds: dict[int, type[Exception]] = {401: PermissionError, 403: PermissionError, 404: LookupError}
+        raise kinds.get(answer.status, ConnectionError)(_sentence(text) or f"{answer.status} {answer.reason}")
+
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""
         services = self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []
@@ -226,10 +274,26 @@ class Cluster:
         return self._client.sanitize_for_serialization(answer)["items"]
 
 
+def _status(error: ApiException) -> int | None:
+    """The HTTP status of the API server's answer; 0 or None if there was none."""
+    answer: Any = error
+    return answer.status
+
+
 def api_message(error: ApiException) -> str:
     """The sentence in the API server's answer."""
     answer: Any = error
+    return _sentence(answer.body) or f"{answer.status} {answer.reason}"
+
+
+def _sentence(body: str | bytes | None) -> str:
+    """The sentence in the body of an answer; empty if there is none."""
     try:
-        return str(json.loads(answer.body)["message"])
+        return str(json.loads(body or "")["message"])
     except (ValueError, KeyError, TypeError):
-        return f"{answer.status} {answer.reason}"
+        return ""
+
+
+def _reason(error: Exception) -> str:
+    """What the library says of a request that got no answer."""
+    return " ".join(str(getattr(error, "reason", None) or error).split())

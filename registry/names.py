@@ -33,3 +33,12 @@ DOCS = "private-registry/docs"
 def labels(name: str) -> dict[str, str]:
     """The labels of an object of this program; `name` is the value of `app.kubernetes.io/name`."""
     return {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "private-registry"}
+
+
+NAMESPACE_OUT_OF_MESH = {"istio-injection": "disabled", "istio.io/dataplane-mode": "none"}
+"""Labels with which Istio leaves a namespace alone."""
+POD_OUT_OF_MESH = {"sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"}
+"""Labels with which Istio leaves a pod alone. A mesh that wants its own TLS everywhere would cut off the nodes and the
+way in, since these are not in it."""
+OUT_OF_MESH = {"linkerd.io/inject": "disabled"}
+"""Annotation with which Linkerd leaves a namespace or a pod alone (linkerd.io/2/features/proxy-injection)."""

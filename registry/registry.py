@@ -12,7 +12,9 @@ import pulumi_kubernetes as k8s
 from . import names, volume
 from .cluster import Cluster
 from .credentials import HTTP_SECRET
+from .exposure import network_policy
 from .pod import nginx, proof_image
+from .settings import Settings
 from .waiting import after, rolled_out, timeouts
 
 _LABELS = names.labels(names.REGISTRY)
@@ -130,13 +132,11 @@ class Registry(pulumi.ComponentResource):
                 # Only one node can use the volume, and two registries on one volume would disagree about uploads.
                 strategy=k8s.apps.v1.DeploymentStrategyArgs(type="Recreate"),
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
-                template=k8s.core.v1.PodTemplateSpecArgs(
-                    metadata=k8s.meta.v1.ObjectMetaArgs(labels=_LABELS, annotations=_annotations(args, files)),
-                    spec=_pod(args, data, config.metadata.name),
-                ),
+                template=_template(args, files, data, config.metadata.name),
             ),
             opts=child,
         )
+        network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
 
         async def ready(namespace: str) -> str:
             if not pulumi.runtime.is_dry_run():
@@ -166,6 +166,47 @@ def _annotations(args: RegistryArgs, files: dict[str, pulumi.Input[str]]) -> dic
         # for the new name.
         "private-registry/host": args.host,
     }
+
+
+def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1.PodTemplateSpecArgs]:
+    """Whose pod it is, and the pod's template, as it will be made but for values that are not known yet."""
+    claim = k8s.core.v1.PersistentVolumeClaimVolumeSourceArgs(claim_name="sample")
+    in_memory = settings.storage == "memory"
+    args = RegistryArgs(
+        namespace="sample",
+        cluster=cluster,
+        image=settings.registry_image,
+        nginx_image=settings.nginx_image,
+        python_image=settings.python_image,
+        host="sample",
+        tls_secret="sample",  # noqa: S106 - a name
+        secret="sample",  # noqa: S106 - a name
+        auth=pulumi.Output.from_input("basic"),
+        in_memory=in_memory,
+        storage_size=settings.storage_size,
+        storage_class=settings.storage_class,
+        timeout="0s",
+    )
+    data = (
+        volume.memory(settings.storage_size)
+        if in_memory
+        else k8s.core.v1.VolumeArgs(name="data", persistent_volume_claim=claim)
+    )
+    return "the registry's", _template(args, {"config.yml": ""}, data, "sample")
+
+
+def _template(
+    args: RegistryArgs,
+    files: dict[str, pulumi.Input[str]],
+    data: k8s.core.v1.VolumeArgs,
+    config_map: pulumi.Input[str],
+) -> k8s.core.v1.PodTemplateSpecArgs:
+    return k8s.core.v1.PodTemplateSpecArgs(
+        metadata=k8s.meta.v1.ObjectMetaArgs(
+            labels={**_LABELS, **names.POD_OUT_OF_MESH}, annotations={**names.OUT_OF_MESH, **_annotations(args, files)}
+        ),
+        spec=_pod(args, data, config_map),
+    )
 
 
 def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:

@@ -2,18 +2,28 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-_LABELS = {"app.kubernetes.io/name": "trust", "app.kubernetes.io/part-of": "private-registry"}
+from registry import names
+from trust.admission import PRIORITY_CLASS, Sample
+from trust.machines import VIRTUAL
+from trust.proving import Reader, Unproved, prove
+
+_LABELS = names.labels("trust")
 _AGENT = Path(__file__).parent / "agent"
 _APP = "/app"
 _CA = f"{_APP}/ca"
 # This is not on a volume: after a reboot, a stale "ready" would start the proof container before the agent has written
 # the CA again.
 _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
+
+# The provider's own wait counts nodes that are down, and says of none what is missing. This condition holds at once.
+# The wait for the deletion stays.
+_MADE = "jsonpath={.metadata.uid}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +32,8 @@ class NodeTrustArgs:
 
     namespace: pulumi.Input[str]
     """Namespace of its objects."""
+    cluster: Reader
+    """The cluster, which is asked how far the nodes are."""
     host: pulumi.Input[str]
     """The registry's host, with `:port` where image references have one."""
     lookup_config_map: pulumi.Input[str]
@@ -48,32 +60,15 @@ def owner_name(namespace: str) -> str:
     return f"private-registry.{namespace}"
 
 
-def some_node(desired: int | None) -> None:
-    """Check that the DaemonSet matches a node. If it matches none, it is ready at once, and nothing is proved.
-
-    Args:
-        desired: `status.desiredNumberScheduled` of the DaemonSet; None if the status does not say it.
-
-    Raises:
-        pulumi.RunError: It matches none.
-    """
-    if desired == 0:
-        msg = (
-            "The DaemonSet trust matches no node, so no kubelet trusts the registry: it needs nodes with the label "
-            "kubernetes.io/os=linux that run DaemonSets. Nodes without machines of their own, such as Fargate's and "
-            "virtual kubelets, run none: add a node pool of machines (kubectl get nodes -L kubernetes.io/os), then "
-            "pulumi up --refresh."
-        )
-        raise pulumi.RunError(msg)
-
-
 class NodeTrust(pulumi.ComponentResource):
     """A pod on every Linux node: first an agent that makes the node's runtime trust the CA, then the proof.
 
     The agent is a native sidecar container. The kubelet starts the proof container, whose image is in the registry
     itself, only after the agent's startup probe has passed; so the first pull succeeds, and a ready pod is a node that
     has pulled over verified TLS.
-    Ready when: 1. the agent has configured every node; 2. every node runs the proof.
+    Ready when, on every node that is Ready, schedulable and a machine: 1. the agent has configured the node; 2. the
+    proof runs. That is looked at again at each `up`, also when nothing changes. Nodes that are not Ready are named, and
+    are proved when they return.
     Delete stops the agents, which take their files off the nodes before they end.
     Does not: trust anything but the one host, or use the Kubernetes API.
     """
@@ -103,7 +98,9 @@ class NodeTrust(pulumi.ComponentResource):
         )
         daemon_set = k8s.apps.v1.DaemonSet(
             f"{name}-daemonset",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=name, namespace=args.namespace, labels=_LABELS, annotations={"pulumi.com/waitFor": _MADE}
+            ),
             spec=k8s.apps.v1.DaemonSetSpecArgs(
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
                 # The new pod takes the files over before the old one has to end, so the old one does not remove them.
@@ -111,16 +108,64 @@ class NodeTrust(pulumi.ComponentResource):
                     type="RollingUpdate",
                     rolling_update=k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=1, max_unavailable=0),
                 ),
-                template=k8s.core.v1.PodTemplateSpecArgs(
-                    metadata=k8s.meta.v1.ObjectMetaArgs(labels=_LABELS),
-                    spec=_pod(args, agent.metadata.name),
-                ),
+                template=_template(args, agent.metadata.name, checksum),
             ),
             opts=child,
         )
-        counted = daemon_set.status.apply(lambda status: some_node(status.desired_number_scheduled if status else None))
-        self.daemon_set = pulumi.Output.all(daemon_set.metadata.name, counted).apply(lambda made: made[0])
+
+        async def proved(known: list[str]) -> str:
+            namespace, host, *_ = known
+            if not pulumi.runtime.is_dry_run():
+                say, warn = (partial(log, resource=self) for log in (pulumi.log.info, pulumi.log.warn))
+                try:
+                    await prove(args.cluster, namespace, host, args.timeout, say, warn)
+                except Unproved as error:
+                    raise pulumi.RunError(str(error)) from None
+            return name
+
+        self.daemon_set = pulumi.Output.all(args.namespace, args.host, daemon_set.id).apply(proved)
         self.register_outputs({"daemonSet": self.daemon_set})
+
+
+def agent_pod(python_image: str, host: str, dns_suffix: str) -> Sample:
+    """The DaemonSet's pod, as it will be made but for values that are not known yet.
+
+    Args:
+        python_image: Image with Python.
+        host: The registry's host, if it is known; empty if it will be made from an address.
+        dns_suffix: The domain in which it will be made.
+    """
+    args = NodeTrustArgs(
+        namespace="sample",
+        cluster=_Nobody(),
+        host=host or f"registry-sample.{dns_suffix}",
+        lookup_config_map="sample",
+        proof=f"private-registry/proof@sha256:{'0' * 64}",
+        pull_secret="sample",  # noqa: S106 - a name
+        python_image=python_image,
+        runtime_restart=False,
+        timeout="0s",
+    )
+    return "the node agent's", _template(args, "sample", "0" * 64)
+
+
+class _Nobody:
+    """The cluster of a sample, which nobody asks."""
+
+    def ask(self, path: str, **query: str) -> str:
+        raise LookupError(path, query)
+
+
+def _template(
+    args: NodeTrustArgs, agent_config_map: pulumi.Input[str], checksum: str
+) -> k8s.core.v1.PodTemplateSpecArgs:
+    return k8s.core.v1.PodTemplateSpecArgs(
+        metadata=k8s.meta.v1.ObjectMetaArgs(
+            labels={**_LABELS, **names.POD_OUT_OF_MESH},
+            annotations={**names.OUT_OF_MESH, "private-registry/agent": checksum},
+        ),
+        spec=_pod(args, agent_config_map),
+    )
 
 
 def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:
@@ -182,12 +227,19 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         dns_policy="Default",
         automount_service_account_token=False,
         enable_service_links=False,
-        priority_class_name="system-node-critical",
+        priority_class_name=PRIORITY_CLASS,
         termination_grace_period_seconds=60,  # the agent tries to clean up for 40 s, see trust/agent/__main__.py
         image_pull_secrets=pulumi.Output.from_input(args.pull_secret).apply(
             lambda name: [core.LocalObjectReferenceArgs(name=name)] if name else []
         ),
         node_selector={"kubernetes.io/os": "linux"},
+        affinity=core.AffinityArgs(
+            node_affinity=core.NodeAffinityArgs(
+                required_during_scheduling_ignored_during_execution=core.NodeSelectorArgs(
+                    node_selector_terms=[core.NodeSelectorTermArgs(match_expressions=_machines())]
+                )
+            )
+        ),
         tolerations=[core.TolerationArgs(operator="Exists")],
         init_containers=[agent],
         containers=[proof],
@@ -201,3 +253,11 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
             ),
         ],
     )
+
+
+def _machines() -> list[k8s.core.v1.NodeSelectorRequirementArgs]:
+    """What a node's labels must not say, since then it is no machine."""
+    return [
+        k8s.core.v1.NodeSelectorRequirementArgs(key=key, operator="NotIn", values=list(values))
+        for key, values in VIRTUAL.items()
+    ]

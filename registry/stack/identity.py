@@ -44,7 +44,7 @@ def namespace_labels(project: str, stack: str, instance: str) -> dict[str, str]:
 
 PRIVILEGED = "pod-security.kubernetes.io/enforce"
 """Label of a namespace that says which pods may run there (Pod Security Standards)."""
-NAMESPACE_LABELS = {PRIVILEGED: "privileged"}
+NAMESPACE_LABELS = {PRIVILEGED: "privileged", **names.NAMESPACE_OUT_OF_MESH}
 """Labels that the namespace needs. It has to allow the node agent, which is privileged; all other pods keep the
 standard `restricted` nevertheless."""
 
@@ -107,7 +107,7 @@ class Identity(pulumi.ComponentResource):
                 labels=self.instance.apply(
                     lambda instance: {**namespace_labels(project, stack, instance), **NAMESPACE_LABELS}
                 ),
-                annotations={names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS},
+                annotations={names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS, **names.OUT_OF_MESH},
             ),
             opts=pulumi.ResourceOptions.merge(
                 self._child, pulumi.ResourceOptions(custom_timeouts=timeouts(args.timeout))

@@ -4,14 +4,11 @@
 to no part. What this deliberately does not do: it does not guess. What the user may not read is not checked.
 """
 
-import asyncio
-import time
-
 import pulumi
 
 from .. import volume
 from ..certificate import choice as certificates
-from ..cluster import Cluster, Object
+from ..cluster import Cluster
 from ..exposure import choice as exposures
 from ..settings import Settings
 from . import strangers
@@ -20,11 +17,6 @@ from .recorded import Recorded
 
 MINIMUM = (1, 29)
 """The first Kubernetes whose native sidecars are on by default (KEP-753)."""
-
-_ACCOUNT_SECONDS = 10.0
-"""How long (s) to wait for the default ServiceAccount of a new namespace."""
-_ACCOUNT_INTERVAL = 0.1
-_NO_ACCOUNT = 'serviceaccount "default" not found'
 
 
 def version_error(version: tuple[int, int]) -> pulumi.RunError | None:
@@ -55,22 +47,6 @@ def namespace_error(namespace: str, refusal: str) -> pulumi.RunError | None:
     )
 
 
-def privileged_pod_error(namespace: str, refusal: str) -> pulumi.RunError | None:
-    """The error of a cluster that refuses privileged pods in the stack's namespace.
-
-    Args:
-        namespace: The namespace.
-        refusal: Why the cluster refuses them; empty if it does not.
-    """
-    if not refusal:
-        return None
-    return pulumi.RunError(
-        f"The cluster refuses privileged pods in the namespace {namespace}, and the node agent is one, since it writes "
-        f"the CA to the nodes: {refusal} Have a cluster administrator exempt the namespace from that policy; to make "
-        "that easy give it a fixed name (pulumi config set namespace registry)."
-    )
-
-
 def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> None:
     """Check that the cluster is the stack's, and can fulfil the settings.
 
@@ -93,38 +69,3 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> None:
     if lines:
         raise pulumi.RunError("\n".join(lines))
     strangers.warn_of_leftovers(strangers.leftovers(cluster, recorded, strangers.namespace_of(settings, recorded)))
-
-
-async def require_privileged_pods(cluster: Cluster, namespace: str, image: str) -> str:
-    """Check that the cluster takes privileged pods in the namespace, by a dry run; a preview cannot, and does not.
-
-    Args:
-        cluster: The cluster.
-        namespace: The namespace. At the first preview it has its name already and does not exist yet.
-        image: The node agent's image.
-
-    Returns:
-        The namespace.
-
-    Raises:
-        pulumi.RunError: a policy of the cluster forbids them.
-    """
-    container = {"name": "agent", "image": image, "securityContext": {"privileged": True}}
-    pod: Object = {
-        "metadata": {"generateName": "trust-"},
-        "spec": {"hostPID": True, "hostNetwork": True, "containers": [container]},
-    }
-    deadline = time.monotonic() + _ACCOUNT_SECONDS
-    while True:
-        refusal = await asyncio.to_thread(cluster.refusal, "pod", pod, namespace)
-        # Kubernetes gives a new namespace its default ServiceAccount a moment later, and refuses every pod until then.
-        if _NO_ACCOUNT not in refusal:
-            break
-        if time.monotonic() > deadline:
-            return namespace  # this is no policy; if it lasts, the wait for the pods says why they are not made
-        await asyncio.sleep(_ACCOUNT_INTERVAL)
-    missing = f'namespaces "{namespace}" not found'
-    error = privileged_pod_error(namespace, refusal if missing not in refusal else "")
-    if error:
-        raise error
-    return namespace

@@ -21,7 +21,10 @@ def refusing(cluster: Cluster, name: str, resource: str, expression: str) -> Abs
     return cluster.policy("ValidatingAdmissionPolicy", name, resource, spec, {"validationActions": ["Deny"]})
 
 
-NOT_PRIVILEGED = "!object.spec.containers.exists(c, has(c.securityContext) && c.securityContext.privileged == true)"
+NOT_PRIVILEGED = (
+    "!(object.spec.containers + object.spec.?initContainers.orValue([]))"
+    ".exists(c, c.?securityContext.?privileged.orValue(false))"
+)
 LABEL = "object.metadata.?labels['pod-security.kubernetes.io/enforce'].orValue('') != 'privileged'"
 
 
@@ -54,7 +57,7 @@ def test_a_policy_against_privileged_pods_is_told_before_anything_is_in_the_name
     with refusing(classes, "no-privileged-pods", "/pods", NOT_PRIVILEGED):
         wait_until(lambda: refuses(classes, probe), "the policy counts", timeout=30)
         with Stack(environment=classes.environment) as stack:
-            fails(stack, "The cluster refuses privileged pods in the namespace", "not in this company")
+            fails(stack, "The cluster refuses the node agent's pod in the namespace", "not in this company")
             (namespace,) = [n for n in classes.kubectl("get", "ns", "-o", "name").split() if stack.name in n]
             kinds = "deployments,daemonsets,services,ingresses,secrets,persistentvolumeclaims"
             name = namespace.removeprefix("namespace/")

@@ -13,6 +13,8 @@ from trust.agent.certificates import fingerprints
 from trust.agent.connect import mismatch
 from trust.agent.faults import Reason
 from trust.agent.outcome import READY, Outcome
+from trust.machines import virtual
+from trust.refusals import refused
 
 from .facts import LOOKUP, TRUST, Facts, Json, Probe
 from .objects import (
@@ -40,7 +42,7 @@ class NodeReport:
     """The folder that the runtime reads at a pull; empty while it is unknown."""
     verdict: Verdict
     counted: bool
-    """Whether the promise covers this node: it does for schedulable Linux nodes."""
+    """Whether the promise covers this node; see `is_counted`."""
 
 
 def judge(facts: Facts) -> tuple[Verdict | None, list[NodeReport]]:
@@ -61,14 +63,20 @@ def _report(node: Json, facts: Facts, shared: Verdict | None) -> NodeReport:
     status = probe.status if probe else {}
     runtime = f"{status.get('runtime', '')} {status.get('version', '').removeprefix('v')}".strip()
     roots: list[str] = status.get("roots") or [""]
-    linux = node["metadata"].get("labels", {}).get("kubernetes.io/os", "linux") == "linux"
     return NodeReport(
         node=name_of(node),
         runtime=runtime or node["status"].get("nodeInfo", {}).get("containerRuntimeVersion", "").replace("://", " "),
         root=roots[0].removesuffix(f"/{facts.declared.host}"),
         verdict=node_verdict(node, pod, facts, shared),
-        counted=linux and not node.get("spec", {}).get("unschedulable", False),
+        counted=is_counted(node),
     )
+
+
+def is_counted(node: Json) -> bool:
+    """Whether the promise covers a node: it does for schedulable Linux nodes that are machines."""
+    labels: Json = node["metadata"].get("labels", {})
+    linux = labels.get("kubernetes.io/os", "linux") == "linux"
+    return linux and not virtual(labels) and not node.get("spec", {}).get("unschedulable", False)
 
 
 def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | None) -> Verdict:
@@ -78,6 +86,9 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
     if labels.get("kubernetes.io/os", "linux") != "linux":
         sentence = f"Node {name} runs {labels['kubernetes.io/os']}; only Linux nodes get the CA."
         return Verdict(Code.NOT_LINUX, BrokenLink.RUNTIME, sentence)
+    if virtual(labels):
+        sentence = f"Node {name} is no machine (label {virtual(labels)}), so it has no kubelet that could pull."
+        return Verdict(Code.VIRTUAL_NODE, BrokenLink.NODE, sentence)
     ready = condition_of(node, "Ready")
     if ready.get("status") != "True":
         why = ready.get("message") or "it has never reported"
@@ -106,16 +117,35 @@ def _no_pod(node: Json, facts: Facts) -> Verdict:
             f"node, or take the label out of the DaemonSet's nodeSelector."
         )
         return Verdict(Code.NO_MATCHING_NODE, BrokenLink.AGENT, sentence)
-    refused = refusal(facts.events, ("DaemonSet",))
-    if refused:
-        sentence = (
-            f"The cluster refuses the agent's pod ({refused}); let a policy permit privileged pods with hostPID and "
-            f"hostNetwork in namespace {namespace}."
-        )
-        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, sentence)
+    words = refusal(facts.events, ("DaemonSet",))
+    if words:
+        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused("the agent's", words, namespace))
     see = f"kubectl -n {namespace} describe daemonset {TRUST}"
     sentence = f"The DaemonSet {TRUST} has no pod on node {name_of(node)} yet; see {see}."
     return Verdict(Code.NO_POD, BrokenLink.AGENT, sentence)
+
+
+def rewritten_image(pod: Json, facts: Facts, container: str) -> str:
+    """The image of the pod's container, if it is not the one that the DaemonSet asks for; empty if it is."""
+
+    def image(spec: Json) -> str:
+        containers = [*spec.get("initContainers", []), *spec.get("containers", [])]
+        return next((str(entry.get("image", "")) for entry in containers if entry["name"] == container), "")
+
+    wanted = image((facts.daemon_set or {}).get("spec", {}).get("template", {}).get("spec", {}))
+    actual = image(pod["spec"])
+    return actual if wanted and actual and actual != wanted else ""
+
+
+def _image_fix(pod: Json, facts: Facts, container: str, otherwise: str) -> str:
+    """What helps when an image cannot be had: it may be another one than the DaemonSet's."""
+    other = rewritten_image(pod, facts, container)
+    if not other:
+        return otherwise
+    return (
+        f"a webhook of the cluster has put {other} in place of the DaemonSet's image: exempt namespace "
+        f"{facts.declared.namespace} from it"
+    )
 
 
 def _agent_fault(pod: Json, facts: Facts) -> Verdict | None:
@@ -126,17 +156,26 @@ def _agent_fault(pod: Json, facts: Facts) -> Verdict | None:
         fault = reported_fault(agent.get("lastState", {}).get("terminated", {}).get("message") or "")
         if fault:
             return fault
-        why = pod_trouble(pod, facts.events) or "it has not started yet"
+        why = pod_trouble(pod, facts.events)
+        if not why:
+            sentence = f"The agent's pod {name} starts; ask again in a minute."
+            return Verdict(Code.STARTING, BrokenLink.AGENT, sentence)
         image = agent.get("image") or next(
             (c["image"] for c in pod["spec"].get("initContainers", []) if c["name"] == "agent"), "its image"
         )
         fix = f"see kubectl -n {namespace} describe pod {name}"
         if waits_for_image(agent):
-            fix = "set pythonImage to an image that this node can pull"
+            fix = _image_fix(pod, facts, "agent", "set pythonImage to an image that this node can pull")
         return Verdict(Code.AGENT_NOT_RUNNING, BrokenLink.AGENT, f"The agent ({image}) does not run ({why}); {fix}.")
     probe = facts.probes.get(name)
     if probe is None:
-        return reported_fault(facts.logs.get(name, ""))
+        fault = reported_fault(facts.logs.get(name, ""))
+        if fault or agent.get("started", True):
+            return fault
+        sentence = (
+            f"The agent is not ready yet, and its log says no reason: kubectl -n {namespace} logs {name} -c agent."
+        )
+        return Verdict(Code.STARTING, BrokenLink.AGENT, sentence)
     if probe.process in ("", "T", "t", "Z"):
         lost = [path for path, same in probe.files.items() if not same]
         and_lost = f", and {lost[0]} is not as it was written" if lost else ""
@@ -195,10 +234,8 @@ def _proof(pod: Json, facts: Facts) -> Verdict:
         sentence = "The agent is ready and the proof starts; ask again in a minute."
         return Verdict(Code.STARTING, BrokenLink.PULL, sentence)
     why = pod_trouble(pod, facts.events)
-    sentence = (
-        f"The agent is ready, and yet the kubelet cannot run an image of the registry ({why}); look at the journal of "
-        "the container runtime."
-    )
+    fix = _image_fix(pod, facts, "proof", "look at the journal of the container runtime")
+    sentence = f"The agent is ready, and yet the kubelet cannot run an image of the registry ({why}); {fix}."
     return Verdict(Code.PULL_FAILED, BrokenLink.PULL, sentence)
 
 

@@ -28,7 +28,7 @@ def condition_of(thing: Json, kind: str) -> Json:
 
 def agent_pod_on(node: str, pods: Iterable[Json]) -> Json | None:
     """The agent's pod on a node. During a rollout there are two: the younger counts, unless it is being deleted."""
-    found = [pod for pod in pods if is_labelled(pod, TRUST) and _node_of(pod) == node]
+    found = [pod for pod in pods if is_labelled(pod, TRUST) and node_of(pod) == node]
     return max(
         found,
         key=lambda pod: ("deletionTimestamp" not in pod["metadata"], pod["metadata"].get("creationTimestamp", "")),
@@ -91,8 +91,8 @@ def words_of(event: Json | None) -> str:
     return f"{event.get('reason', '')}: {event.get('message', '')}" if event else ""
 
 
-def _node_of(pod: Json) -> str:
-    """The node of a pod. Before the scheduler assigns it, the DaemonSet controller has pinned it there by affinity."""
+def node_of(pod: Json) -> str:
+    """The name of a pod's node; before the scheduler assigns it, the DaemonSet controller has pinned it by affinity."""
     spec = pod["spec"]
     if spec.get("nodeName"):
         return spec["nodeName"]

@@ -18,6 +18,7 @@ import yaml
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
+from urllib3.util import create_urllib3_context
 
 from trust.agent import connect
 from trust.agent.faults import Fault
@@ -113,10 +114,21 @@ def _api(stack: str) -> Client:
 
     context, kubeconfig = setting("context") or None, setting("kubeconfig")
     if not kubeconfig:
-        return config.new_client_from_config(context=context)
+        return lenient(config.new_client_from_config(context=context))
     if "\n" not in kubeconfig and Path(kubeconfig).expanduser().is_file():
-        return config.new_client_from_config(str(Path(kubeconfig).expanduser()), context=context)
-    return config.new_client_from_config_dict(yaml.safe_load(kubeconfig), context=context)
+        return lenient(config.new_client_from_config(str(Path(kubeconfig).expanduser()), context=context))
+    return lenient(config.new_client_from_config_dict(yaml.safe_load(kubeconfig), context=context))
+
+
+def lenient(api: Client) -> Client:
+    """A client that accepts what kubectl accepts: from Python 3.13 on the default is stricter about certificates."""
+    configuration = api.configuration
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not configuration.ssl_ca_cert and not configuration.ca_cert_data:
+        context.load_default_certs()
+    api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
+    return api
 
 
 def _look(api: Client, declared: Declared) -> Facts:

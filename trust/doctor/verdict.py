@@ -30,6 +30,8 @@ class Code(StrEnum):
     """The DaemonSet of the agents is not there."""
     NOT_LINUX = "NOT_LINUX"
     """The node does not run Linux, so it gets no agent."""
+    VIRTUAL_NODE = "VIRTUAL_NODE"
+    """The node is no machine, such as Fargate's, so it gets no agent."""
     NODE_NOT_READY = "NODE_NOT_READY"
     """The kubelet does not report, or reports that it is not ready."""
     NO_MATCHING_NODE = "NO_MATCHING_NODE"

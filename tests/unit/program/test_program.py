@@ -14,7 +14,6 @@ from registry.settings import Exposure
 from tests.unit.support.clusters import ADDRESS, QuietCluster
 from tests.unit.support.engine import INSTANCE, NAMESPACE, Recorder, pem, run_failing_program, run_program
 from tests.unit.support.settings import ROOT
-from trust.daemonset import some_node
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +71,7 @@ def test_these_are_all_types_of_components() -> None:
         "private-registry:registry:NodePort",
         "private-registry:registry:Registry",
         "private-registry:registry:TlsCertificate",
+        "private-registry:trust:Admission",
         "private-registry:trust:NodeTrust",
     ]
     for recorder in recorders:
@@ -155,6 +155,56 @@ def test_the_agent_starts_first_and_the_proof_only_after_it_is_ready(made: Recor
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
 
 
+def test_virtual_nodes_are_left_out_by_affinity(made: Recorder) -> None:
+    affinity = made.of(":DaemonSet")["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    [term] = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [
+        {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]},
+        {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet", "kwok"]},
+        {"key": "liqo.io/type", "operator": "NotIn", "values": ["virtual-node"]},
+    ]
+
+
+def test_the_provider_waits_for_the_deletion_of_the_daemon_set_and_not_for_its_nodes(made: Recorder) -> None:
+    annotations = made.of(":DaemonSet")["metadata"]["annotations"]
+    assert annotations["pulumi.com/waitFor"] == "jsonpath={.metadata.uid}"
+    assert "pulumi.com/skipAwait" not in annotations, "it would skip the deletion, too"
+
+
+def test_the_pods_and_the_namespace_are_in_no_mesh_and_no_selector_says_so(made: Recorder) -> None:
+    labels = made.of(":Namespace")["metadata"]["labels"]
+    assert labels["istio-injection"] == "disabled"
+    assert labels["istio.io/dataplane-mode"] == "none"
+    for kind in (":DaemonSet", ":Deployment"):
+        spec = made.of(kind)["spec"]
+        metadata = spec["template"]["metadata"]
+        assert metadata["labels"]["sidecar.istio.io/inject"] == "false"
+        assert metadata["labels"]["istio.io/dataplane-mode"] == "none"
+        assert metadata["annotations"]["linkerd.io/inject"] == "disabled"
+        assert set(spec["selector"]["matchLabels"]) == {"app.kubernetes.io/name", "app.kubernetes.io/part-of"}
+
+
+def test_everyone_may_reach_the_registrys_pod_whatever_other_network_policies_there_are(made: Recorder) -> None:
+    spec = made.of(":NetworkPolicy")["spec"]
+    labels = made.of(":Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    assert spec["ingress"] == [{"ports": [{"port": port, "protocol": "TCP"} for port in (5000, 5443)]}], "from anywhere"
+    assert spec["egress"] == [{}], "to anywhere"
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_a_quota_for_the_agents_priority_class_limits_nothing_and_comes_before_everything_in_the_namespace(
+    made: Recorder,
+) -> None:
+    spec = made.of(":ResourceQuota")["spec"]
+    [scope] = spec["scopeSelector"]["matchExpressions"]
+    assert scope == {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
+    assert made.of(":DaemonSet")["spec"]["template"]["spec"]["priorityClassName"] == "system-node-critical"
+    assert spec["hard"] == {"pods": "1M"}
+    kinds = [typ.rpartition(":")[2] for typ, _ in made.resources if typ.startswith("kubernetes:")]
+    assert kinds[:2] == ["Namespace", "ResourceQuota"]
+
+
 def test_the_registry_pod_keeps_the_restricted_standard(made: Recorder) -> None:
     pod = made.of(":Deployment")["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -234,12 +284,15 @@ def test_the_namespace_says_whose_it_is(made: Recorder) -> None:
         "app.kubernetes.io/name": "namespace",
         "app.kubernetes.io/part-of": "private-registry",
         "app.kubernetes.io/version": names.VERSION,
+        "istio-injection": "disabled",
+        "istio.io/dataplane-mode": "none",
         "pod-security.kubernetes.io/enforce": "privileged",
         "private-registry/instance": INSTANCE,
         "private-registry/project": "private-registry",
         "private-registry/stack": "pr-42",
     }
     assert metadata["annotations"]["private-registry/stack"] == "pr-42"
+    assert metadata["annotations"]["linkerd.io/inject"] == "disabled"
 
 
 def test_a_stack_keeps_the_namespace_that_its_state_knows_also_under_another_name() -> None:
@@ -263,10 +316,12 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
         "ConfigMap": 4,
         "Secret": 2,
         "Deployment": 1,
-        "Service": 3,
+        "Service": 2,
         "ServicePatch": 1,
         "Ingress": 2,
         "DaemonSet": 1,
+        "NetworkPolicy": 1,
+        "ResourceQuota": 1,
     }
 
 
@@ -327,6 +382,8 @@ def test_behind_a_load_balancer_the_registrys_pod_terminates_tls() -> None:
         "Service": 3,
         "ServicePatch": 1,
         "DaemonSet": 1,
+        "NetworkPolicy": 1,
+        "ResourceQuota": 1,
     }
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
     tls = next(volume for volume in pod["volumes"] if volume["name"] == "tls")
@@ -415,13 +472,6 @@ def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exp
     assert len(pods) == 2
     assert authority["secretName"] not in json.dumps(pods)
     assert not [typ for typ, _ in recorder.resources if typ.startswith("tls:") and "Cert" in typ]
-
-
-def test_a_daemon_set_that_matches_no_node_is_an_error() -> None:
-    with pytest.raises(pulumi.RunError, match="matches no node, so no kubelet trusts the registry"):
-        some_node(0)
-    for desired in (None, 1, 5):
-        some_node(desired)
 
 
 def test_the_registry_runs_on_linux_nodes_only(run: tuple[Recorder, dict[str, Any]]) -> None:

@@ -144,6 +144,10 @@ def _run(recorder: Recorder, program: Callable[[], object], **config: str) -> No
         preview=recorder.preview,
         monitor=_Monitor(recorder),
     )
+    # The root resource outlives a run, and so would the transformations that the program before has registered on it.
+    root = pulumi.runtime.get_root_resource()
+    assert root is not None
+    root._transformations = []
     given = {**DEFAULTS, **config}
     pulumi.runtime.set_all_config({f"private-registry:{key}": value for key, value in given.items()})
 

@@ -1,6 +1,5 @@
 """What is wrong with the cluster is said before anything is made, and whoever is not concerned is not asked."""
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -26,31 +25,7 @@ def test_a_kubernetes_with_native_sidecars_is_accepted(version: tuple[int, int])
 
 def test_a_policy_is_quoted_with_what_it_forbids() -> None:
     says(preflight.namespace_error("x", "denied by y."), "refuses the namespace", "x", "denied by y.")
-    says(preflight.privileged_pod_error("ns", "denied by y."), "privileged pods", "ns", "denied by y.", "exempt")
     assert preflight.namespace_error("", "") is None
-    assert preflight.privileged_pod_error("ns", "") is None
-
-
-@pytest.mark.parametrize(
-    ("answers", "error"),
-    [
-        ([""], ""),
-        (['namespaces "ns" not found'], ""),
-        (['pods is forbidden: serviceaccount "default" not found', "denied by y."], "denied by y."),
-    ],
-)
-def test_the_node_agent_is_asked_for_in_its_namespace(answers: list[str], error: str) -> None:
-    class Asked:
-        def refusal(self, *_: object) -> str:
-            return answers.pop(0)
-
-    question = preflight.require_privileged_pods(cast(Cluster, Asked()), "ns", "python:3")
-    if error:
-        with pytest.raises(pulumi.RunError, match=error):
-            asyncio.run(question)
-    else:
-        assert asyncio.run(question) == "ns"
-    assert not answers
 
 
 @dataclass

@@ -19,10 +19,12 @@ NOT_KEPT = {"delete_unreachable"}
 
 @pytest.fixture(autouse=True)
 def no_settings() -> Iterator[None]:
-    asyncio.set_event_loop(asyncio.new_event_loop())  # outputs need one
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # outputs need one
     pulumi.runtime.set_all_config({})
     yield
     pulumi.runtime.set_all_config({})
+    loop.run_until_complete(pulumi.runtime.stack.wait_for_rpcs())  # or the next program would wait for these outputs
 
 
 def arguments_of(**settings: str) -> dict[str, object]:

@@ -49,6 +49,30 @@ def test_a_cluster_without_linux_nodes_is_not_proved(healthy: Facts) -> None:
     assert not all_proved(shared, [report])
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("eks.amazonaws.com/compute-type", "fargate"),
+        ("type", "virtual-kubelet"),
+        ("type", "kwok"),
+        ("liqo.io/type", "virtual-node"),
+    ],
+)
+def test_a_virtual_node_is_reported_and_not_counted(healthy: Facts, key: str, value: str) -> None:
+    fake = node("node-b")
+    fake["metadata"]["labels"][key] = value
+    shared, reports = judge(replace(healthy, nodes=[node(), fake]))
+    assert [report.verdict.code for report in reports] == ["PROVED", "VIRTUAL_NODE"]
+    assert f"{key}={value}" in reports[1].verdict.sentence
+    assert all_proved(shared, reports)
+
+
+def test_a_machine_may_have_other_values_of_these_labels(healthy: Facts) -> None:
+    machine = node()
+    machine["metadata"]["labels"] |= {"eks.amazonaws.com/compute-type": "ec2", "type": "worker"}
+    assert all_proved(*judge(replace(healthy, nodes=[machine])))
+
+
 def test_a_cordoned_node_is_reported_and_not_counted(healthy: Facts) -> None:
     facts = replace(healthy, nodes=[node(), node("node-b", unschedulable=True)])
     shared, reports = judge(facts)

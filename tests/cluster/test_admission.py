@@ -1,0 +1,221 @@
+"""What clusters of vendors and companies admit: the program passes where its pods do, and says what refuses them."""
+
+import secrets
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local_cluster.paths import REPOSITORY
+
+from .support.bare_cluster import bare_cluster, fails, ingress_class
+from .support.cluster import Cluster
+from .support.commands import wait_until
+from .support.stacks import Stack
+
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
+
+DENY = {"validationActions": ["Deny"]}
+CRITICAL = ["system-node-critical", "system-cluster-critical"]
+GKE = {
+    "apiVersion": "apiserver.config.k8s.io/v1",
+    "kind": "AdmissionConfiguration",
+    "plugins": [
+        {
+            "name": "ResourceQuota",
+            "configuration": {
+                "apiVersion": "apiserver.config.k8s.io/v1",
+                "kind": "ResourceQuotaConfiguration",
+                "limitedResources": [
+                    {
+                        "resource": "pods",
+                        "matchScopes": [{"scopeName": "PriorityClass", "operator": "In", "values": CRITICAL}],
+                    }
+                ],
+            },
+        }
+    ],
+}
+"""GKE's rule: pods of these classes are taken only where a ResourceQuota names their class."""
+
+ASK = """
+import asyncio, sys
+import pulumi
+pulumi.runtime.set_all_config({})
+from registry.cluster import Cluster
+from registry.registry import registry_pod
+from tests.unit.support.settings import having
+from trust.admission import require_pods
+from trust.daemonset import agent_pod
+
+async def ask():
+    settings, cluster = having(), Cluster()
+    pods = [agent_pod(settings.python_image, "", settings.dns_suffix), registry_pod(settings, cluster)]
+    await require_pods(cluster, sys.argv[1], pods)
+
+try:
+    asyncio.run(ask())
+except pulumi.RunError as error:
+    print(error)
+"""
+"""Asks the cluster for the program's pods in a namespace, as the program does, and prints why it refuses them."""
+
+
+def asked(cluster: Cluster, namespace: str) -> str:
+    """Why the cluster refuses the program's pods in a namespace; empty if it takes them."""
+    return cluster.run(sys.executable, "-c", ASK, namespace, cwd=REPOSITORY).stdout
+
+
+def here(stack: Stack) -> str:
+    """An expression that holds in the stack's namespace, and in others whose names begin so."""
+    return f"request.namespace.startsWith('registry-{stack.name}')"
+
+
+def wait_in_force(cluster: Cluster, stack: Stack, words: str) -> None:
+    """Wait until a policy says these words of a pod in another namespace whose name begins like the stack's."""
+    other = f"registry-{stack.name}-other"
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any", "namespace": other},
+        "spec": {"containers": [{"name": "app", "image": "elsewhere.example.com/busybox:1"}]},
+    }  # fmt: skip
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
+    try:
+
+        def in_force() -> bool:
+            done = cluster.dry_run(pod)
+            return words in done.stdout + done.stderr
+
+        wait_until(in_force, f"the policy says {words}", timeout=60)
+    finally:
+        cluster.kubectl("delete", "namespace", other, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def gke(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Kubernetes API with GKE's rule for critical pods, and nothing else."""
+    with bare_cluster(cluster, tmp_path_factory.mktemp("gke"), GKE) as made:
+        made.apply(ingress_class("nginx", default=True))
+        yield made
+
+
+def test_gke_takes_the_agents_pods_for_the_quota_in_our_namespace(gke: Cluster) -> None:
+    settings = {"storage": "memory", "address": "192.0.2.10", "addressTimeout": "3s", "readyTimeout": "10s"}
+    gke.kubectl("create", "namespace", "other")
+    gke.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "other", "--timeout=30s")
+    refusal = asked(gke, "other")
+    assert "insufficient quota to match these scopes" in refusal
+    assert "The cluster refuses the node agent's pod in the namespace other" in refusal
+    with Stack(environment=gke.environment, settings=settings) as stack:
+        failed = stack.up(check=False)
+        text = failed.stdout + failed.stderr
+        assert "refuses" not in text, text
+        [made] = [n for n in gke.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
+        namespace = made.removeprefix("namespace/")
+        [quota] = gke.get("resourcequota", "-n", namespace)["items"]
+        assert quota["status"]["hard"] == {"pods": "1M"}
+        assert asked(gke, namespace) == ""
+        # With the quota gone, what the program has just passed is refused: the rule does count in this cluster.
+        gke.kubectl("delete", "resourcequota", "-n", namespace, "--all")
+        wait_until(lambda: "insufficient quota" in asked(gke, namespace), "the rule counts", timeout=60, interval=2)
+
+
+def test_policies_that_want_limits_and_a_name_label_are_passed(cluster: Cluster) -> None:
+    containers = "(object.spec.containers + object.spec.?initContainers.orValue([]))"
+    limits = f"{containers}.all(c, c.?resources.?limits.?cpu.hasValue() && c.?resources.?limits.?memory.hasValue())"
+    rules = [
+        {"expression": limits, "message": "every container needs limits"},
+        {"expression": "'app.kubernetes.io/name' in object.metadata.?labels.orValue({})", "message": "needs a name"},
+    ]
+    with Stack(environment=cluster.environment) as stack:
+        name = f"limits-{stack.name}"
+        with cluster.policy("ValidatingAdmissionPolicy", name, "/pods", {"validations": rules}, DENY, here(stack)):
+            wait_in_force(cluster, stack, "every container needs limits")
+            stack.up()
+            assert stack.outputs()["registryUrl"]
+
+
+def test_a_list_of_allowed_registries_is_told_before_anything_is_in_the_namespace(cluster: Cluster) -> None:
+    allowed = (
+        "(object.spec.containers + object.spec.?initContainers.orValue([]))"
+        ".all(c, !c.image.contains('.') || c.image.startsWith('docker.io/'))"
+    )
+    rules = [{"expression": allowed, "message": "images come from docker.io only"}]
+    with Stack(environment=cluster.environment, settings={"storage": "memory"}) as stack:
+        name = f"allowed-{stack.name}"
+        with cluster.policy("ValidatingAdmissionPolicy", name, "/pods", {"validations": rules}, DENY, here(stack)):
+            wait_in_force(cluster, stack, "images come from docker.io only")
+            fails(stack, "The cluster refuses the node agent's pod", "images come from docker.io only", "own host")
+            [made] = [n for n in cluster.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
+            kinds = "deployments,daemonsets,services,ingresses,secrets"
+            assert cluster.kubectl("get", kinds, "-n", made.removeprefix("namespace/"), "-o", "name") == ""
+
+
+def test_a_webhook_that_rewrites_images_is_named(cluster: Cluster) -> None:
+    rewrite = (
+        'JSONPatch{op: "replace", path: "/spec/containers/0/image", value: "mirror.test/private-registry/proof:1"}'
+    )
+    spec = {
+        "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": f"[{rewrite}]"}}],
+    }
+    # The registry's own pod is left alone: without it nothing would get as far as the nodes.
+    agents = "object.metadata.?labels['app.kubernetes.io/name'].orValue('trust') == 'trust'"
+    with Stack(environment=cluster.environment, settings={"readyTimeout": "30s"}) as stack:
+        where = f"{here(stack)} && {agents}"
+        with cluster.policy("MutatingAdmissionPolicy", f"mirror-{stack.name}", "/pods", spec, {}, where):
+            wait_in_force(cluster, stack, "mirror.test/private-registry/proof:1")
+            failed = stack.up(check=False)
+            text = failed.stdout + failed.stderr
+        assert failed.returncode != 0
+        for node in cluster.nodes:
+            assert f"{node}: PULL_FAILED" in text, text
+        assert (
+            "a webhook of the cluster has put mirror.test/private-registry/proof:1 in place of the DaemonSet's" in text
+        )
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"min": {"memory": "16Mi"}}, "minimum memory usage per Container is 16Mi"),
+        ({"maxLimitRequestRatio": {"cpu": "10"}}, "cpu max limit to request ratio per Container is 10"),
+    ],
+    ids=["minimum", "ratio"],
+)
+def test_a_limit_range_that_our_pods_break_is_told_in_its_words(
+    cluster: Cluster, namespace: str, limits: dict[str, Any], words: str
+) -> None:
+    assert asked(cluster, namespace) == ""
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "company", "namespace": namespace},
+            "spec": {"limits": [{"type": "Container", **limits}]},
+        }
+    )
+    wait_until(lambda: words in asked(cluster, namespace), f"the cluster says {words}", timeout=30, interval=1)
+    assert "Change that LimitRange of the namespace" in asked(cluster, namespace)
+
+
+def test_a_quota_that_wants_limits_of_every_pod_takes_ours(cluster: Cluster, namespace: str) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "company", "namespace": namespace},
+        "spec": {"hard": {"limits.cpu": "20", "limits.memory": "20Gi", "requests.cpu": "4", "requests.memory": "4Gi"}},
+    }
+    cluster.apply(quota)
+    wait_until(
+        lambda: cluster.get("resourcequota", "company", "-n", namespace).get("status", {}).get("hard"),
+        "the quota counts",
+        timeout=30,
+    )
+    container = {"name": "app", "image": "busybox:1"}
+    without = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"any-{secrets.token_hex(2)}", "namespace": namespace},
+        "spec": {"containers": [container]},
+    }  # fmt: skip
+    assert "must specify limits.cpu" in cluster.dry_run(without).stderr
+    assert asked(cluster, namespace) == ""

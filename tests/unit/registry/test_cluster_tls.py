@@ -1,0 +1,64 @@
+"""Program and doctor accept the API servers that kubectl accepts, and never call a TLS fault a login problem."""
+
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+import pulumi
+import pytest
+import urllib3
+
+from registry.cluster import Cluster
+from tests.unit.support.api_server import api_server, as_python_3_13, kubeconfig, old_certificates
+from trust.doctor import read
+
+config: Any = kubernetes.config
+client: Any = kubernetes.client
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, Path]:
+    """Certificates as older clusters have them, for a Python that verifies strictly."""
+    as_python_3_13(monkeypatch)
+    pulumi.runtime.set_all_config({})
+    return old_certificates(tmp_path)
+
+
+def test_a_strict_python_refuses_these_certificates_by_default(old: tuple[Path, Path, Path]) -> None:
+    ca, leaf, key = old
+    with api_server(leaf, key) as url, pytest.raises(urllib3.exceptions.MaxRetryError, match="CERTIFICATE_VERIFY_FAIL"):
+        urllib3.PoolManager(ca_certs=str(ca), retries=0).request("GET", f"{url}/version")
+
+
+def test_the_program_accepts_an_api_server_whose_certificates_have_no_key_identifiers(
+    old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, leaf, key = old
+    with api_server(leaf, key) as url:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", url, ca)))
+        assert Cluster().version() == (1, 29)
+        assert '"major"' in Cluster().ask("/version")
+
+
+def test_the_doctor_accepts_it_too(old: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    ca, leaf, key = old
+    with api_server(leaf, key) as url:
+        path = str(kubeconfig(tmp_path / "kubeconfig", url, ca))
+        api = read.lenient(config.new_client_from_config(path))
+        assert client.VersionApi(api).get_code(_request_timeout=5).minor == "29"
+
+
+def test_a_foreign_ca_is_a_fault_of_the_certificate_and_not_of_the_login(
+    old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, leaf, key = old
+    foreign, _, _ = old_certificates(tmp_path, "foreign")
+    with api_server(leaf, key) as url:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", url, foreign)))
+        with pytest.raises(pulumi.RunError) as caught:
+            Cluster().version()
+        assert f"The cluster at {url} cannot be reached over TLS" in str(caught.value)
+        assert "certificate verify failed" in str(caught.value)
+        assert "Log in" not in str(caught.value)
+        with pytest.raises(ConnectionError, match="certificate verify failed"):
+            Cluster().ask("/version")

@@ -1,0 +1,106 @@
+"""An API server on the loopback address, with certificates as older clusters have them."""
+
+import json
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3.connection
+import urllib3.util
+import urllib3.util.ssl_
+import yaml
+
+from registry import cluster
+from trust.doctor import read
+
+_CA = """
+[req]
+distinguished_name = name
+x509_extensions = ca
+prompt = no
+[name]
+CN = old-ca
+[ca]
+basicConstraints = critical,CA:TRUE
+"""
+"""A CA with neither key identifiers nor a key usage."""
+_LEAF = "[leaf]\nsubjectAltName = IP:127.0.0.1\nauthorityKeyIdentifier = none\nsubjectKeyIdentifier = none\n"
+
+
+def old_certificates(folder: Path, name: str = "old") -> tuple[Path, Path, Path]:
+    """A CA, and a certificate for 127.0.0.1 with its key; Python 3.13 refuses both of them by default."""
+    (folder / "ca.cnf").write_text(_CA)
+    (folder / "leaf.cnf").write_text(_LEAF)
+    ca, ca_key, leaf, key = (folder / f"{name}-{part}" for part in ("ca.crt", "ca.key", "leaf.crt", "leaf.key"))
+    request = folder / f"{name}.csr"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    for command in (
+        ["req", "-x509", *curve, "-days", "1", "-config", folder / "ca.cnf", "-keyout", ca_key, "-out", ca],
+        ["req", "-new", *curve, "-subj", "/CN=127.0.0.1", "-keyout", key, "-out", request],
+        ["x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "1",
+         "-extfile", folder / "leaf.cnf", "-extensions", "leaf", "-out", leaf],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *map(str, command)], check=True, capture_output=True)
+    return ca, leaf, key
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps({"major": "1", "minor": "29", "gitVersion": "", "gitCommit": "", "gitTreeState": "",
+                           "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}).encode()  # fmt: skip
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def api_server(leaf: Path, key: Path) -> Iterator[str]:
+    """An API server that knows its version alone; gives its URL."""
+    server = HTTPServer(("127.0.0.1", 0), _Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(leaf, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def kubeconfig(path: Path, url: str, ca: Path) -> Path:
+    """A kubeconfig for the API server at a URL."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": url, "certificate-authority": str(ca)}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def as_python_3_13(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have urllib3 verify certificates as strictly as it does from Python 3.13 on (urllib3/util/ssl_.py)."""
+    real: Callable[..., ssl.SSLContext] = urllib3.util.ssl_.create_urllib3_context
+
+    def strict(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        context = real(*arguments, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    for module in (urllib3.util.ssl_, urllib3.util, urllib3.connection, cluster, read):
+        monkeypatch.setattr(module, "create_urllib3_context", strict)

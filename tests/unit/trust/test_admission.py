@@ -1,0 +1,142 @@
+"""The very pods that will be made are asked for in a dry run, and a refusal is told with the fix that fits."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pulumi
+import pytest
+
+from registry.cluster import Cluster
+from registry.registry import registry_pod
+from registry.settings import load
+from tests.unit.support.engine import Recorder, run_program
+from tests.unit.support.settings import FakeConfig
+from trust import admission
+from trust.admission import Sample, plain, require_pods
+from trust.daemonset import agent_pod
+from trust.refusals import refused
+
+
+@dataclass
+class Asked:
+    """A cluster that gives these answers, the last one for ever, and keeps what it was asked."""
+
+    answers: list[str] = field(default_factory=lambda: [""])
+    bodies: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
+        assert (kind, namespace) == ("pod", "ns")
+        self.bodies.append(body)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "_INTERVAL", 0.01)
+
+
+def samples(**values: str) -> list[Sample]:
+    settings = load(FakeConfig(**values))
+    return [agent_pod(settings.python_image, "", "nip.io"), registry_pod(settings, cast(Cluster, Asked()))]
+
+
+def ask(cluster: Asked) -> None:
+    async def asked() -> None:
+        await require_pods(cluster, "ns", samples())
+
+    asyncio.run(asked())
+
+
+def shape(thing: object) -> object:
+    """What policies look at: all but the values that are known later, and what Pulumi leaves out as it is empty."""
+    if isinstance(thing, dict):
+        return {
+            key: shape(value)
+            for key, value in sorted(cast(dict[str, object], thing).items())
+            if key
+            not in ("value", "name", "secretName", "claimName", "private-registry/agent", "private-registry/host")
+            and not key.startswith("private-registry/config")
+        }
+    if isinstance(thing, list):
+        return [shape(entry) for entry in cast(list[object], thing)]
+    return "sha256" if isinstance(thing, str) and "private-registry/proof@sha256:" in thing else thing
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"auth": "basic"}, {"exposure": "loadBalancer", "auth": "basic"}, {"storage": "memory", "auth": "basic"}],
+    ids=lambda values: "-".join(values.values()),
+)
+def test_the_pods_of_the_dry_run_are_those_that_the_program_makes(values: dict[str, str]) -> None:
+    recorder = Recorder()
+    run_program(recorder, **values)
+
+    async def both() -> list[dict[str, Any]]:
+        return [await plain(template) for _, template in samples(**values)]
+
+    for kind, sample in zip((":DaemonSet", ":Deployment"), asyncio.run(both()), strict=True):
+        assert shape(sample) == shape(recorder.of(kind)["spec"]["template"]), kind
+
+
+def test_the_pod_of_the_agent_has_what_policies_ask_for() -> None:
+    cluster = Asked()
+    ask(cluster)
+    agent, registry = cluster.bodies
+    assert agent["spec"]["hostPID"] is True
+    assert agent["spec"]["priorityClassName"] == "system-node-critical"
+    assert agent["spec"]["initContainers"][0]["securityContext"] == {"privileged": True}
+    assert agent["spec"]["containers"][0]["image"].startswith("registry-sample.nip.io/private-registry/proof@sha256:")
+    for body in (agent, registry):
+        assert body["metadata"]["labels"]["app.kubernetes.io/name"]
+        assert body["metadata"]["generateName"]
+        for container in (*body["spec"].get("initContainers", []), *body["spec"]["containers"]):
+            assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+
+
+@pytest.mark.parametrize(
+    "later", ['pods is forbidden: error looking up service account: serviceaccount "default" not found',
+              "insufficient quota to match these scopes: [{PriorityClass In [system-node-critical]}]",
+              "status unknown for quota: trust, resources: pods"],
+)  # fmt: skip
+def test_what_a_new_namespace_lacks_for_a_moment_is_waited_for(later: str) -> None:
+    ask(Asked([later, later, ""]))
+    with pytest.raises(pulumi.RunError, match="denied by y"):
+        ask(Asked([later, "denied by y."]))
+
+
+def test_an_account_that_never_comes_is_left_to_the_wait_for_the_pods_and_a_quota_that_never_counts_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "_SECONDS", 0.1)
+    ask(Asked(['serviceaccount "default" not found']))
+    with pytest.raises(pulumi.RunError, match="insufficient quota.*Raise that quota"):
+        ask(Asked(["insufficient quota to match these scopes"]))
+
+
+def test_each_pod_that_is_refused_has_a_paragraph() -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        ask(Asked(["denied by y.", "denied by z."]))
+    agent, registry = str(caught.value).splitlines()
+    assert agent.startswith("The cluster refuses the node agent's pod in the namespace ns: denied by y. Have a cluster")
+    assert registry.startswith(
+        "The cluster refuses the registry's pod in the namespace ns: denied by z. Have a cluster"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ("unable to validate against any security context constraint: []", "oc adm policy add-scc-to-user privileged"),
+        ("insufficient quota to match these scopes", "Raise that quota in the namespace ns"),
+        ("minimum memory usage per Container is 16Mi, but request is 4Mi", "Change that LimitRange"),
+        ("cpu max limit to request ratio per Container is 10, but provided ratio is 50", "Change that LimitRange"),
+        ("image h/private-registry/proof is not from an allowed registry", "registryImage and pythonImage, and this"),
+        ("no privileged pods", "exempt the namespace"),
+    ],
+)
+def test_the_fix_fits_the_clusters_words(words: str, fix: str) -> None:
+    said = refused("the node agent's", f"{words}.", "ns")
+    assert f"in the namespace ns: {words}. " in said
+    assert fix in said
+    assert said.endswith(".") or said.endswith("own host.")

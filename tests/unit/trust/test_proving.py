@@ -1,0 +1,268 @@
+"""The wait for the nodes says how far it is, who is missing and why, and ends well or with a sentence per node."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod, event, node, waiting
+from trust import proving
+from trust.doctor.facts import Declared, Facts, Json
+from trust.doctor.verdict import BrokenLink, Verdict
+from trust.proving import Narrator, Progress, Unproved, progress, prove
+
+DAEMON_SET: Json = {
+    "metadata": {"name": "trust", "generation": 1},
+    "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/os": "linux"}}}},
+    "status": {"observedGeneration": 1, "desiredNumberScheduled": 3},
+}
+REFUSED = Verdict("POD_REFUSED", BrokenLink.POLICY, "denied by y.")
+STARTING = Verdict("STARTING", BrokenLink.AGENT, "It starts.")
+
+
+def seen(*nodes: Json, pods: tuple[Json, ...] = (), daemon_set: Json = DAEMON_SET) -> Progress:
+    return progress(
+        Facts(
+            declared=Declared(stack="", namespace="ns"),
+            nodes=list(nodes),
+            namespace={},
+            daemon_set=daemon_set,
+            pods=list(pods),
+        )
+    )
+
+
+def test_a_node_that_is_down_is_not_waited_for() -> None:
+    found = seen(node("node-a"), node("node-b", ready="Unknown"), pods=(agent_pod(on="node-a"),))
+    assert found.done
+    assert found.proved == {"node-a"}
+    assert "node-b" in found.away["node-b"]
+
+
+def test_where_every_node_is_down_nothing_is_proved() -> None:
+    assert not seen(node("node-a", ready="Unknown")).done
+    assert not seen().done
+
+
+@pytest.mark.parametrize(
+    "label", [("eks.amazonaws.com/compute-type", "fargate"), ("type", "virtual-kubelet"), ("type", "kwok"),
+              ("liqo.io/type", "virtual-node")],
+)  # fmt: skip
+def test_a_virtual_node_a_cordoned_one_and_windows_are_not_waited_for(label: tuple[str, str]) -> None:
+    fake = node("fake")
+    fake["metadata"]["labels"] = {"kubernetes.io/os": "linux", **dict([label])}
+    found = seen(
+        node("node-a"), fake, node("cordoned", unschedulable=True), node("w", os="windows"),
+        pods=(agent_pod(on="node-a"),),
+    )  # fmt: skip
+    assert found == Progress(proved=frozenset({"node-a"}))
+
+
+def test_a_pod_of_the_version_before_proves_nothing() -> None:
+    second = {**DAEMON_SET, "metadata": {"annotations": {"deprecated.daemonset.template.generation": "2"}}}
+    labels = {"app.kubernetes.io/name": "trust", "pod-template-generation": "1"}
+    assert seen(node(), pods=(agent_pod(labels=labels),), daemon_set=second).missing["node-a"].code == "NO_POD"
+    labels = {**labels, "pod-template-generation": "2"}
+    assert seen(node(), pods=(agent_pod(labels=labels),), daemon_set=second).done
+
+
+def test_a_pod_that_is_about_to_go_proves_nothing() -> None:
+    assert not seen(node(), pods=(agent_pod(deletionTimestamp="2026-01-01T00:00:00Z"),)).done
+
+
+# What is said
+
+
+@dataclass
+class Told:
+    said: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    narrator: Narrator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.narrator = Narrator(self.said.append, self.warned.append, 0)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def test_a_line_is_said_as_each_node_is_proved(told: Told) -> None:
+    told.narrator.tell(Progress(missing={"node-a": STARTING, "node-b": STARTING, "node-c": STARTING}), 1)
+    told.narrator.tell(Progress(proved=frozenset({"node-a"}), missing={"node-b": STARTING, "node-c": STARTING}), 2)
+    told.narrator.tell(Progress(proved=frozenset({"node-a", "node-b"}), missing={"node-c": STARTING}), 3)
+    told.narrator.tell(Progress(proved=frozenset({"node-a", "node-b", "node-c"})), 4)
+    assert told.said == ["node-a: proved, 1 of 3", "node-b: proved, 2 of 3", "node-c: proved, 3 of 3"]
+    assert not told.warned
+
+
+def test_who_is_missing_is_said_at_once_when_the_reason_changes_and_else_once_a_minute(told: Told) -> None:
+    for second in range(130):
+        verdict = Verdict("NO_TLS", BrokenLink.NETWORK, "No TLS.") if 20 <= second < 40 else REFUSED
+        told.narrator.tell(Progress(missing={"node-a": verdict}), second)
+    refused, no_tls = (
+        f"Waiting for 1 of 1 nodes:\n  node-a: {words}" for words in ("POD_REFUSED, denied by y.", "NO_TLS, No TLS.")
+    )
+    assert told.said == [refused, no_tls, refused, refused]
+
+
+def test_who_only_starts_is_said_after_ten_seconds_and_then_once_a_minute(told: Told) -> None:
+    for second in range(75):
+        told.narrator.tell(Progress(missing={"node-a": STARTING}), second)
+        assert len(told.said) == (second >= 10) + (second >= 70)
+
+
+def test_a_node_that_is_down_is_warned_of_once_and_again_when_it_was_back(told: Told) -> None:
+    down = Progress(away={"node-b": "The kubelet of node node-b is not Ready."})
+    for found in (down, down, Progress(proved=frozenset({"node-b"})), down):
+        told.narrator.tell(found, 0)
+    assert [line.startswith("The kubelet of node node-b is not Ready.") for line in told.warned] == [True, True]
+
+
+def test_of_many_nodes_the_first_ones_are_named(told: Told) -> None:
+    told.narrator.tell(Progress(missing={f"n{i}": REFUSED for i in range(500)}), 0)
+    assert told.said[0].startswith("Waiting for 500 of 500 nodes:")
+    assert told.said[0].endswith("and 490 more nodes")
+    assert len(told.said[0].splitlines()) == 12
+
+
+# The wait
+
+
+@dataclass
+class Script:
+    """An API that answers with one list of objects per look, the last one for ever."""
+
+    looks: list[dict[str, Any]]
+    forbidden: tuple[str, ...] = ()
+
+    def ask(self, path: str, **_: str) -> str:
+        kind = path.rpartition("/")[2]
+        kind = {"trust": "daemonset"}.get(kind, kind)
+        if kind == "daemonset" and len(self.looks) > 1:
+            self.current = self.looks.pop(0)
+        elif kind == "daemonset":
+            self.current = self.looks[0]
+        found = self.current
+        if kind in self.forbidden:
+            raise PermissionError(f"may not read {kind}")
+        if isinstance(found.get(kind), Exception):
+            raise found[kind]
+        if kind == "daemonset":
+            return json.dumps(found.get(kind, DAEMON_SET))
+        return found.get(kind, "") if kind == "log" else json.dumps({"items": found.get(kind, [])})
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "_INTERVAL", 0.01)
+
+
+def waited(script: Script, told: Told, timeout: str = "1s") -> None:
+    asyncio.run(prove(script, "ns", "h.example.com", timeout, told.said.append, told.warned.append))
+
+
+def message(script: Script, told: Told) -> str:
+    with pytest.raises(Unproved) as caught:
+        waited(script, told)
+    return str(caught.value)
+
+
+def test_an_unchanged_up_looks_once_and_says_one_line(told: Told) -> None:
+    waited(Script([{"nodes": [node(), node("node-b")], "pods": [agent_pod(), agent_pod("t2", "node-b")]}]), told)
+    assert told.said == ["node-a, node-b: proved, 2 of 2"]
+
+
+def test_a_node_that_joins_meanwhile_is_waited_for(told: Told) -> None:
+    waited(
+        Script(
+            [
+                {"nodes": [node()], "pods": [agent_pod(proof=waiting("PodInitializing"))]},
+                {"nodes": [node(), node("node-b")], "pods": [agent_pod()]},
+                {"nodes": [node(), node("node-b")], "pods": [agent_pod(), agent_pod("t2", "node-b")]},
+            ]
+        ),
+        told,
+    )
+    assert told.said == ["node-a: proved, 1 of 2", "node-b: proved, 2 of 2"]
+
+
+def test_a_pod_that_only_the_controller_is_refused_is_said_at_once_and_at_the_end(told: Told) -> None:
+    words = 'pods "trust-" is forbidden: not for controllers'
+    refused = event("DaemonSet", "trust", "FailedCreate", words)
+    told_at_the_end = message(Script([{"nodes": [node()]}, {"nodes": [node()], "events": [refused]}]), told)
+    assert f"node-a: POD_REFUSED, The cluster refuses the agent's pod in the namespace ns: {words}." in told.said[0]
+    assert "0 of 1 nodes have pulled from the registry within 1s (the setting readyTimeout)" in told_at_the_end
+    assert words in told_at_the_end
+
+
+def test_what_an_earlier_up_ran_into_is_not_said_at_first(told: Told) -> None:
+    refused = {**event("DaemonSet", "trust", "FailedCreate", "old"), "metadata": {"resourceVersion": "7"}}
+    waited(
+        Script(
+            [{"nodes": [node()], "events": [refused]}, {"nodes": [node()], "events": [refused], "pods": [agent_pod()]}]
+        ),
+        told,
+    )
+    assert told.said == ["node-a: proved, 1 of 1"]
+
+
+def test_the_reason_is_the_agents_own_from_its_log(told: Told) -> None:
+    pod = agent_pod(agent={"started": False}, proof=waiting("PodInitializing"))
+    line = json.dumps({"reason": "NAME_NOT_RESOLVED", "sentence": "DNS says no.", "details": {}})
+    assert "node-a: NAME_NOT_RESOLVED, DNS says no." in message(
+        Script([{"nodes": [node()], "pods": [pod], "log": f"noise\n{line}\n"}]), told
+    )
+
+
+def test_a_user_who_may_read_neither_logs_nor_events_nor_nodes_still_gets_an_end(told: Told) -> None:
+    forbidden = ("log", "events", "nodes")
+    three = [agent_pod(f"t{n}", f"node-{n}") for n in "abc"]
+    waited(Script([{"pods": three[:2]}, {"pods": three}], forbidden), told)
+    assert told.said[-1] == "node-c: proved, 3 of 3"
+    assert "a node whose name cannot be read" in message(Script([{"pods": three[:2]}], forbidden), told)
+
+
+def test_an_image_that_a_webhook_has_rewritten_is_named(told: Told) -> None:
+    def with_image(image: str) -> Json:
+        return {"initContainers": [], "containers": [{"name": "proof", "image": image}]}
+
+    pod = agent_pod(proof=waiting("ErrImagePull", "no such host"))
+    pod["spec"] |= with_image("mirror.test/private-registry/proof@sha256:1")
+    daemon_set = {**DAEMON_SET, "spec": {"template": {"spec": with_image("h/private-registry/proof@sha256:1")}}}
+    end = message(Script([{"nodes": [node()], "pods": [pod], "daemonset": daemon_set}]), told)
+    assert "a webhook of the cluster has put mirror.test/private-registry/proof@sha256:1 in place" in end
+
+
+def test_a_daemon_set_that_matches_no_node_is_an_error_at_once(told: Told) -> None:
+    none = {**DAEMON_SET, "status": {"observedGeneration": 1, "desiredNumberScheduled": 0}}
+    with pytest.raises(Unproved, match="matches no node, so no kubelet trusts the registry"):
+        waited(Script([{"nodes": [node()], "daemonset": none}]), told, "1h")
+    not_yet = {**none, "status": {"observedGeneration": 0, "desiredNumberScheduled": 0}}
+    waited(Script([{"nodes": [node()], "daemonset": not_yet}, {"nodes": [node()], "pods": [agent_pod()]}]), told)
+
+
+def test_an_api_that_does_not_answer_for_a_while_is_said_and_waited_for(told: Told) -> None:
+    waited(Script([{"nodes": ConnectionError("no route")}] * 2 + [{"nodes": [node()], "pods": [agent_pod()]}]), told)
+    assert told.said == ["The cluster does not say how far the nodes are: no route", "node-a: proved, 1 of 1"]
+    assert "no route" in message(Script([{"nodes": ConnectionError("no route")}]), told)
+
+
+def test_where_every_node_is_down_the_message_names_them(told: Told) -> None:
+    assert "The kubelet of node node-a is not Ready" in message(Script([{"nodes": [node(ready="Unknown")]}]), told)
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ("exceeded quota: pods, requested: pods=1", "Raise that quota in the namespace ns"),
+        ("unable to validate against any security context constraint", "oc adm policy add-scc-to-user privileged"),
+        ("image is not from an allowed registry", "this registry's own host"),
+    ],
+)
+def test_a_refusal_is_followed_by_the_fix_that_fits(told: Told, words: str, fix: str) -> None:
+    refused = event("DaemonSet", "trust", "FailedCreate", words)
+    assert fix in message(Script([{"nodes": [node()]}, {"nodes": [node()], "events": [refused]}]), told)

@@ -1,0 +1,132 @@
+"""What the cluster has to admit before anything else is made: the very pods of the program, by a dry run."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import pulumi
+import pulumi_kubernetes as k8s
+from pulumi.runtime import rpc
+
+from registry import names
+from trust.refusals import refused
+
+PRIORITY_CLASS = "system-node-critical"
+"""The priority class of the node agent: a node without an agent does not trust the registry."""
+
+_SECONDS = 10.0
+"""How long (s) to wait for what Kubernetes gives a new namespace a moment later."""
+_INTERVAL = 0.1
+_NOT_YET = (
+    'serviceaccount "default" not found',
+    "insufficient quota to match these scopes",
+    "status unknown for quota",
+)
+"""Parts of the refusals that may end by themselves in a new namespace: the default ServiceAccount is not there yet, or
+the API server has not seen our quota yet."""
+
+
+class DryRun(Protocol):
+    """The one thing that is asked of the cluster."""
+
+    def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
+        """Why the cluster would not take a new object; empty if it would, or if the user may not ask."""
+        ...
+
+
+Sample = tuple[str, k8s.core.v1.PodTemplateSpecArgs]
+"""Whose pod it is, such as `the node agent's`, and the pod's template, but for values that are not known yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionArgs:
+    """What `Admission` needs."""
+
+    namespace: pulumi.Input[str]
+    """The namespace, in which there is nothing yet."""
+    cluster: DryRun
+    """The cluster, which is asked whether it takes the pods."""
+    pods: Sequence[Sample]
+    """The pods that will be made."""
+    timeout: str
+    """How long to wait for the quota, such as `2m`."""
+
+
+class Admission(pulumi.ComponentResource):
+    """The namespace, once it is known that the cluster takes the program's pods there.
+
+    On GKE, pods of the priority class `system-node-critical` are taken only where a ResourceQuota names that class, so
+    there is one, which limits nothing.
+    Ready when: 1. the quota counts; 2. the cluster has taken every pod in a dry run. A preview asks nothing.
+    Delete removes the quota.
+    Does not: find what the cluster refuses only to its own controllers. The waits for the pods say that.
+    """
+
+    namespace: pulumi.Output[str]
+    """The namespace."""
+
+    def __init__(self, name: str, args: AdmissionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the quota, and ask. `name` is the name of the quota."""
+        super().__init__("private-registry:trust:Admission", name, None, opts)
+        scope = k8s.core.v1.ScopedResourceSelectorRequirementArgs(
+            scope_name="PriorityClass", operator="In", values=[PRIORITY_CLASS]
+        )
+        quota = k8s.core.v1.ResourceQuota(
+            f"{name}-quota",
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=names.labels("trust")),
+            spec=k8s.core.v1.ResourceQuotaSpecArgs(
+                hard={"pods": "1M"},  # a million, as the API server writes it
+                scope_selector=k8s.core.v1.ScopeSelectorArgs(match_expressions=[scope]),
+            ),
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(create=args.timeout)),
+        )
+
+        async def admitted(known: list[str]) -> str:
+            if not pulumi.runtime.is_dry_run():
+                await require_pods(args.cluster, known[0], args.pods)
+            return known[0]
+
+        self.namespace = pulumi.Output.all(args.namespace, quota.id).apply(admitted)
+        self.register_outputs({"namespace": self.namespace})
+
+
+def admitted(
+    name: str, namespace: pulumi.Input[str], cluster: DryRun, pods: Sequence[Sample], timeout: str
+) -> pulumi.Output[str]:
+    """The namespace, once an `Admission` is ready."""
+    args = AdmissionArgs(namespace=namespace, cluster=cluster, pods=pods, timeout=timeout)
+    return Admission(name, args).namespace
+
+
+async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) -> None:
+    """Check that the cluster takes these pods, by a dry run.
+
+    Raises:
+        pulumi.RunError: it does not. The message has a paragraph for each pod.
+    """
+    deadline = time.monotonic() + _SECONDS
+    found: list[str] = []
+    for whose, template in pods:
+        body = await plain(template)
+        body["metadata"]["generateName"] = "dry-run-"
+        words = await _refusal(cluster, body, namespace, deadline)
+        if words:
+            found.append(refused(whose, words, namespace))
+    if found:
+        raise pulumi.RunError("\n".join(found))
+
+
+async def _refusal(cluster: DryRun, body: dict[str, Any], namespace: str, deadline: float) -> str:
+    while True:
+        words = await asyncio.to_thread(cluster.refusal, "pod", body, namespace)
+        if not any(part in words for part in _NOT_YET) or time.monotonic() > deadline:
+            # An account that is late is no policy; if that lasts, the wait for the pods says why they are not made.
+            return "" if _NOT_YET[0] in words else words
+        await asyncio.sleep(_INTERVAL)
+
+
+async def plain(template: k8s.core.v1.PodTemplateSpecArgs) -> dict[str, Any]:
+    """A pod's template as the provider sends it to the cluster."""
+    return cast(dict[str, Any], await rpc.serialize_property(template, [], None))

@@ -1,0 +1,278 @@
+"""The wait until every node is proved, which says how far it is, who is missing, and why.
+
+`Progress` and `Narrator` are plain logic; `prove` asks the cluster again and again. What this deliberately does not do:
+it changes nothing, and it needs no right to run programs in pods, so it knows less than the doctor.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from trust.doctor.facts import TRUST, Declared, Facts, Json
+from trust.doctor.judge import is_counted, node_verdict
+from trust.doctor.objects import agent_pod_on, condition_of, container_of, name_of, node_of
+from trust.doctor.verdict import Code, Verdict
+
+_INTERVAL = 1.0
+"""Seconds between two looks; large clusters are looked at less often."""
+_REMIND = 60.0
+"""Seconds after which the same nodes are named again."""
+_PATIENCE = 10.0
+"""Seconds before nodes are named with which nothing is wrong yet."""
+_LOGS = 8
+"""How many agents' logs are read at one look."""
+_NAMED = 10
+"""How many nodes a line names."""
+_CALM = (Code.STARTING, Code.NO_POD)
+"""What is said of a node while nothing is wrong with it yet."""
+_GENERATION = "deprecated.daemonset.template.generation"
+_OF_GENERATION = "pod-template-generation"
+"""The annotation of a DaemonSet, and the label of its pods, that say which version of the pod it is (apps/v1)."""
+_UNPLACED = "a node whose name cannot be read"
+
+
+class Unproved(Exception):
+    """Not every node is proved; the message names them, each with its reason."""
+
+
+class Reader(Protocol):
+    """The one thing that is asked of the cluster."""
+
+    def ask(self, path: str, **query: str) -> str:
+        """The text that the Kubernetes API answers to a GET of a path.
+
+        Raises:
+            PermissionError: the user may not read it.
+            LookupError: it does not exist.
+            ConnectionError: the API does not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far the nodes are at one look."""
+
+    proved: frozenset[str] = frozenset()
+    missing: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
+    """The nodes that are waited for, and what is wrong with each."""
+    away: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The nodes that are not waited for, as their kubelets are not Ready, and what is said of each."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the promise holds. It does not if there is no node on which anything was proved."""
+        return bool(self.proved) and not self.missing
+
+
+def is_current(pod: Json, daemon_set: Json) -> bool:
+    """Whether a pod is of the version that the DaemonSet has now, and is not about to go."""
+    metadata: Json = pod["metadata"]
+    wanted = daemon_set["metadata"].get("annotations", {}).get(_GENERATION)
+    of = metadata.get("labels", {}).get(_OF_GENERATION)
+    return "deletionTimestamp" not in metadata and (wanted is None or of is None or of == wanted)
+
+
+def versions(events: Sequence[Json]) -> frozenset[str]:
+    """The resource versions of events. An event that happens again has another one.
+
+    What an earlier `up` ran into is still among the events, and is mended perhaps; so it does not count at first.
+    """
+    return frozenset(str(event["metadata"].get("resourceVersion", "")) for event in events)
+
+
+def matches_no_node(daemon_set: Json) -> bool:
+    """Whether the DaemonSet's controller has counted the nodes that it is for, and there are none."""
+    status: Json = daemon_set.get("status", {})
+    seen = status.get("observedGeneration", 0) >= daemon_set["metadata"].get("generation", 1)
+    return seen and status.get("desiredNumberScheduled") == 0
+
+
+def progress(facts: Facts) -> Progress:
+    """How far the nodes are. Of the pods those count that are of the DaemonSet's present version."""
+    daemon_set = facts.daemon_set
+    facts = replace(facts, pods=[pod for pod in facts.pods if daemon_set and is_current(pod, daemon_set)])
+    proved: set[str] = set()
+    missing: dict[str, Verdict] = {}
+    away: dict[str, str] = {}
+    for node in sorted(facts.nodes, key=name_of):
+        if not is_counted(node):
+            continue
+        verdict = node_verdict(node, agent_pod_on(name_of(node), facts.pods), facts, None)
+        if verdict.code == Code.PROVED:
+            proved.add(name_of(node))
+        elif verdict.code == Code.NODE_NOT_READY:
+            away[name_of(node)] = verdict.sentence
+        else:
+            missing[name_of(node)] = verdict
+    return Progress(proved=frozenset(proved), missing=missing, away=away)
+
+
+def named(nodes: Sequence[str]) -> str:
+    """Some nodes' names, the first ones of many."""
+    more = f" and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else ""
+    return ", ".join(nodes[:_NAMED]) + more
+
+
+def reasons(missing: Mapping[str, Verdict]) -> list[str]:
+    """A line per node that is missing, with its reason."""
+    lines = [f"{node}: {verdict.code}, {verdict.sentence}" for node, verdict in missing.items()]
+    return lines[:_NAMED] + ([f"and {len(lines) - _NAMED} more nodes"] if len(lines) > _NAMED else [])
+
+
+class Narrator:
+    """Says what has changed since the look before, and what has not changed for a minute."""
+
+    def __init__(self, say: Callable[[str], None], warn: Callable[[str], None], now: float) -> None:
+        """`say` and `warn` print a line. `now` is the time in seconds, of any clock."""
+        self._say = say
+        self._warn = warn
+        self._next = now + _PATIENCE
+        self._proved: frozenset[str] = frozenset()
+        self._away: frozenset[str] = frozenset()
+        self._wrong: frozenset[tuple[str, str]] = frozenset()
+
+    def tell(self, found: Progress, now: float) -> None:
+        """Say what is new at this look."""
+        total = len(found.proved) + len(found.missing)
+        new = sorted(found.proved - self._proved)
+        if new:
+            self._say(f"{named(new)}: proved, {len(found.proved)} of {total}")
+        for node in sorted(found.away.keys() - self._away):
+            self._warn(f"{found.away[node]} It is not waited for, and is proved by its agent when it returns.")
+        wrong = frozenset((node, v.code) for node, v in found.missing.items() if v.code not in _CALM)
+        if found.missing and ((wrong and wrong != self._wrong) or now >= self._next):
+            self._say("\n  ".join([f"Waiting for {len(found.missing)} of {total} nodes:", *reasons(found.missing)]))
+            self._next = now + _REMIND
+        self._proved, self._away, self._wrong = found.proved, frozenset(found.away), wrong
+
+
+def look(reader: Reader, namespace: str, host: str) -> Facts:
+    """What the cluster says of its nodes and of the agents on them.
+
+    Raises:
+        ConnectionError: the API does not answer.
+    """
+    place = f"/api/v1/namespaces/{namespace}"
+
+    def items(path: str, **query: str) -> list[Json]:
+        return json.loads(reader.ask(path, **query))["items"]
+
+    try:
+        daemon_set: Json | None = json.loads(reader.ask(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{TRUST}"))
+    except (LookupError, PermissionError):
+        daemon_set = None
+    pods = items(f"{place}/pods", labelSelector=f"app.kubernetes.io/name={TRUST}", resourceVersion="0")
+    try:
+        events = items(f"{place}/events", fieldSelector="type=Warning")
+    except PermissionError:
+        events = []
+    try:
+        nodes = items("/api/v1/nodes", resourceVersion="0")
+    except PermissionError:
+        nodes = _nodes_of(pods, daemon_set)
+    facts = Facts(
+        declared=Declared(stack="", namespace=namespace, host=host),
+        nodes=nodes,
+        namespace={},
+        daemon_set=daemon_set,
+        pods=pods,
+        events=events,
+    )
+    return replace(facts, logs=_logs(reader, facts))
+
+
+def _nodes_of(pods: Sequence[Json], daemon_set: Json | None) -> list[Json]:
+    """What is known of the nodes to a user who may not list them: that the DaemonSet has, or wants, a pod there."""
+    names = sorted({node_of(pod) for pod in pods} - {""})
+    wanted: int = (daemon_set or {}).get("status", {}).get("desiredNumberScheduled", 1)
+    names += [_UNPLACED] if len(names) < wanted else []
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    return [{"metadata": {"name": name}, "status": ready} for name in names]
+
+
+def _logs(reader: Reader, facts: Facts) -> dict[str, str]:
+    """The end of the logs of some agents that run and are not ready, by the pod's name."""
+    logs: dict[str, str] = {}
+    for pod in facts.pods:
+        running = "running" in container_of(pod, "agent").get("state", {})
+        if not running or condition_of(pod, "Ready").get("status") == "True":
+            continue
+        path = f"/api/v1/namespaces/{facts.declared.namespace}/pods/{name_of(pod)}/log"
+        try:
+            logs[name_of(pod)] = reader.ask(path, container="agent", tailLines="50")
+        except OSError:
+            return logs  # the user may not read logs, or the API does not answer: then the reason is less exact
+        except LookupError:
+            continue
+        if len(logs) == _LOGS:
+            break
+    return logs
+
+
+async def prove(
+    reader: Reader, namespace: str, host: str, timeout: str, say: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
+    """Wait until every node that is Ready, schedulable and a machine runs the proof, and say how far it is.
+
+    Args:
+        reader: The cluster.
+        namespace: Namespace of the DaemonSet.
+        host: The registry's host.
+        timeout: How long to wait, such as `2m`.
+        say: Prints a line.
+        warn: Prints a warning.
+
+    Raises:
+        Unproved: they do not within the time, or the DaemonSet is for no node.
+    """
+    seconds = int(timeout[:-1]) * {"s": 1, "m": 60, "h": 3600}[timeout[-1]]
+    deadline = time.monotonic() + seconds
+    narrator = Narrator(say, warn, time.monotonic())
+    found, silence, nodes = Progress(), "", 0
+    before: frozenset[str] | None = None
+    while True:
+        try:
+            facts = await asyncio.to_thread(look, reader, namespace, host)
+            if before is None:
+                before = versions(facts.events)
+            if time.monotonic() < deadline - seconds + _PATIENCE:
+                facts = replace(facts, events=[e for e in facts.events if not versions([e]) & before])
+            found, silence, nodes = progress(facts), "", len(facts.nodes)
+            if facts.daemon_set and matches_no_node(facts.daemon_set):
+                raise Unproved(_NO_NODE)
+            narrator.tell(found, time.monotonic())
+        except (ConnectionError, PermissionError, LookupError) as error:
+            if not silence:
+                say(f"The cluster does not say how far the nodes are: {error}")
+            silence = str(error)
+        if found.done and not silence:
+            return
+        if time.monotonic() > deadline:
+            raise Unproved(_late(found, silence, namespace, timeout))
+        await asyncio.sleep(max(_INTERVAL, nodes / 100))
+
+
+_NO_NODE = (
+    "The DaemonSet trust matches no node, so no kubelet trusts the registry: it needs nodes with the label "
+    "kubernetes.io/os=linux that are machines. Virtual nodes, such as those of Fargate and virtual kubelets, are left "
+    "out: add a node pool of machines (kubectl get nodes -L kubernetes.io/os), then pulumi up."
+)
+
+
+def _late(found: Progress, silence: str, namespace: str, timeout: str) -> str:
+    """The sentences with which the wait ends when the time is up."""
+    total = len(found.proved) + len(found.missing)
+    lines = [
+        f"{len(found.proved)} of {total} nodes have pulled from the registry within {timeout} (the setting "
+        f"readyTimeout). The next pulumi up waits for the others again.",
+        *reasons(found.missing),
+        *(found.away.values() if not (found.proved or found.missing) else ()),
+        *((f"The cluster does not say how far the nodes are: {silence}",) if silence else ()),
+    ]
+    if len(lines) == 1:
+        lines.append(f"No node is there to be proved; see kubectl -n {namespace} describe daemonset {TRUST}.")
+    return "\n  ".join(lines)
