@@ -1,6 +1,7 @@
 """What the stack's own state says of its last `up`: the cluster, the instance of the stack, and its namespace."""
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +11,12 @@ import pulumi
 _STATE = "pulumi:pulumi:readStackResourceOutputs"
 """A function of the engine itself: type and outputs of every resource in the state of a stack. It works in
 `up` and in `preview`, before anything is registered."""
+
+_NOT_WHOLE = "failed to load checkpoint"
+"""Part of the engine's error when the file with the state is not whole."""
+_READ_SECONDS = 10.0
+"""How long (s) to try to read the state."""
+_READ_INTERVAL = 0.1
 
 IDENTITY = "private-registry:registry:Identity"
 """Type of the component whose outputs are read here."""
@@ -63,7 +70,22 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
 
 
 def read_state() -> Recorded:
-    """What the state of this stack says."""
+    """What the state of this stack says.
+
+    With a `file://` backend the engine writes the state in place, and it does so at the very start of the program. Who
+    reads a file that is not whole gets an error (pulumi source, pkg/backend/diy), so the read is tried again.
+
+    Raises:
+        Exception: the state cannot be read, also not `_READ_SECONDS` later.
+    """
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    answer = cast("Mapping[str, Any] | None", pulumi.runtime.invoke(_STATE, {"stackName": name}).value)
-    return recorded_in((answer or {}).get("outputs") or {})
+    deadline = time.monotonic() + _READ_SECONDS
+    while True:
+        try:
+            answer = cast("Mapping[str, Any] | None", pulumi.runtime.invoke(_STATE, {"stackName": name}).value)
+        except Exception as error:
+            if _NOT_WHOLE not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_READ_INTERVAL)
+        else:
+            return recorded_in((answer or {}).get("outputs") or {})
