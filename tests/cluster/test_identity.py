@@ -1,4 +1,4 @@
-"""A stack is its namespace on one cluster: stacks of one name live side by side, and no command leaves the cluster."""
+"""A stack is its namespace on one cluster: no host and no name is taken from others, and no command leaves the cluster."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from registry.hostname import registry_label
 
 from .support.bare_cluster import SECONDS, fails
 from .support.cluster import Cluster
-from .support.commands import run, wait_until
+from .support.commands import run
 from .support.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.provider]
@@ -30,40 +30,6 @@ def ingress(namespace: str, name: str, host: str) -> dict[str, object]:
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"rules": [{"host": host, "http": {"paths": [path]}}]},
     }
-
-
-def test_two_peoples_stacks_of_one_name_live_side_by_side_and_neither_proof_is_pulled_from_the_other(
-    cluster: Cluster, tmp_path: Path, namespace: str
-) -> None:
-    elsewhere = {**cluster.environment, "PULUMI_BACKEND_URL": f"file://{tmp_path}"}
-    with Stack(environment=cluster.environment, settings=IN_MEMORY) as one:
-        one.up()
-        with Stack(environment=elsewhere, settings=IN_MEMORY, name=one.name) as two:
-            two.up()
-            ours, theirs = one.outputs(), two.outputs()
-            assert ours["namespace"] != theirs["namespace"]
-            assert ours["registryUrl"] != theirs["registryUrl"]
-            pod = cluster.get("daemonset", "-n", ours["namespace"], "trust")["spec"]["template"]["spec"]
-            _, slash, proof = pod["containers"][0]["image"].partition("/")
-            container = {"name": "app", "image": f"{theirs['registryUrl']}{slash}{proof}", "imagePullPolicy": "Always"}
-            cluster.apply(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "metadata": {"name": "crossed", "namespace": namespace},
-                    "spec": {"nodeName": cluster.nodes[0], "containers": [container]},
-                }
-            )
-
-            def refused() -> bool:
-                events = cluster.get("events", "-n", namespace)["items"]
-                return any(event["reason"] == "Failed" and "not found" in event["message"] for event in events)
-
-            wait_until(refused, "the proof of one stack is not found in the registry of the other", timeout=60)
-            one.pulumi("preview", "--expect-no-changes")
-            # The settings of both are in one file, which goes with the first of them.
-            one.pulumi("destroy", "--yes", "--skip-preview")
-            two.pulumi("preview", "--expect-no-changes")
 
 
 def test_a_host_that_a_strangers_ingress_serves_is_refused_before_the_ingress_is_made(
