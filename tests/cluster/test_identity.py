@@ -1,4 +1,4 @@
-"""A stack is its namespace on one cluster: no host and no name is taken from others, and no command leaves the cluster."""
+"""A stack is its namespace on one cluster: it takes no name from others, and no command leaves the cluster."""
 
 import json
 import re
