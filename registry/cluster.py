@@ -73,12 +73,12 @@ class Cluster:
                 paths = str(Path(given).expanduser()) if given else os.pathsep.join(map(str, files))
                 config.load_kube_config(paths, context, configuration, persist_config=False)
                 self.context = context or str(config.list_kube_config_contexts(paths)[1]["name"])
+            self._client: Any = kubernetes.client.ApiClient(configuration)
+            self._accept_what_kubectl_accepts()
         except (config.ConfigException, OSError, yaml.YAMLError) as error:
             source = "the setting kubernetes:kubeconfig" if given else os.pathsep.join(map(str, files))
             msg = f"There is no usable kubeconfig in {source} ({error}). First make `kubectl get nodes` work."
             raise pulumi.RunError(msg) from None
-        self._client: Any = kubernetes.client.ApiClient(configuration)
-        self._accept_what_kubectl_accepts()
         self.server = str(configuration.host)
 
     def _accept_what_kubectl_accepts(self) -> None:
@@ -87,13 +87,23 @@ class Cluster:
         From Python 3.13 on, the default is stricter than Go: it refuses the certificates of API servers that have no
         key identifiers or no key usage, as on older clusters of EKS and MicroK8s
         (https://docs.python.org/3/library/ssl.html#ssl.create_default_context).
+
+        All connections share one context, which gets the certificates here and only here. The library would load them
+        again for each connection, and a connection of another thread that just starts would crash the process.
         """
         configuration = self._client.configuration
         context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE)
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if not configuration.ssl_ca_cert and not configuration.ca_cert_data:
+        if configuration.ssl_ca_cert or configuration.ca_cert_data:
+            context.load_verify_locations(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
+        else:
             context.load_default_certs()
-        self._client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
+        if configuration.cert_file:
+            context.load_cert_chain(configuration.cert_file, configuration.key_file)
+        keywords = self._client.rest_client.pool_manager.connection_pool_kw
+        for loaded in ("ca_certs", "ca_cert_data", "cert_file", "key_file"):
+            keywords.pop(loaded, None)
+        keywords["ssl_context"] = context
 
     def version(self) -> tuple[int, int]:
         """Major and minor version of the API server.

@@ -121,13 +121,24 @@ def _api(stack: str) -> Client:
 
 
 def lenient(api: Client) -> Client:
-    """A client that accepts what kubectl accepts: from Python 3.13 on the default is stricter about certificates."""
+    """A client that accepts what kubectl accepts: from Python 3.13 on the default is stricter about certificates.
+
+    All connections share one context, which gets the certificates here and only here. The library would load them again
+    for each connection, and a connection of another thread that just starts would crash the process.
+    """
     configuration = api.configuration
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not configuration.ssl_ca_cert and not configuration.ca_cert_data:
+    if configuration.ssl_ca_cert or configuration.ca_cert_data:
+        context.load_verify_locations(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
+    else:
         context.load_default_certs()
-    api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    keywords = api.rest_client.pool_manager.connection_pool_kw
+    for loaded in ("ca_certs", "ca_cert_data", "cert_file", "key_file"):
+        keywords.pop(loaded, None)
+    keywords["ssl_context"] = context
     return api
 
 

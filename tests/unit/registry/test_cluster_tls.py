@@ -40,6 +40,30 @@ def test_the_program_accepts_an_api_server_whose_certificates_have_no_key_identi
         assert '"major"' in Cluster().ask("/version")
 
 
+def test_certificates_are_loaded_once_and_not_for_each_connection(
+    old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading them while another thread connects crashes the process, so no connection may load any."""
+    ca, leaf, key = old
+    with api_server(leaf, key) as url:
+        path = kubeconfig(tmp_path / "kubeconfig", url, ca)
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        cluster, api = Cluster(), read.lenient(config.new_client_from_config(str(path)))
+        ca.unlink()
+        assert cluster.version() == (1, 29)
+        assert client.VersionApi(api).get_code(_request_timeout=5).minor == "29"
+
+
+def test_a_kubeconfig_without_its_ca_file_is_one_sentence(
+    old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, _, _ = old
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", ca)))
+    ca.unlink()
+    with pytest.raises(pulumi.RunError, match="There is no usable kubeconfig in .*kubectl get nodes"):
+        Cluster()
+
+
 def test_the_doctor_accepts_it_too(old: tuple[Path, Path, Path], tmp_path: Path) -> None:
     ca, leaf, key = old
     with api_server(leaf, key) as url:
