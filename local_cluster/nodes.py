@@ -188,20 +188,6 @@ def exec_in_node(name: str, argv: Sequence[str], *, stdin: str | None = None) ->
     return subprocess.run(command, input=stdin or "", env=environment, capture_output=True, text=True, check=False)
 
 
-def containerd_pid(name: str) -> Process:
-    """Return id, as the node sees it, and start time of a node's containerd: another one after each restart.
-
-    Raises:
-        ClusterError: It does not run.
-    """
-    shown = exec_in_node(name, ["systemctl", "show", "--property=MainPID", "--value", "containerd.service"])
-    pid = int(shown.stdout or 0)
-    stat = exec_in_node(name, ["cat", f"/proc/{pid}/stat"])
-    if pid == 0 or stat.returncode != 0:
-        raise ClusterError(f"containerd does not run on {name}")
-    return Process(pid=pid, start_time=int(stat.stdout.rpartition(")")[2].split()[19]))
-
-
 def node_root(name: str) -> Path:
     """Return the root of a running node's file system, with all that is mounted in it, as a path on this machine."""
     return Path(f"/proc/{leader(name).pid}/root")
