@@ -15,7 +15,7 @@ from .support.cluster import Cluster
 from .support.commands import run
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.provider]
+pytestmark = [pytest.mark.cluster, pytest.mark.provider]
 
 IN_MEMORY = {"storage": "memory", "storageSize": "1Gi"}
 
