@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.diagnosis import wait_diagnosis
 from .support.faults import state
-from .support.kills import killed_up
+from .support.kills import kill, running_up
 from .support.node_state import restarts
 from .support.places import REPOSITORY
 from .support.stacks import Stack
@@ -94,9 +95,10 @@ class Life:
     def kill_up(self) -> None:
         """Kill an `up` that changes something at any line of what it says, and take its lock away."""
         self.set({**SETTINGS, **EXPOSURES})
-        with killed_up(self.stack) as process:
+        with running_up(self.stack, subprocess.PIPE) as process:
             assert process.stdout
             list(islice(process.stdout, self._chance.randrange(LINES)))
+            kill(process, self.stack)
         self.stack.pulumi("cancel", "--yes")
         self.namespace, self.killed = "", True
 

@@ -1,10 +1,17 @@
 """An `up` that is killed can be run again, and ends in the same state."""
 
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from .support.cluster import Cluster
 from .support.commands import wait_until
-from .support.kills import killed_up
+from .support.places import REPOSITORY
 from .support.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.provider]
@@ -29,8 +36,36 @@ def namespace_of(cluster: Cluster, stack: Stack) -> str:
     return found[0].partition("/")[2] if found else ""
 
 
+def is_written(cluster: Cluster, stack: Stack) -> bool:
+    """Whether the files of the stack's state are whole: Pulumi writes them in place, and a kill may leave one empty."""
+    folder = Path(cluster.environment["PULUMI_BACKEND_URL"].removeprefix("file://"))
+    try:
+        for name in (f"{stack.name}.json", f"{stack.name}.json.attrs"):
+            json.loads((folder / ".pulumi/stacks/private-registry" / name).read_text())
+    except ValueError:
+        return False
+    return True
+
+
+def kill(process: subprocess.Popen[bytes], may: Callable[[], bool]) -> None:
+    """Kill a process and its children at a moment in which that may be done."""
+
+    def stopped() -> bool:
+        os.killpg(process.pid, signal.SIGSTOP)
+        if may():
+            return True
+        os.killpg(process.pid, signal.SIGCONT)
+        return False
+
+    try:
+        wait_until(stopped, "the state is written", timeout=10, interval=0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def kill_at(cluster: Cluster, stack: Stack, point: str) -> None:
     """Run `pulumi up`, and kill it and all its processes when an object is there."""
+    command = ["pulumi", "--non-interactive", "up", "--yes", "--skip-preview", "--stack", stack.name]
 
     def is_there() -> bool:
         namespace = namespace_of(cluster, stack)
@@ -38,9 +73,19 @@ def kill_at(cluster: Cluster, stack: Stack, point: str) -> None:
             return bool(namespace)
         return cluster.run("kubectl", "get", point, "-n", namespace, check=False).returncode == 0
 
-    with killed_up(stack) as process:
-        wait_until(is_there, f"{point} is there", timeout=60, interval=0.02)
-        assert process.poll() is None, "`up` has ended before it was killed"
+    with subprocess.Popen(
+        command,
+        env=dict(cluster.environment),
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            wait_until(is_there, f"{point} is there", timeout=60, interval=0.02)
+            assert process.poll() is None, "`up` has ended before it was killed"
+        finally:
+            kill(process, lambda: is_written(cluster, stack))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def is_written(stack: Stack) -> bool:
     return True
 
 
-def kill(process: subprocess.Popen[str], stack: Stack) -> None:
+def kill(process: subprocess.Popen[bytes], stack: Stack) -> None:
     """Kill the processes of an `up` at a moment in which the state is whole."""
 
     def stopped() -> bool:
@@ -41,19 +41,19 @@ def kill(process: subprocess.Popen[str], stack: Stack) -> None:
 
 
 @contextmanager
-def killed_up(stack: Stack) -> Iterator[subprocess.Popen[str]]:
-    """`pulumi up`, which is killed at the end of the context; its standard output has what it says."""
+def running_up(stack: Stack, output: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+    """`pulumi up`, which the test ends; all its processes are of one group, as in a terminal."""
     command = ["pulumi", "--non-interactive", "up", "--yes", "--skip-preview", "--stack", stack.name]
     with subprocess.Popen(
         command,
-        env={**stack.environment, "PULUMI_SKIP_UPDATE_CHECK": "true"},
+        env=dict(stack.environment),
         cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
-        text=True,
         start_new_session=True,
     ) as process:
         try:
             yield process
         finally:
-            kill(process, stack)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
