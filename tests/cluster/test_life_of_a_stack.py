@@ -1,8 +1,9 @@
-"""The life of a stack: pods run the moment `up` returns, nodes and other stacks come and go, `destroy` leaves nothing.
+"""The life of a stack: pods run when `up` returns, two gigabytes pass, nodes and other stacks come and go.
 
-But for the last one, the tests are of one stack, in this order: one of them destroys it.
+And `destroy` leaves nothing. But for the last one, the tests are of one stack, in this order: one of them destroys it.
 """
 
+import json
 import re
 import time
 from pathlib import Path
@@ -98,6 +99,32 @@ def test_a_rollout_hands_the_files_over_without_another_restart(cluster: Cluster
     default_stack.assert_restarts()
     for node in cluster.nodes:
         assert default_stack.trusted(node), node
+
+
+def test_a_layer_of_two_gigabytes_goes_up_and_comes_down(
+    cluster: Cluster, default_stack: Deployed, big_layer: tuple[Path, str]
+) -> None:
+    path, digest = big_layer
+    reference = f"{default_stack.host}/test/big:1"
+    default_stack.crane("append", "--new_layer", path, "--new_tag", reference, timeout=600)
+    layer = json.loads(default_stack.crane("manifest", reference))["layers"][0]["digest"]
+    read = 'set -o pipefail; crane blob "$1" | python3 -c "$2"'
+    unpack = (
+        "import gzip, hashlib, sys\n"
+        "print(hashlib.file_digest(gzip.GzipFile(fileobj=sys.stdin.buffer), 'sha256').hexdigest())"
+    )
+    come_down = cluster.run(
+        "env",
+        f"SSL_CERT_FILE={default_stack.ca_file}",
+        "bash",
+        "-c",
+        read,
+        "-",
+        f"{default_stack.host}/test/big@{layer}",
+        unpack,
+        timeout=600,
+    )
+    assert come_down.stdout.strip() == digest
 
 
 def test_a_node_that_joins_later_is_trusted_without_another_up(
