@@ -23,7 +23,7 @@ from .support.node_state import restarts
 from .support.places import REPOSITORY
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SETTINGS: Mapping[str, Sequence[str]] = {
     "passwordVersion": tuple("1234"),
