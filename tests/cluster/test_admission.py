@@ -51,7 +51,7 @@ from trust.daemonset import agent_pod
 
 async def ask():
     settings, cluster = having(), Cluster()
-    pods = [agent_pod(settings.python_image, "", settings.dns_suffix), registry_pod(settings, cluster)]
+    pods = [agent_pod(settings.images, "", settings.dns_suffix), registry_pod(settings, cluster)]
     await require_pods(cluster, sys.argv[1], pods)
 
 try:

@@ -38,7 +38,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def samples(**values: str) -> list[Sample]:
     settings = load(FakeConfig(**values))
-    return [agent_pod(settings.python_image, "", "nip.io"), registry_pod(settings, cast(Cluster, Asked()))]
+    return [agent_pod(settings.images, "", "nip.io"), registry_pod(settings, cast(Cluster, Asked()))]
 
 
 def ask(cluster: Asked) -> None:
