@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -16,7 +17,7 @@ from .exposure import network_policy
 from .pod import nginx, proof_image
 from .pod.images import Images
 from .settings import Settings
-from .waiting import after, rolled_out, timeouts
+from .waiting import after, awaited, pod_not_ready, rolled_out, timeouts
 
 _LABELS = names.labels(names.REGISTRY)
 _USER = 1000
@@ -121,6 +122,10 @@ class Registry(pulumi.ComponentResource):
             data=files,
             opts=child,
         )
+
+        def reason(asked: Mapping[str, Any]) -> str:
+            return pod_not_ready(args.cluster, asked["metadata"]["namespace"], name, args.timeout)
+
         deployment = k8s.apps.v1.Deployment(
             f"{name}-deployment",
             metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
@@ -131,7 +136,7 @@ class Registry(pulumi.ComponentResource):
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
                 template=_template(args, files, data, config.metadata.name),
             ),
-            opts=child,
+            opts=awaited(f"{name}-not-ready", self, args.timeout, reason),
         )
         network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
 

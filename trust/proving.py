@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from registry.pod.trouble import condition_of, container_of
 from trust.doctor.facts import TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
-from trust.doctor.objects import agent_pod_on, condition_of, container_of, name_of, node_of
+from trust.doctor.objects import agent_pod_on, name_of, node_of
 from trust.doctor.verdict import Code, Verdict
 
 _INTERVAL = 1.0

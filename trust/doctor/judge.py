@@ -8,6 +8,17 @@ each node, kubelet, pod, agent, connection, configuration, files, pull.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from registry import names
+from registry.pod.trouble import (
+    condition_of,
+    container_of,
+    image_fix,
+    is_starting,
+    names_login,
+    pod_trouble,
+    refusal,
+    waits_for_image,
+)
 from trust.agent import outcome
 from trust.agent.certificates import fingerprints
 from trust.agent.connect import mismatch
@@ -17,16 +28,7 @@ from trust.machines import virtual
 from trust.refusals import refused
 
 from .facts import LOOKUP, TRUST, Facts, Json, Probe
-from .objects import (
-    agent_pod_on,
-    condition_of,
-    container_of,
-    is_starting,
-    name_of,
-    pod_trouble,
-    refusal,
-    waits_for_image,
-)
+from .objects import agent_pod_on, name_of
 from .stack import shared_fault
 from .verdict import BrokenLink, Code, Verdict, verdict_of
 
@@ -165,7 +167,8 @@ def _agent_fault(pod: Json, facts: Facts) -> Verdict | None:
         )
         fix = f"see kubectl -n {namespace} describe pod {name}"
         if waits_for_image(agent):
-            fix = _image_fix(pod, facts, "agent", "set pythonImage to an image that this node can pull")
+            helps = image_fix({**agent, "image": image}, why, has_login=names_login(pod, names.IMAGE_LOGIN))
+            fix = _image_fix(pod, facts, "agent", helps)
         return Verdict(Code.AGENT_NOT_RUNNING, BrokenLink.AGENT, f"The agent ({image}) does not run ({why}); {fix}.")
     probe = facts.probes.get(name)
     if probe is None:
