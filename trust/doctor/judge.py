@@ -121,7 +121,8 @@ def _no_pod(node: Json, facts: Facts) -> Verdict:
         return Verdict(Code.NO_MATCHING_NODE, BrokenLink.AGENT, sentence)
     words = refusal(facts.events, ("DaemonSet",))
     if words:
-        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused("the agent's", words, namespace))
+        template: Json = daemon_set.get("spec", {}).get("template", {}).get("spec", {})
+        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused("the agent's", words, namespace, template))
     see = f"kubectl -n {namespace} describe daemonset {TRUST}"
     sentence = f"The DaemonSet {TRUST} has no pod on node {name_of(node)} yet; see {see}."
     return Verdict(Code.NO_POD, BrokenLink.AGENT, sentence)
