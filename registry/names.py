@@ -22,6 +22,9 @@ LOOKUP = "private-registry"
 CLIENT_SETUP = "client-setup"
 """Name of the ConfigMap that holds a snippet for each client."""
 
+ARCHITECTURES = ("amd64", "arm64")
+"""The architectures of nodes that the proof image is for."""
+
 INSTANCE = "private-registry/instance"
 """Label with the id of the instance of a stack, on its namespace and on what it has in other namespaces."""
 PROJECT = "private-registry/project"

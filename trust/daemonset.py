@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 
 from registry import names
 from trust.admission import PRIORITY_CLASS, Sample
-from trust.machines import VIRTUAL
+from trust.machines import ARCHITECTURE, VIRTUAL
 from trust.proving import Reader, Unproved, prove
 
 _LABELS = names.labels("trust")
@@ -251,7 +251,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         affinity=core.AffinityArgs(
             node_affinity=core.NodeAffinityArgs(
                 required_during_scheduling_ignored_during_execution=core.NodeSelectorArgs(
-                    node_selector_terms=[core.NodeSelectorTermArgs(match_expressions=_machines())]
+                    node_selector_terms=_machines()
                 )
             )
         ),
@@ -270,9 +270,13 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
     )
 
 
-def _machines() -> list[k8s.core.v1.NodeSelectorRequirementArgs]:
-    """What a node's labels must not say, since then it is no machine."""
-    return [
-        k8s.core.v1.NodeSelectorRequirementArgs(key=key, operator="NotIn", values=list(values))
+def _machines() -> list[k8s.core.v1.NodeSelectorTermArgs]:
+    """What a node's labels have to say, so that a pull can be proved there: one of these terms has to hold."""
+    core = k8s.core.v1
+    no_virtual = [
+        core.NodeSelectorRequirementArgs(key=key, operator="NotIn", values=list(values))
         for key, values in VIRTUAL.items()
     ]
+    fits = core.NodeSelectorRequirementArgs(key=ARCHITECTURE, operator="In", values=list(names.ARCHITECTURES))
+    unknown = core.NodeSelectorRequirementArgs(key=ARCHITECTURE, operator="DoesNotExist")
+    return [core.NodeSelectorTermArgs(match_expressions=[*no_virtual, each]) for each in (fits, unknown)]

@@ -24,7 +24,7 @@ from trust.agent.certificates import fingerprints
 from trust.agent.connect import mismatch
 from trust.agent.faults import Reason
 from trust.agent.outcome import READY, Outcome
-from trust.machines import virtual
+from trust.machines import other_architecture, virtual
 from trust.refusals import refused
 
 from .facts import LOOKUP, TRUST, Facts, Json, Probe
@@ -75,10 +75,14 @@ def _report(node: Json, facts: Facts, shared: Verdict | None) -> NodeReport:
 
 
 def is_counted(node: Json) -> bool:
-    """Whether the promise covers a node: it does for schedulable Linux nodes that are machines."""
+    """Whether the promise covers a node.
+
+    It does for schedulable Linux nodes that are machines of an architecture that the proof image is for.
+    """
     labels: Json = node["metadata"].get("labels", {})
     linux = labels.get("kubernetes.io/os", "linux") == "linux"
-    return linux and not virtual(labels) and not node.get("spec", {}).get("unschedulable", False)
+    fits = linux and not virtual(labels) and not other_architecture(labels)
+    return fits and not node.get("spec", {}).get("unschedulable", False)
 
 
 def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | None) -> Verdict:
@@ -91,6 +95,12 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
     if virtual(labels):
         sentence = f"Node {name} is no machine (label {virtual(labels)}), so it has no kubelet that could pull."
         return Verdict(Code.VIRTUAL_NODE, BrokenLink.NODE, sentence)
+    if other_architecture(labels):
+        sentence = (
+            f"Node {name} is a machine of the architecture {other_architecture(labels)}, which the proof image is not "
+            f"for ({', '.join(names.ARCHITECTURES)}), so it gets no agent, and does not trust the registry."
+        )
+        return Verdict(Code.OTHER_ARCHITECTURE, BrokenLink.NODE, sentence)
     ready = condition_of(node, "Ready")
     if ready.get("status") != "True":
         why = ready.get("message") or "it has never reported"

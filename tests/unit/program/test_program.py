@@ -157,14 +157,17 @@ def test_the_agent_starts_first_and_the_proof_only_after_it_is_ready(made: Recor
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
 
 
-def test_virtual_nodes_are_left_out_by_affinity(made: Recorder) -> None:
+def test_virtual_nodes_and_those_that_the_proof_cannot_run_on_are_left_out_by_affinity(made: Recorder) -> None:
     affinity = made.of(":DaemonSet")["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
-    [term] = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    assert term["matchExpressions"] == [
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    virtual = [
         {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]},
         {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet", "kwok"]},
         {"key": "liqo.io/type", "operator": "NotIn", "values": ["virtual-node"]},
     ]
+    fits = {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]}
+    unknown = {"key": "kubernetes.io/arch", "operator": "DoesNotExist"}
+    assert [term["matchExpressions"] for term in terms] == [[*virtual, fits], [*virtual, unknown]]
 
 
 def test_the_provider_waits_for_the_deletion_of_the_daemon_set_and_not_for_its_nodes(made: Recorder) -> None:
