@@ -258,4 +258,4 @@ class ImageLogin(pulumi.ComponentResource):
 
 def with_image_login(name: str, login: pulumi.Output[str] | None, namespace: pulumi.Output[str]) -> pulumi.Output[str]:
     """The namespace, once an `ImageLogin` is in it, if there is a login. `name` is that of the component."""
-    return after(namespace, ImageLogin(name, login, namespace).secret) if login else namespace
+    return namespace if login is None else after(namespace, ImageLogin(name, login, namespace).secret)
