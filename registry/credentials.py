@@ -223,6 +223,16 @@ class Credentials(pulumi.ComponentResource):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageLoginArgs:
+    """What an `ImageLogin` needs."""
+
+    namespace: pulumi.Input[str]
+    """Namespace of the Secret."""
+    login: pulumi.Output[str]
+    """The login in the format of Docker's config.json; itself a secret."""
+
+
 class ImageLogin(pulumi.ComponentResource):
     """The Secret with the login with which nodes pull the images of the program's pods.
 
@@ -234,22 +244,16 @@ class ImageLogin(pulumi.ComponentResource):
     secret: pulumi.Output[str]
     """Name of the Secret."""
 
-    def __init__(
-        self,
-        name: str,
-        login: pulumi.Output[str],
-        namespace: pulumi.Input[str],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """Make the Secret in the namespace. `name` is the prefix of the resource's name, `login` what it holds."""
+    def __init__(self, name: str, args: ImageLoginArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the Secret. `name` is the prefix of the resource's name."""
         super().__init__("private-registry:registry:ImageLogin", name, None, opts)
         secret = k8s.core.v1.Secret(
             f"{name}-secret",
             metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=names.IMAGE_LOGIN, namespace=namespace, labels=names.labels(names.REGISTRY)
+                name=names.IMAGE_LOGIN, namespace=args.namespace, labels=names.labels(names.REGISTRY)
             ),
             type="kubernetes.io/dockerconfigjson",
-            string_data={DOCKER_CONFIG: login},
+            string_data={DOCKER_CONFIG: args.login},
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.secret = secret.metadata.name
@@ -258,4 +262,6 @@ class ImageLogin(pulumi.ComponentResource):
 
 def with_image_login(name: str, login: pulumi.Output[str] | None, namespace: pulumi.Output[str]) -> pulumi.Output[str]:
     """The namespace, once an `ImageLogin` is in it, if there is a login. `name` is that of the component."""
-    return namespace if login is None else after(namespace, ImageLogin(name, login, namespace).secret)
+    if login is None:
+        return namespace
+    return after(namespace, ImageLogin(name, ImageLoginArgs(namespace=namespace, login=login)).secret)
