@@ -138,7 +138,7 @@ def refusing(cluster: Cluster) -> Iterator[str]:
         "name": "refusing",
         "image": f"docker.io/library/{NAMES['python']}",
         "command": ["python3", "-c", program, port],
-        "readinessProbe": {"httpGet": {"host": "127.0.0.1", "port": int(port), "path": "/v2/429"}, "periodSeconds": 1},
+        "readinessProbe": {"tcpSocket": {"host": "127.0.0.1", "port": int(port)}, "periodSeconds": 1},
     }
     labels = {"app": "refusing"}
     pod = {
@@ -164,21 +164,24 @@ def refusing(cluster: Cluster) -> Iterator[str]:
 
 
 FIXES = {
-    "429": "limits how often it is pulled from: log in, which allows more pulls (pulumi config set --secret "
+    "limited": "limits how often it is pulled from: log in, which allows more pulls (pulumi config set --secret "
     "imagePullSecret < config.json), or take all images from elsewhere (pulumi config set imageRegistry",
-    "401": "to nobody without a login, or has no such image: set a login (pulumi config set --secret imagePullSecret",
-    "403": "to nobody without a login, or has no such image: set a login (pulumi config set --secret imagePullSecret",
+    **dict.fromkeys(
+        ("login", "closed"),
+        "to nobody without a login, or has no such image: set a login (pulumi config set --secret imagePullSecret",
+    ),
 }
+"""What helps, by the way in which a registry refuses pulls."""
 
 
 def test_up_and_the_doctor_name_a_registry_that_limits_pulls_or_wants_a_login(cluster: Cluster, refusing: str) -> None:
     settings = {"storage": "memory", "readyTimeout": "15s"}
     with Stack(environment=cluster.environment, settings=settings) as stack:
-        for status, fix in FIXES.items():
-            stack.pulumi("config", "set", "imageRegistry", f"{refusing}/{status}")
+        for refusal, fix in FIXES.items():
+            stack.pulumi("config", "set", "imageRegistry", f"{refusing}/{refusal}")
             failed = printed(stack.up(check=False))
             assert "was not ready within 15s" in failed
-            assert fix in failed, status
+            assert fix in failed, refusal
             assert fix in wait_diagnosis(cluster, stack, ("REGISTRY_DOWN", "registry")).text
 
 
@@ -188,15 +191,15 @@ def test_every_containerd_names_a_limit_so_that_the_doctor_and_up_understand_it(
     stack = default_stack.stack
     stack.pulumi("config", "set", "readyTimeout", "20s")
     try:
-        for status, fix in FIXES.items():
-            image = f"agent={refusing}/{status}/python:1"
+        for refusal, fix in FIXES.items():
+            image = f"agent={refusing}/{refusal}/python:1"
             cluster.kubectl("set", "image", "daemonset/trust", image, "-n", default_stack.namespace)
             lines = wait_diagnosis(cluster, stack, ("AGENT_NOT_RUNNING", "agent")).text.splitlines()
             named = {line.split()[0] for line in lines if fix in line}
-            assert named == set(cluster.nodes), status
+            assert named == set(cluster.nodes), refusal
         failed = printed(stack.up(check=False))
         for node in cluster.nodes:
-            assert f"{node}: AGENT_NOT_RUNNING, The agent ({refusing}/{status}/python:1) does not run" in failed
+            assert f"{node}: AGENT_NOT_RUNNING, The agent ({refusing}/{refusal}/python:1) does not run" in failed
         assert fix in failed
     finally:
         stack.pulumi("config", "rm", "readyTimeout")

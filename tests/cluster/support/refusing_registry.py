@@ -1,4 +1,4 @@
-"""A registry that gives nothing: what it answers to a pull is the first part of the image's path, such as 429.
+"""A registry that gives nothing: the first part of the image's path, such as `limited`, says how it refuses a pull.
 
     python3 refusing_registry.py PORT
 
@@ -8,30 +8,31 @@ Docker Hub and of registries that ask for a login.
 
 import json
 import sys
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ANSWERS = {
-    "429": ("TOOMANYREQUESTS", "You have reached your unauthenticated pull rate limit."),
-    "401": ("UNAUTHORIZED", "authentication required"),
-    "403": ("DENIED", "requested access to the resource is denied"),
+    "limited": (429, "TOOMANYREQUESTS", "You have reached your unauthenticated pull rate limit."),
+    "login": (401, "UNAUTHORIZED", "authentication required"),
+    "closed": (403, "DENIED", "requested access to the resource is denied"),
 }
+"""Status, code and message of each refusal, by the first part of the path."""
 
 
 class Refusal(BaseHTTPRequestHandler):
-    """Answers every request with the status that its path names."""
+    """Refuses every request as its path says."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:  # noqa: N802 - the name that the library calls
         """Refuse."""
-        status = self.path.removeprefix("/v2/").partition("/")[0]
-        code, message = ANSWERS.get(status, ("UNKNOWN", ""))
+        status, code, message = ANSWERS.get(f"{self.path}//".split("/")[2], (404, "UNKNOWN", ""))
         body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
-        self.send_response(int(status) if status in ANSWERS else 404)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        if status == "401":
+        if status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", 'Basic realm="mirror"')
         self.end_headers()
         if self.command != "HEAD":
