@@ -14,7 +14,8 @@ _PULL_FAILED = "Failed to pull image"
 """How the kubelet's event on a failed pull begins, which has the container runtime's words."""
 _LIMITED = re.compile(r"\b429\b|toomanyrequests|too many requests|rate limit", re.IGNORECASE)
 _NO_LOGIN = re.compile(
-    r"\b40[13]\b|unauthorized|authorization failed|no basic auth credentials|access denied|forbidden", re.IGNORECASE
+    r"\b40[13]\b|unauthorized|authorization failed|no basic auth credentials|access denied|is denied|forbidden",
+    re.IGNORECASE,
 )
 """What runtimes say of a registry that limits pulls, and of one that asks for a login or does not accept it."""
 

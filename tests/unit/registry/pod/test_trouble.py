@@ -17,6 +17,7 @@ LOGINS = {
     "401": 'failed to resolve reference "x": failed to authorize: failed to fetch anonymous token: unexpected status '
     "from GET request to https://auth.example.com/token: 401 Unauthorized",
     "403": 'failed to resolve reference "x": unexpected status from HEAD request to https://x/v2/: 403 Forbidden',
+    "CRI-O": "reading manifest 3 in x: denied: requested access to the resource is denied",
     "none": "pull access denied, repository does not exist or may require authorization: authorization failed: no "
     "basic auth credentials",
 }
