@@ -130,14 +130,18 @@ def test_an_image_is_pinned_by_the_digest_that_the_page_asks_for(cluster: Cluste
 
 
 @pytest.fixture(scope="module")
-def refusing(cluster: Cluster) -> Iterator[str]:
+def refusing(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`host:port` under which every node reaches a registry that refuses what is asked of it."""
     namespace, port = f"test-{token_hex(4)}", str(random.randrange(20000, 30000))  # noqa: S311 - nothing secret
     program = Path(refusing_registry.__file__).read_text()
+    pem = tmp_path_factory.mktemp("refusing") / "server.pem"
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=refusing"
+    run(["openssl", *words.split(), "-keyout", pem, "-out", pem.with_suffix(".crt")], {"PATH": "/usr/bin:/bin"})
     container = {
         "name": "refusing",
         "image": f"docker.io/library/{NAMES['python']}",
         "command": ["python3", "-c", program, port],
+        "env": [{"name": "PEM", "value": pem.read_text() + pem.with_suffix(".crt").read_text()}],
         "readinessProbe": {"tcpSocket": {"host": "127.0.0.1", "port": int(port)}, "periodSeconds": 1},
     }
     labels = {"app": "refusing"}

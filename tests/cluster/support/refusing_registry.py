@@ -2,14 +2,20 @@
 
     python3 refusing_registry.py PORT
 
-It answers over plain HTTP on a node's loopback address, where container runtimes expect no TLS. The words are those of
-Docker Hub and of registries that ask for a login.
+It listens on a node's loopback address, where container runtimes verify no certificate. Some versions expect TLS there,
+and others plain HTTP, so it speaks both on one port. PEM in the environment holds a certificate with its key. The words
+are those of Docker Hub and of registries that ask for a login.
 """
 
 import json
+import os
+import socket
+import ssl
 import sys
+import tempfile
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 ANSWERS = {
@@ -44,5 +50,25 @@ class Refusal(BaseHTTPRequestHandler):
         """Be silent."""
 
 
+class Server(ThreadingHTTPServer):
+    """Serves TLS and plain HTTP on one port."""
+
+    def __init__(self, port: int, certificate: Path) -> None:
+        """Listen on a port, with a certificate and its key from a file."""
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+        super().__init__(("127.0.0.1", port), Refusal)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer on a connection; a TLS record of a handshake begins with the byte 22."""
+        if request.recv(1, socket.MSG_PEEK) != bytes([22]):
+            super().finish_request(request, client_address)
+            return
+        with self._context.wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Refusal).serve_forever()
+    pem = Path(tempfile.mkdtemp(), "server.pem")
+    pem.write_text(os.environ["PEM"])
+    Server(int(sys.argv[1]), pem).serve_forever()
