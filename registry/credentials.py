@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -229,8 +229,8 @@ class ImageLoginArgs:
 
     namespace: pulumi.Input[str]
     """Namespace of the Secret."""
-    login: pulumi.Output[str]
-    """The login in the format of Docker's config.json; itself a secret."""
+    login: str = field(repr=False)
+    """The login in the format of Docker's config.json, a secret."""
 
 
 class ImageLogin(pulumi.ComponentResource):
@@ -253,15 +253,15 @@ class ImageLogin(pulumi.ComponentResource):
                 name=names.IMAGE_LOGIN, namespace=args.namespace, labels=names.labels(names.REGISTRY)
             ),
             type="kubernetes.io/dockerconfigjson",
-            string_data={DOCKER_CONFIG: args.login},
+            string_data={DOCKER_CONFIG: pulumi.Output.secret(args.login)},
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.secret = secret.metadata.name
         self.register_outputs({"secret": self.secret})
 
 
-def with_image_login(name: str, login: pulumi.Output[str] | None, namespace: pulumi.Output[str]) -> pulumi.Output[str]:
+def with_image_login(name: str, login: str, namespace: pulumi.Output[str]) -> pulumi.Output[str]:
     """The namespace, once an `ImageLogin` is in it, if there is a login. `name` is that of the component."""
-    if login is None:
+    if not login:
         return namespace
     return after(namespace, ImageLogin(name, ImageLoginArgs(namespace=namespace, login=login)).secret)

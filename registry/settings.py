@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal, cast, get_args
 
 import pulumi
@@ -64,8 +64,8 @@ class Settings:
     """Name of the namespace that the stack makes; empty for the one that it has, or a name made from the stack's."""
     images: Images
     """The images of the program's pods: the settings `images.KEYS`, and whether there is a login for them."""
-    image_pull_secret: pulumi.Output[str] | None
-    """The login with which nodes pull these images, in the format of Docker's config.json, a secret; None: none."""
+    image_pull_secret: str = field(repr=False)
+    """The login with which nodes pull these images, in the format of Docker's config.json, a secret; empty for none."""
     storage: Storage
     """Where images are kept: on a volume, or in the memory of the pod's node."""
     storage_size: str
@@ -228,7 +228,7 @@ def _camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-KEYS = (*(_camel(field.name) for field in fields(Settings) if not is_dataclass(field.type)), *images.KEYS)
+KEYS = (*(_camel(each.name) for each in fields(Settings) if not is_dataclass(each.type)), *images.KEYS)
 """Every key under the project's own name, as Pulumi.yaml spells it."""
 
 
@@ -331,7 +331,7 @@ def load(config: pulumi.Config) -> Settings:
     return Settings(
         namespace=text("namespace"),
         images=Images(*found.values(), pull_secret=names.IMAGE_LOGIN if login else None),
-        image_pull_secret=pulumi.Output.secret(login) if login else None,
+        image_pull_secret=login,
         storage=cast(Storage, text("storage")),
         storage_size=text("storageSize") or SIZES[cast(Storage, text("storage"))],
         storage_class=text("storageClass"),

@@ -136,7 +136,8 @@ def test_a_login_that_is_kept_as_a_secret_is_taken() -> None:
     given_as("imagePullSecret")
     loaded = settings.load(FakeConfig(imagePullSecret=SECRET))
     assert loaded.images.pull_secret == names.IMAGE_LOGIN
-    assert loaded.image_pull_secret is not None
+    assert loaded.image_pull_secret == SECRET
+    assert SECRET not in repr(loaded)
 
 
 @pytest.mark.parametrize(("value", "secret", "rule"), [
