@@ -11,6 +11,8 @@ REGISTRY = "registry"
 `app.kubernetes.io/name` on what belongs to it."""
 CREDENTIALS = "registry-http"
 """Name of the Secret that holds the registry's credentials."""
+IMAGE_LOGIN = "image-login"
+"""Name of the Secret with which nodes pull the images of the program's own pods."""
 INGRESS = "ingress"
 """Name of the Ingress that serves the registry's host, and value of the name label on every Ingress of the program."""
 CERTIFICATE = "certificate"
@@ -19,6 +21,9 @@ LOOKUP = "private-registry"
 """Name of the ConfigMap that holds the registry's host, its address and its CA."""
 CLIENT_SETUP = "client-setup"
 """Name of the ConfigMap that holds a snippet for each client."""
+
+ARCHITECTURES = ("amd64", "arm64")
+"""The architectures of nodes that the proof image is for."""
 
 INSTANCE = "private-registry/instance"
 """Label with the id of the instance of a stack, on its namespace and on what it has in other namespaces."""

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -14,8 +15,9 @@ from .cluster import Cluster
 from .credentials import HTTP_SECRET
 from .exposure import network_policy
 from .pod import nginx, proof_image
+from .pod.images import Images
 from .settings import Settings
-from .waiting import after, rolled_out, timeouts
+from .waiting import after, awaited, pod_not_ready, rolled_out, timeouts
 
 _LABELS = names.labels(names.REGISTRY)
 _USER = 1000
@@ -71,12 +73,8 @@ class RegistryArgs:
     """Namespace of all its objects."""
     cluster: Cluster
     """The cluster, which is asked whether the pod is ready."""
-    image: str
-    """Image of the registry."""
-    nginx_image: str
-    """Image of nginx with a POSIX shell."""
-    python_image: str
-    """Image with Python, for the program that pushes the proof image."""
+    images: Images
+    """The images of its containers, and how nodes get them."""
     host: pulumi.Input[str]
     """Host under which clients reach it."""
     tls_secret: pulumi.Input[str]
@@ -124,6 +122,10 @@ class Registry(pulumi.ComponentResource):
             data=files,
             opts=child,
         )
+
+        def reason(asked: Mapping[str, Any]) -> str:
+            return pod_not_ready(args.cluster, asked["metadata"]["namespace"], name, args.timeout)
+
         deployment = k8s.apps.v1.Deployment(
             f"{name}-deployment",
             metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
@@ -134,7 +136,7 @@ class Registry(pulumi.ComponentResource):
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
                 template=_template(args, files, data, config.metadata.name),
             ),
-            opts=child,
+            opts=awaited(f"{name}-not-ready", self, args.timeout, reason),
         )
         network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
 
@@ -175,9 +177,7 @@ def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1
     args = RegistryArgs(
         namespace="sample",
         cluster=cluster,
-        image=settings.registry_image,
-        nginx_image=settings.nginx_image,
-        python_image=settings.python_image,
+        images=settings.images,
         host="sample",
         tls_secret="sample",  # noqa: S106 - a name
         secret="sample",  # noqa: S106 - a name
@@ -227,6 +227,7 @@ def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.In
             fs_group_change_policy="OnRootMismatch",
             seccomp_profile=core.SeccompProfileArgs(type="RuntimeDefault"),
         ),
+        image_pull_secrets=[core.LocalObjectReferenceArgs(name=name) for name in [args.images.pull_secret] if name],
         init_containers=[_registry_container(args)],
         containers=[_nginx_container(args), _proof_container(args)],
         volumes=[
@@ -251,7 +252,7 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     kept = volume.quantity_bytes(args.storage_size) if args.in_memory else 0
     return core.ContainerArgs(
         name="registry",
-        image=args.image,
+        image=args.images.registry,
         # This makes an init container a native sidecar (Kubernetes 1.29). A sidecar is told to end after the pod's
         # other containers have ended, and so the registry serves what nginx still completes.
         restart_policy="Always",
@@ -274,7 +275,7 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     tls = [f"{nginx.TLS}/{name}" for name in ("tls.crt", "tls.key")]
     return core.ContainerArgs(
         name="nginx",
-        image=args.nginx_image,
+        image=args.images.nginx,
         command=["sh", f"{_CONFIG}/nginx.sh", f"{_CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
         ports=[
             core.ContainerPortArgs(name="plain", container_port=nginx.PLAIN_PORT),
@@ -303,7 +304,7 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     own_namespace = core.ObjectFieldSelectorArgs(field_path="metadata.namespace")
     return core.ContainerArgs(
         name="proof-image",
-        image=args.python_image,
+        image=args.images.python,
         command=["python3", f"{_CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY],
         env=[
             core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),

@@ -9,6 +9,7 @@ import pytest
 from registry import names
 from registry.cluster import Cluster
 from registry.pod import nginx, proof_image
+from registry.pod.images import Images
 from registry.pod.nginx import AuthMode
 from registry.registry import Registry, RegistryArgs
 from tests.unit.support.clusters import QuietCluster
@@ -22,9 +23,7 @@ def made(*, auth: AuthMode = "push", in_memory: bool = False) -> tuple[Recorder,
         args = RegistryArgs(
             namespace=NAMESPACE,
             cluster=cast(Cluster, QuietCluster()),
-            image="registry:3",
-            nginx_image="nginx:stable",
-            python_image="python:3",
+            images=Images(registry="registry:3", nginx="nginx:stable", python="python:3", pull_secret=None),
             host="registry.example.com",
             tls_secret="certificate-tls",  # noqa: S106 - the name of a Secret
             secret=names.CREDENTIALS,
