@@ -20,6 +20,7 @@ from pulumi.runtime import mocks
 from registry import cluster
 from registry.clients import local_dns
 from registry.hostname import stack_namespace
+from registry.settings import SECRET_KEYS
 from registry.stack.recorded import SEED_NAME, instance_id
 
 from .clusters import ADDRESS, NODE_ADDRESS, QuietCluster
@@ -149,7 +150,10 @@ def _run(recorder: Recorder, program: Callable[[], object], **config: str) -> No
     assert root is not None
     root._transformations = []
     given = {**DEFAULTS, **config}
-    pulumi.runtime.set_all_config({f"private-registry:{key}": value for key, value in given.items()})
+    pulumi.runtime.set_all_config(
+        {f"private-registry:{key}": value for key, value in given.items()},
+        [f"private-registry:{key}" for key in SECRET_KEYS],
+    )
 
     async def run() -> None:
         program()
