@@ -17,7 +17,7 @@ import pytest
 
 from local_cluster import image_archive
 
-from .support.buckets import BUCKET, BucketServer, bucket_server, registries
+from .support.buckets import BUCKET, BucketServer, bucket_server, command_line, registries
 from .support.cluster import Cluster, is_ready
 from .support.commands import wait_until
 from .support.stacks import Deployed, Stack, deployed_stack, docker_config
@@ -254,7 +254,8 @@ def test_stacks_in_one_bucket_do_not_see_each_other_and_destroy_keeps_the_images
     found = re.search(r'removeImages\s*: "(aws .*destroy keeps these images)"', said)
     assert found, said
     before = server.objects(stack.namespace)
-    variables = [f"{name}={value}" for name, value in server.environment.items()]
+    path = f"{command_line()}:{cluster.environment['PATH']}"
+    variables = [f"{name}={value}" for name, value in {**server.environment, "PATH": path}.items()]
     cluster.run("env", *variables, "sh", "-c", found[1])
     assert server.objects(other.namespace) == []
     assert server.objects(stack.namespace) == before, "those of the other stack are still there"

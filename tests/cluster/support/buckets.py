@@ -4,12 +4,14 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_cluster import network, programs
+from local_cluster import building, network, programs
+from local_cluster.paths import LOCAL
 from registry import registry
 from registry.pod import nginx
 from registry.settings import Bucket
@@ -19,6 +21,8 @@ from .front import free_ports
 
 BUCKET = "team-images"
 REGION = "us-east-1"
+AWS = "awscli==1.46.3"
+"""The Python package of Amazon's command line. It needs older libraries than the program does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,17 @@ def bucket_server(folder: Path, *, in_cluster: bool = True) -> Iterator[BucketSe
             yield server
         finally:
             process.terminate()
+
+
+def command_line() -> Path:
+    """The folder with Amazon's command line `aws`, which is installed first if need be, and is kept per machine."""
+    environment = LOCAL / AWS.replace("==", "-")
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    with building.lock(LOCAL / "awscli.lock"):
+        if not (environment / "bin" / "aws").exists():  # pip writes it last
+            building.run("aws: a virtual environment", [sys.executable, "-m", "venv", "--clear", str(environment)])
+            building.run(f"aws: the Python package {AWS}", [*pip, AWS])
+    return environment / "bin"
 
 
 @contextmanager
