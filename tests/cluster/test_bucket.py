@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from local_cluster import image_archive
+from registry.pod import proof_image
 
 from .support.buckets import BUCKET, BucketServer, bucket_server, command_line, registries
 from .support.cluster import Cluster, is_ready
@@ -73,14 +74,6 @@ def test_an_upload_that_one_registry_began_goes_on_in_another_one_in_pieces_of_a
             connection.request(method, path, body, {"Content-Length": str(len(body)), **headers})
             return connection.getresponse()
 
-        def answers(port: int) -> bool:
-            try:
-                return send(port, "GET", "/v2/").status == 200
-            except OSError:
-                return False
-
-        for port in ports:
-            wait_until(lambda port=port: answers(port), "the registry answers", timeout=30)
         begun = send(ports[0], "POST", "/v2/test/app/blobs/uploads/")
         location, done = begun.headers["Location"], 0
         for number, piece in enumerate(pieces):
@@ -95,6 +88,20 @@ def test_an_upload_that_one_registry_began_goes_on_in_another_one_in_pieces_of_a
             assert found.status == 200, "neither sends anybody to the bucket"
             assert hashlib.sha256(found.read()).hexdigest() == digest.removeprefix("sha256:")
         assert [name for name in server.objects("registry-pr-42") if digest.removeprefix("sha256:") in name]
+
+
+def test_pods_that_push_the_proof_image_at_once_all_have_it_and_need_not_push_it_again(tmp_path: Path) -> None:
+    image = proof_image.build("registry-pr-42")
+    with (
+        bucket_server(tmp_path, in_cluster=False) as server,
+        registries(server, tmp_path, 2) as ports,
+        ThreadPoolExecutor() as pool,
+    ):
+        pushers = [proof_image.ProofPusher(f"127.0.0.1:{port}") for port in ports]
+        assert [pusher.has(image) for pusher in pushers] == [False, False]
+        for _ in range(5):
+            list(pool.map(lambda pusher: pusher.push(image), pushers))
+            assert [pusher.has(image) for pusher in pushers] == [True, True]
 
 
 def test_kubelets_pull_from_several_pods_what_lies_in_the_bucket_below_the_namespace(

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -144,4 +145,11 @@ def registries(server: BucketServer, folder: Path, count: int) -> Iterator[Seque
             command = [programs.ensure() / "registry", "serve", config]
             process = running.enter_context(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
             running.callback(process.terminate)
+        for port in ports:
+            wait_until(lambda port=port: _listens(port), f"the registry at port {port} answers", timeout=30)
         yield ports
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
