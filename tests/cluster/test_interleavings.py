@@ -79,7 +79,7 @@ class Life:
         left = self.cluster.kubectl("get", "namespace", "-o", "name", "-l", label).split()
         if left:
             assert self.killed, left
-            # The state does not know what the killed `up` has made last. The next `up` would name this command.
+            # The state does not know what the killed `up` has made last; `make leftovers` lists its namespace.
             self.cluster.kubectl("delete", *left, timeout=120)
         self.namespace, self.killed = "", False
 
