@@ -1,10 +1,14 @@
 """The CA is renewed, or another one takes over, while kubelets pull and a client pushes: nothing fails."""
 
+import base64
 import json
+import secrets
 import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,8 +50,8 @@ def move_time(deployed: Deployed, folder: Path, left: timedelta) -> None:
     deployed.stack.pulumi("stack", "import", "--file", str(file))
 
 
-def chain(deployed: Deployed, ca_file: Path) -> list[dict[str, Any]]:
-    """The certificates that a client of Python verifies, the server's first; its checks are the strictest there are."""
+def shown_to_python(deployed: Deployed, ca_file: Path) -> dict[str, Any]:
+    """The certificate that a client in Python is shown, and verifies; its checks are the strictest there are."""
     name, _, port = deployed.host.partition(":")
     program = (
         "import json, ssl, socket, sys\n"
@@ -57,24 +61,13 @@ def chain(deployed: Deployed, ca_file: Path) -> list[dict[str, Any]]:
         "    with context.wrap_socket(plain, server_hostname=sys.argv[1]) as tls:\n"
         "        print(json.dumps(tls.getpeercert()))\n"
     )
-    shown = deployed.cluster.run("python3", "-c", program, name, port or "443", ca_file).stdout
-    return [json.loads(shown)]
+    return json.loads(deployed.cluster.run("python3", "-c", program, name, port or "443", ca_file).stdout)
 
 
 def key_of(pem: str) -> str:
     """The public key of the first certificate of a PEM text, PEM."""
     command = ["openssl", "x509", "-noout", "-pubkey"]
     return subprocess.run(command, input=pem, capture_output=True, text=True, check=True, timeout=30).stdout
-
-
-def up_in_background(deployed: Deployed) -> tuple[threading.Thread, list[subprocess.CompletedProcess[str]]]:
-    """`pulumi up` beside what the test does; the list gets its result."""
-    done: list[subprocess.CompletedProcess[str]] = []
-    thread = threading.Thread(
-        target=lambda: done.append(deployed.stack.pulumi("up", "--yes", "--skip-preview", timeout=600))
-    )
-    thread.start()
-    return thread, done
 
 
 def test_a_ca_in_its_last_60_days_is_renewed_with_its_key_and_nobody_notices(
@@ -102,7 +95,7 @@ def test_a_ca_in_its_last_60_days_is_renewed_with_its_key_and_nobody_notices(
             renewed = tmp_path / "renewed.crt"
             renewed.write_text(new.pem)
             for file in (deployed.ca_file, renewed):
-                [server] = chain(deployed, file)
+                server = shown_to_python(deployed, file)
                 assert new.ends - 3 * HOUR < ssl.cert_time_to_seconds(server["notAfter"]) <= new.ends - HOUR
                 login = deployed.login
                 environment = [f"SSL_CERT_FILE={file}", f"DOCKER_CONFIG={login}"]
@@ -120,34 +113,147 @@ def test_a_ca_in_its_last_60_days_is_renewed_with_its_key_and_nobody_notices(
         deployed.stack.pulumi("preview", "--expect-no-changes")
 
 
+def trusted_by_nodes(deployed: Deployed) -> str:
+    """What is in the ConfigMap from which nodes and builders take the CA."""
+    return deployed.cluster.get("configmap", "-n", deployed.namespace, "private-registry")["data"]["ca.crt"]
+
+
+@contextmanager
+def following(deployed: Deployed) -> Iterator[None]:
+    """Have the client trust at any time what the ConfigMap says, as one does that runs its snippet before each job."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(1):
+            new = deployed.ca_file.with_suffix(".new")
+            new.write_text(trusted_by_nodes(deployed))
+            new.replace(deployed.ca_file)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_another_ca_takes_over_in_one_up_and_no_pull_fails(cluster: Cluster, tmp_path: Path, namespace: str) -> None:
     with deployed_stack(cluster, tmp_path / "stack", {"exposure": "loadBalancer"}) as deployed:
         before = served_certificate(deployed)
         agents, runtimes = deployed.ready_agents(), {node: restarts(node) for node in cluster.nodes}
-
-        def nodes_have() -> str:
-            return cluster.get("configmap", "-n", deployed.namespace, "private-registry")["data"]["ca.crt"]
-
         with Loop(deployed, namespace, tmp_path) as loop:
             deployed.stack.pulumi("config", "set", "caVersion", "2")
-            thread, done = up_in_background(deployed)
-            wait_until(lambda: len(authorities(nodes_have())) == 2, "the nodes get both", timeout=120)
-            assert served_certificate(deployed) == before
-            deployed.ca_file.write_text(nodes_have())  # as a client does that takes the CA from where nodes do
-            thread.join()
-            assert done
-            assert done[0].returncode == 0
-            assert "The CA is another one than before." in done[0].stdout
-            wait_until(lambda: served_certificate(deployed) != before, "the new one is served", timeout=PROPAGATION)
-            loop.settle()
+            with following(deployed):
+                told = deployed.stack.up().stdout
+                assert "Waiting until node-a, node-b, node-c has the new CA" in told
+                assert "The CA is another one than before." in told
+                wait_until(lambda: served_certificate(deployed) != before, "the new one is served", timeout=PROPAGATION)
+                loop.settle()
         loop.check(0)
-        new, old = authorities(deployed.stack.outputs()["caCertificate"])
+        outputs = deployed.stack.outputs()
+        new, old = authorities(outputs["caCertificate"])
         assert old.pem.strip() == deployed.ca.strip()
         assert key_of(new.pem) != key_of(old.pem)
-        assert key_of(deployed.stack.outputs()["caCertificate"]) == key_of(new.pem)
         alone = tmp_path / "new.crt"
         alone.write_text(new.pem)
-        chain(deployed, alone)
+        shown_to_python(deployed, alone)
         assert deployed.ready_agents() == agents
         assert {node: restarts(node) for node in cluster.nodes} == runtimes
         deployed.stack.pulumi("preview", "--expect-no-changes")
+
+
+@pytest.mark.usefixtures("cert_manager")
+def test_m1_each_issuer_follows_the_other_and_nodes_trust_both_meanwhile(
+    cluster: Cluster, tmp_path: Path, namespace: str
+) -> None:
+    with deployed_stack(cluster, tmp_path / "stack", {"exposure": "loadBalancer"}) as deployed:
+        first = authorities(deployed.ca)
+        with Loop(deployed, namespace, tmp_path) as loop, following(deployed):
+            for number, issuer in enumerate(("cert-manager", "tls")):
+                deployed.stack.pulumi("config", "set", "certificateIssuer", issuer)
+                deployed.stack.up()
+                loop.settle()
+                found = authorities(deployed.stack.outputs()["caCertificate"])
+                assert len(found) == 2 + number
+                assert found[-1].pem == first[0].pem
+                if issuer == "cert-manager":
+                    assert_bounded(deployed, found[0].pem, tmp_path)
+                deployed.stack.pulumi("preview", "--expect-no-changes")
+        # The pod is made anew, since each issuer has a Secret of its own.
+        loop.check(15)
+
+
+def assert_bounded(deployed: Deployed, ca: str, folder: Path) -> None:
+    """Check that the CA can sign for hosts below nip.io, and for nothing else."""
+    (folder / "bounded.crt").write_text(ca)
+    found = deployed.cluster.get("secrets", "-n", deployed.namespace)["items"]
+    [key] = [each["data"]["tls.key"] for each in found if each["metadata"]["name"].startswith("certificate-ca-")]
+    (folder / "bounded.key").write_bytes(base64.b64decode(key))
+
+    def openssl(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
+
+    # fmt: off
+    for name, accepted in (
+        (f"DNS:{deployed.host}", True), ("DNS:example.com", False), ("DNS:nip.io.example.com", False),
+        ("IP:10.99.0.1", False),
+    ):
+        made = openssl(
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-subj", "/CN=x", "-addext", f"subjectAltName={name}", "-addext", "basicConstraints=critical,CA:FALSE",
+            "-CA", "bounded.crt", "-CAkey", "bounded.key", "-keyout", "any.key", "-out", "any.crt",
+        )
+        assert made.returncode == 0, made.stderr
+        verified = openssl("verify", "-x509_strict", "-CAfile", "bounded.crt", "any.crt")
+        assert (verified.returncode == 0) == accepted, (name, verified.stdout, verified.stderr)
+    # fmt: on
+
+
+@contextmanager
+def cluster_issuer(cluster: Cluster, folder: Path) -> Iterator[tuple[str, str]]:
+    """A ClusterIssuer of a CA that the test makes; its name, and the CA's certificate."""
+    name = f"test-{secrets.token_hex(3)}"
+    command = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "9",
+        "-subj", f"/CN=The company's CA {name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+        "-keyout", "company.key", "-out", "company.crt",
+    ]  # fmt: skip
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=30)
+    ca = (folder / "company.crt").read_text()
+    files = [f"--cert={folder}/company.crt", f"--key={folder}/company.key"]
+    cluster.kubectl("create", "secret", "tls", name, "-n", "kube-system", *files)
+    metadata = {"apiVersion": "cert-manager.io/v1", "kind": "ClusterIssuer", "metadata": {"name": name}}
+    try:
+        cluster.apply({**metadata, "spec": {"ca": {"secretName": name}}})
+        cluster.kubectl("wait", "--for=condition=Ready", f"clusterissuer/{name}", "--timeout=30s")
+        yield name, ca
+    finally:
+        cluster.kubectl("delete", "clusterissuer", name, "--ignore-not-found")
+        cluster.kubectl("delete", "secret", name, "-n", "kube-system")
+
+
+@pytest.mark.usefixtures("cert_manager")
+def test_a_cluster_issuer_takes_over_from_the_stacks_own_ca_and_others_are_refused(
+    cluster: Cluster, tmp_path: Path, namespace: str
+) -> None:
+    values = {"exposure": "loadBalancer", "certificateIssuer": "cert-manager"}
+    with (
+        cluster_issuer(cluster, tmp_path) as (issuer, ca),
+        deployed_stack(cluster, tmp_path / "stack", values) as deployed,
+    ):
+        deployed.stack.pulumi("config", "set", "issuer", "nobody")
+        refused = deployed.stack.up(check=False)
+        assert refused.returncode != 0
+        assert "there is no ClusterIssuer of that name: the cluster has " in refused.stdout
+        assert issuer in refused.stdout
+        with Loop(deployed, namespace, tmp_path) as loop, following(deployed):
+            deployed.stack.pulumi("config", "set", "issuer", issuer)
+            deployed.stack.up()
+            loop.settle()
+            outputs = deployed.stack.outputs()
+            found = authorities(outputs["caCertificate"])
+            assert found[0].pem == ca
+            deployed.stack.pulumi("preview", "--expect-no-changes")
+        loop.check(15)
+        assert {each["metadata"]["name"] for each in cluster.get("issuers", "-n", deployed.namespace)["items"]} == set()
