@@ -2,6 +2,7 @@
 
 import pulumi
 
+import registry.stack.python_version  # noqa: F401  # pyright: ignore[reportUnusedImport] - it refuses an older Python
 from registry import names
 from registry.certificate.choice import make_certificate
 from registry.clients.local_dns import warn_if_unresolved
@@ -21,8 +22,7 @@ from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
 from trust.handover import hand_over
 
-settings = load(pulumi.Config())
-cluster, recorded = Cluster(), read_state()
+settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
 preflight(settings, cluster, recorded)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
