@@ -20,7 +20,9 @@ from pulumi.runtime import mocks
 from registry import cluster
 from registry.clients import local_dns
 
-from .clusters import ADDRESS, INSTANCE, NAMESPACE, NODE_ADDRESS, QuietCluster
+from .clusters import ADDRESS, NODE_ADDRESS, QuietCluster
+from .clusters import INSTANCE as INSTANCE
+from .clusters import NAMESPACE as NAMESPACE
 from .settings import DEFAULTS, ROOT
 
 
