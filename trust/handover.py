@@ -103,7 +103,7 @@ async def _on_every_node(cluster: Handing, namespace: str, wanted: tuple[str, ..
             how = "the kubelets bring it within two minutes" + (
                 "; the user may not read the agents' logs, so that is how long it is waited for" if silent else ""
             )
-            pulumi.log.info(f"Waiting until {', '.join(missing)} has the new CA beside the old one: {how}")
+            pulumi.log.info(f"Waiting for the new CA beside the old one on {', '.join(missing)}: {how}")
         await asyncio.sleep(_INTERVAL)
 
 

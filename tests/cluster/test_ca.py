@@ -5,24 +5,27 @@ import json
 import secrets
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local_cluster import nodes
+from local_cluster.paths import REPOSITORY
 from registry.certificate.authority import authorities
 from registry.certificate.contract import CA_VALIDITY, RENEWAL
 
 from .support.certificates import served_certificate
 from .support.cluster import Cluster
-from .support.commands import wait_until
+from .support.commands import run, wait_until
 from .support.loop import Loop
-from .support.node_state import restarts
 from .support.stacks import Deployed, deployed_stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -78,8 +81,7 @@ def test_a_ca_in_its_last_60_days_is_renewed_with_its_key_and_nobody_notices(
         move_time(deployed, tmp_path, timedelta(hours=RENEWAL, minutes=10))
         deployed.stack.pulumi("preview", "--expect-no-changes")
         move_time(deployed, tmp_path, timedelta(hours=RENEWAL, minutes=-10))
-        before, runtimes = served_certificate(deployed), {node: restarts(node) for node in cluster.nodes}
-        agents = deployed.ready_agents()
+        before, agents = served_certificate(deployed), deployed.ready_agents()
         with Loop(deployed, namespace, tmp_path) as loop:
             told = deployed.stack.up().stdout
             assert "The CA was renewed, with the same key." in told
@@ -108,7 +110,6 @@ def test_a_ca_in_its_last_60_days_is_renewed_with_its_key_and_nobody_notices(
             )
             loop.settle()
         loop.check(0)
-        assert {node: restarts(node) for node in cluster.nodes} == runtimes
         assert deployed.ready_agents() == agents
         deployed.stack.pulumi("preview", "--expect-no-changes")
 
@@ -140,13 +141,12 @@ def following(deployed: Deployed) -> Iterator[None]:
 
 def test_another_ca_takes_over_in_one_up_and_no_pull_fails(cluster: Cluster, tmp_path: Path, namespace: str) -> None:
     with deployed_stack(cluster, tmp_path / "stack", {"exposure": "loadBalancer"}) as deployed:
-        before = served_certificate(deployed)
-        agents, runtimes = deployed.ready_agents(), {node: restarts(node) for node in cluster.nodes}
+        before, agents = served_certificate(deployed), deployed.ready_agents()
         with Loop(deployed, namespace, tmp_path) as loop:
             deployed.stack.pulumi("config", "set", "caVersion", "2")
             with following(deployed):
                 told = deployed.stack.up().stdout
-                assert "Waiting until node-a, node-b, node-c has the new CA" in told
+                assert "Waiting for the new CA beside the old one on node-a, node-b, node-c" in told
                 assert "The CA is another one than before." in told
                 wait_until(lambda: served_certificate(deployed) != before, "the new one is served", timeout=PROPAGATION)
                 loop.settle()
@@ -159,7 +159,6 @@ def test_another_ca_takes_over_in_one_up_and_no_pull_fails(cluster: Cluster, tmp
         alone.write_text(new.pem)
         shown_to_python(deployed, alone)
         assert deployed.ready_agents() == agents
-        assert {node: restarts(node) for node in cluster.nodes} == runtimes
         deployed.stack.pulumi("preview", "--expect-no-changes")
 
 
@@ -257,3 +256,60 @@ def test_a_cluster_issuer_takes_over_from_the_stacks_own_ca_and_others_are_refus
             deployed.stack.pulumi("preview", "--expect-no-changes")
         loop.check(15)
         assert {each["metadata"]["name"] for each in cluster.get("issuers", "-n", deployed.namespace)["items"]} == set()
+
+
+BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+
+
+@contextmanager
+def publicly_trusted(cluster: Cluster, ca: str) -> Iterator[None]:
+    """Have every node's own bundle of CAs hold one more; a container runtime reads the bundle when it starts."""
+    before = {node: (nodes.node_root(node) / BUNDLE).read_bytes() for node in cluster.nodes}
+
+    def put(node: str, content: bytes) -> None:
+        (nodes.node_root(node) / BUNDLE).write_bytes(content)
+        assert nodes.exec_in_node(node, ["systemctl", "restart", "containerd"]).returncode == 0
+
+    try:
+        for node, content in before.items():
+            put(node, content + ca.encode())
+        yield
+    finally:
+        for node, content in before.items():
+            put(node, content)
+
+
+@pytest.mark.alone
+@pytest.mark.usefixtures("cert_manager")
+def test_where_the_certificate_is_publicly_trusted_nodes_get_nothing_and_nobody_has_to_trust_a_ca(
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
+) -> None:
+    # cert-manager writes no `ca.crt` for issuers such as Let's Encrypt; here a policy takes it away.
+    removal = {"patchType": "JSONPatch", "jsonPatch": {"expression": '[JSONPatch{op: "remove", path: "/data/ca.crt"}]'}}
+    spec = {"reinvocationPolicy": "Never", "mutations": [removal]}
+    with cluster_issuer(cluster, tmp_path) as (issuer, ca), publicly_trusted(cluster, ca):
+        by_it = f"object.metadata.?annotations['cert-manager.io/issuer-name'].orValue('') == '{issuer}'"
+        where = f"has(object.data) && 'ca.crt' in object.data && {by_it}"
+        values = {"exposure": "loadBalancer", "certificateIssuer": "cert-manager", "issuer": issuer}
+        with (
+            cluster.policy("MutatingAdmissionPolicy", issuer, "/secrets", spec, {}, where),
+            deployed_stack(cluster, tmp_path / "stack", values) as deployed,
+        ):
+            assert deployed.ca == trusted_by_nodes(deployed) == ""
+            for node in cluster.nodes:
+                assert not list(deployed.hosts_directory(node).glob("*.crt"))
+            deployed.ca_file.write_text(ca)  # a client whose system trusts the CA
+            image = f"{deployed.host}/test/app:1"
+            deployed.crane("push", app_image, image)
+            deployed.start_pods(namespace, image, cluster.nodes)
+            deployed.assert_running(namespace, cluster.nodes)
+            assert "nobody has to trust a CA" in deployed.snippets["docker"]
+            doctor = [sys.executable, "-m", "trust.doctor", "--stack", deployed.stack.name]
+            assert "PROVED" in run(doctor, cluster.environment, cwd=REPOSITORY).stdout
+            # And back to a CA of the stack's own, which nodes get before it is served.
+            deployed.stack.pulumi("config", "rm", "issuer")
+            deployed.stack.up()
+            now = replace(deployed, outputs=deployed.stack.outputs())
+            assert all(now.trusted(node) for node in cluster.nodes)
+            now.start_pods(namespace, image, cluster.nodes, name="own")
+            now.assert_running(namespace, cluster.nodes, name="own")

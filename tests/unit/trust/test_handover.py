@@ -82,7 +82,7 @@ def test_nodes_get_both_and_are_waited_for(said: list[str]) -> None:
     hand(cluster)
     assert cluster.put == [("registry", "private-registry", {"ca.crt": NEW + OLD})]
     [line] = said
-    assert "Waiting until node-a has the new CA beside the old one" in line
+    assert "Waiting for the new CA beside the old one on node-a" in line
     # An agent that has said so is not asked again.
     assert [path for path in cluster.asked if path.endswith("trust-node-b/log")] == [
         "/api/v1/namespaces/registry/pods/trust-node-b/log"
