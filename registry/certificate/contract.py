@@ -44,6 +44,9 @@ class CertificateState:
     """The server certificate."""
 
 
+COMPONENTS = ("private-registry:registry:TlsCertificate", "private-registry:registry:CertManagerCertificate")
+"""The types of the components that keep the contract."""
+
 HandOver = Callable[[str, str], Awaitable[object]]
 """Gives the nodes a namespace's new CA certificates, PEM, and waits until they have them."""
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pulumi
 
-from ..certificate.contract import CertificateState, Issued
+from ..certificate.contract import COMPONENTS, CertificateState, Issued
 
 _STATE = "pulumi:pulumi:readStackResourceOutputs"
 """A function of the engine itself: type and outputs of every resource in the state of a stack. It works in
@@ -24,10 +24,7 @@ IDENTITY = "private-registry:registry:Identity"
 """Type of the component whose outputs are read here."""
 _NAMESPACE = "kubernetes:core/v1:Namespace"
 _SEED = "tls:index/privateKey:PrivateKey"
-_CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
 _SERVER = "tls:index/locallySignedCert:LocallySignedCert"
-FACTS_NAME = "lookup-facts"
-"""Name of the resource that holds the registry's host, its address and its CA."""
 SEED_NAME = "identity-seed"
 """Name of the resource from whose public key the instance's id is made."""
 
@@ -63,12 +60,17 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         resources: Type and outputs of each resource, by its URN.
     """
     found: dict[str, Mapping[str, Any]] = {}
+    trusted = ""
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
-        if kind in (IDENTITY, _NAMESPACE, _SERVER) or (kind, name) in ((_SEED, SEED_NAME), (_CONFIG_MAP, FACTS_NAME)):
+        if kind in (IDENTITY, _NAMESPACE, _SERVER) or (kind, name) == (_SEED, SEED_NAME):
             found[kind] = resource["outputs"]
+        elif kind in COMPONENTS:
+            # Unlike an object of the cluster, a component is not refreshed: what somebody has put into the ConfigMap
+            # must not be taken for a CA of the stack. Both are there after an `up` that was killed.
+            trusted = max(trusted, str(resource["outputs"].get("caCertificate") or ""), key=len)
     identity, metadata = found.get(IDENTITY, {}), found.get(_NAMESPACE, {}).get("metadata", {})
-    server, lookup = found.get(_SERVER, {}), cast(Mapping[str, str], found.get(_CONFIG_MAP, {}).get("data") or {})
+    server = found.get(_SERVER, {})
     public_key = str(found.get(_SEED, {}).get("publicKeyPem", ""))
     return Recorded(
         cluster=str(identity.get("clusterId") or ""),
@@ -76,7 +78,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         instance=instance_id(public_key) if public_key else "",
         namespace=str(metadata.get("name") or ""),
         certificates=CertificateState(
-            trusted=lookup.get("ca.crt") or "",
+            trusted=trusted,
             issued=Issued(
                 request=str(server.get("certRequestPem") or ""),
                 ca=str(server.get("caCertPem") or ""),

@@ -8,7 +8,7 @@ import pytest
 
 from registry.certificate.cert_manager import authority_tag, name_constraints
 from registry.certificate.choice import ISSUERS, errors, make_certificate
-from registry.certificate.contract import CA_VALIDITY, RENEWAL, CertificateState
+from registry.certificate.contract import CA_VALIDITY, COMPONENTS, RENEWAL, CertificateState
 from registry.cluster import Cluster
 from registry.settings import Issuer
 from tests.unit.support.clusters import QuietCluster, issued_secret
@@ -54,6 +54,7 @@ def test_it_makes_a_ca_and_a_secret_that_belong_to_it(issuer: Issuer) -> None:
         "secret": "certificate-issued" if issuer == "cert-manager" else "certificate-tls",
     }
     [token] = recorder.components()
+    assert token in COMPONENTS
     assert {parent for (typ, _), parent in recorder.parents.items() if typ.startswith(("kubernetes:", "tls:"))} == {
         token
     }

@@ -21,8 +21,8 @@ def test_a_whole_state_says_everything() -> None:
         **entry("tls:index/privateKey:PrivateKey", SEED_NAME, publicKeyPem="pem"),
         **entry("tls:index/privateKey:PrivateKey", "certificate-ca-key-1", publicKeyPem="another"),
         **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
-        **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "trusted", "host": "h"}),
-        **entry("kubernetes:core/v1:ConfigMap", "shares-ca-team-a", data={"ca.crt": "another's"}),
+        **entry("private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", secret="x"),  # noqa: S106
+        **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "somebody else has put it there"}),
         **entry(
             "tls:index/locallySignedCert:LocallySignedCert",
             "certificate-server",
