@@ -90,28 +90,19 @@ def not_issued(timeout: str, issuer: str = "") -> str:
     )
 
 
-def permitted_domains(host: str, dns_suffix: str) -> list[str]:
-    """The domains for which the CA may sign certificates.
+def name_constraints(host: str, dns_suffix: str) -> dict[str, Any]:
+    """What the CA may sign (RFC 5280, 4.2.1.10): certificates for one domain, and for no IP address.
 
-    That is the domain of made hosts, whose first part changes with the address; and for a host outside of it the domain
-    that it is in.
+    The domain is that of made hosts, whose first parts change with namespace and address; another host is its own.
 
     Args:
         host: The registry's host; a port in it does not count.
         dns_suffix: The setting `dnsSuffix`.
     """
     name = split_port(host)[0]
-    if f".{name}".endswith(f".{dns_suffix}"):
-        return [dns_suffix]
-    parent = name.partition(".")[2]
-    return sorted({dns_suffix, parent if "." in parent else name})
-
-
-def name_constraints(domains: Sequence[str]) -> dict[str, Any]:
-    """What a CA may sign (RFC 5280, 4.2.1.10): certificates for these domains, and for no IP address."""
     return {
         "critical": True,
-        "permitted": {"dnsDomains": list(domains)},
+        "permitted": {"dnsDomains": [dns_suffix if name.endswith(f".{dns_suffix}") else name]},
         "excluded": {"ipRanges": ["0.0.0.0/0", "::/0"]},
     }
 
@@ -254,7 +245,7 @@ class CertManagerCertificate(pulumi.ComponentResource):
     def _constraints(self, known: Sequence[str]) -> dict[str, Any] | None:
         """The name constraints for a host, in a namespace; None where cert-manager does not take any."""
         namespace, host = known
-        constraints = name_constraints(permitted_domains(host, self._args.dns_suffix))
+        constraints = name_constraints(host, self._args.dns_suffix)
         asked = {
             "apiVersion": API,
             "kind": "Certificate",

@@ -331,9 +331,10 @@ def _mac(client: str, registry: _Registry, *, restart: bool) -> str:
     for fingerprint in fingerprints:
         undo += f"; security delete-certificate -Z {fingerprint} {_KEYCHAIN}"
     lines = _more_files(registry, "$folder/ca")
-    # The CA counts for TLS connections to this host, and for nothing else (security(1)).
-    trust = f"security add-trusted-cert -r trustRoot -p ssl -s {name} -k {_KEYCHAIN}"
-    lines += [f'{trust} "$folder/{file}"' for file in files]
+    # The CA counts for TLS connections to this host, and for nothing else (security(1)). Docker Desktop copies CAs out
+    # of the keychain, and its documents do not say whether it copies one with such a limit.
+    limit = "" if restart else f"-p ssl -s {name} "
+    lines += [f'security add-trusted-cert -r trustRoot {limit}-k {_KEYCHAIN} "$folder/{file}"' for file in files]
     if restart:
         lines.append("docker desktop restart >/dev/null  # it reads the keychain when it starts")
     return _script(client, _first(registry), folder, undo, *lines, _done(client, registry))

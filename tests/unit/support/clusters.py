@@ -23,7 +23,7 @@ NAMESPACE = stack_namespace("pr-42", INSTANCE)
 def issued_secret(ca: str, host: str = "", issuer: str = "") -> Object:
     """A Secret that cert-manager has written, with texts in place of certificates; by default the program's own."""
     host = host or f"{NAMESPACE}.{ADDRESS.replace('.', '-')}.nip.io"
-    issuer = issuer or f"certificate-ca-{authority_tag(1, name_constraints(['nip.io']))}"
+    issuer = issuer or f"certificate-ca-{authority_tag(1, name_constraints(host, 'nip.io'))}"
     text = base64.b64encode(ssl.DER_cert_to_PEM_cert(ca.encode()).encode()).decode()
     return {
         "metadata": {"annotations": {"cert-manager.io/alt-names": host, "cert-manager.io/issuer-name": issuer}},

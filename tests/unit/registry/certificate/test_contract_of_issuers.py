@@ -18,7 +18,7 @@ from tests.unit.support.settings import having
 
 ISSUER_NAMES = get_args(Issuer)
 HOST = "registry.example.com"
-OWN = authority_tag(1, name_constraints(["example.com", "nip.io"]))
+OWN = authority_tag(1, name_constraints(HOST, "nip.io"))
 
 
 async def nobody(*_: object) -> None:
@@ -80,7 +80,7 @@ def test_the_ca_is_valid_for_180_days_and_renewed_in_its_last_60_with_its_key_by
 
 def test_another_number_is_another_key() -> None:
     for issuer in ISSUER_NAMES:
-        tag = authority_tag(2, name_constraints(["example.com", "nip.io"]))
+        tag = authority_tag(2, name_constraints(HOST, "nip.io"))
         cluster = QuietCluster(issued=issued_secret("issued-ca", HOST, f"certificate-ca-{tag}"))
         first, second = run(issuer)[0], run(issuer, cluster, ca_version=2)[0]
         if issuer == "tls":
@@ -94,7 +94,7 @@ def test_another_number_is_another_key() -> None:
 def test_the_ca_of_cert_manager_may_sign_for_the_domain_of_the_host_only_where_its_feature_gate_is_on() -> None:
     recorder, _ = run("cert-manager")
     found = recorder.of("Certificate", "certificate-ca-certificate")["spec"]["nameConstraints"]
-    assert found == name_constraints(["example.com", "nip.io"])
+    assert found == name_constraints(HOST, "nip.io")
     asked: list[tuple[str, str]] = []
 
     class Without(QuietCluster):
