@@ -293,7 +293,7 @@ def test_where_the_certificate_is_publicly_trusted_nodes_get_nothing_and_nobody_
         where = f"has(object.data) && 'ca.crt' in object.data && {by_it}"
         values = {"exposure": "loadBalancer", "certificateIssuer": "cert-manager", "issuer": issuer}
         with (
-            cluster.policy("MutatingAdmissionPolicy", issuer, "/secrets", spec, {}, where),
+            cluster.policy("MutatingAdmissionPolicy", issuer, "/secrets", spec, {}, where, changes=True),
             deployed_stack(cluster, tmp_path / "stack", values) as deployed,
         ):
             assert deployed.ca == trusted_by_nodes(deployed) == ""
