@@ -12,11 +12,12 @@ from typing import Protocol
 
 import pulumi
 
+from registry.pod.trouble import condition_of
 from trust.agent.certificates import fingerprints
 from trust.agent.faults import Fault
 from trust.agent.outcome import READY, outcomes
 from trust.doctor.facts import LOOKUP, TRUST, Json
-from trust.doctor.objects import condition_of, name_of, node_of
+from trust.doctor.objects import name_of, node_of
 
 PROPAGATION = 150.0
 """Seconds after which a kubelet has brought a changed ConfigMap into a running pod: its sync period and its cache's
