@@ -60,9 +60,8 @@ registry = Registry(
         tls_secret=certificate.secret,
         secret=credentials.secret,
         auth=credentials.mode,
-        in_memory=settings.storage == "memory",
-        storage_size=settings.storage_size,
-        storage_class=settings.storage_class,
+        storage=settings.storage,
+        seed=identity.seed,
         timeout=settings.ready_timeout,
     ),
 )
@@ -105,5 +104,6 @@ pulumi.export("configMap", lookup.config_map)
 pulumi.export("username", credentials.username)
 pulumi.export("password", credentials.password)
 pulumi.export("sharedName", shares and shares.object_name)
+pulumi.export("removeImages", registry.removal)
 pulumi.export("clusterId", identity.cluster_id)
 pulumi.export("version", names.VERSION)

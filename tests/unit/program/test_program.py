@@ -448,6 +448,20 @@ def test_in_memory_there_is_no_volume_and_the_node_has_to_have_the_memory_of_the
     assert int(resources["requests"]["memory"]) == 2 * 2**30 + 64 * 2**20
 
 
+def test_with_a_bucket_several_pods_are_made_and_an_output_says_how_the_images_are_removed() -> None:
+    recorder = Recorder()
+    keys = {"s3AccessKey": "the access key", "s3SecretKey": "the secret key"}
+    outputs = run_program(recorder, storage="s3", s3Bucket="team-images", s3Region="eu-central-1", replicas="2", **keys)
+    assert outputs["removeImages"] == (
+        f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region eu-central-1  # destroy keeps these images"
+    )
+    assert recorder.of(":Deployment")["spec"]["replicas"] == 2
+    assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
+    for (_, name), inputs in recorder.resources.items():
+        for key in keys.values():
+            assert (key in json.dumps(inputs)) == (name == "registry-s3"), name
+
+
 def test_default_classes_are_left_to_the_cluster(made: Recorder) -> None:
     assert "storageClassName" not in made.of(":PersistentVolumeClaim")["spec"]
     assert "ingressClassName" not in made.of(":Ingress", "ingress-served")["spec"]

@@ -20,6 +20,7 @@ from pulumi.runtime import mocks
 from registry import cluster
 from registry.clients import local_dns
 from registry.hostname import stack_namespace
+from registry.settings import SECRET_KEYS
 from registry.stack.recorded import SEED_NAME, instance_id
 
 from .clusters import ADDRESS, NODE_ADDRESS, QuietCluster
@@ -151,7 +152,8 @@ def _run(recorder: Recorder, program: Callable[[], object], secrets: Sequence[st
     given = {**DEFAULTS, **config}
     project = "private-registry"
     pulumi.runtime.set_all_config(
-        {f"{project}:{key}": value for key, value in given.items()}, [f"{project}:{key}" for key in secrets]
+        {f"{project}:{key}": value for key, value in given.items()},
+        [f"{project}:{key}" for key in (*SECRET_KEYS, *secrets)],
     )
 
     async def run() -> None:
