@@ -20,8 +20,8 @@ from .waiting import after, rolled_out, timeouts
 _LABELS = names.labels(names.REGISTRY)
 _USER = 1000
 # Paths in the pod.
-_DATA = "/var/lib/registry"
-_CONFIG = "/etc/private-registry"
+DATA = "/var/lib/registry"
+CONFIG = "/etc/private-registry"
 _READY = "/run/proof/ready"
 
 _MEMORY = 512 * 2**20
@@ -37,7 +37,7 @@ def configuration() -> dict[str, object]:
         # nginx writes the access log.
         "log": {"level": "info", "accesslog": {"disabled": True}},
         "storage": {
-            "filesystem": {"rootdirectory": _DATA},
+            "filesystem": {"rootdirectory": DATA},
             "delete": {"enabled": True},
             # An upload that its client has given up is removed after a day.
             "maintenance": {"uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}},
@@ -51,6 +51,8 @@ def configuration() -> dict[str, object]:
             # When the registry is told to end, it completes the requests that it is serving; without a value it would
             # drop them. It is told after nginx has ended, so by then only the proof's requests are left.
             "draintimeout": "5s",
+            # `gc.sh` asks here whether a manifest is on its way.
+            "debug": {"addr": f"127.0.0.1:{nginx.METRICS_PORT}", "prometheus": {"enabled": True}},
         },
         # Some images, such as Windows base images, have layers that are kept elsewhere. Without this the registry would
         # refuse their manifests.
@@ -153,6 +155,7 @@ def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
         "config.yml": json.dumps(configuration(), indent=2),  # JSON is YAML
         "nginx.conf": args.auth.apply(nginx.configuration),
         "nginx.sh": Path(nginx.__file__).with_suffix(".sh").read_text(),
+        "gc.sh": Path(nginx.__file__).with_name("gc.sh").read_text(),
         "proof_image.py": Path(proof_image.__file__).read_text(),
     }
 
@@ -256,7 +259,7 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         # other containers have ended, and so the registry serves what nginx still completes.
         restart_policy="Always",
         # The command is given in full, since builds of the image differ in what their entry point does with arguments.
-        command=["registry", "serve", f"{_CONFIG}/config.yml"],
+        command=["registry", "serve", f"{CONFIG}/config.yml"],
         env=[
             core.EnvVarArgs(name="OTEL_TRACES_EXPORTER", value="none"),  # by default v3 sends traces to localhost
             core.EnvVarArgs(name="REGISTRY_HTTP_SECRET", value_from=core.EnvVarSourceArgs(secret_key_ref=http_secret)),
@@ -264,7 +267,8 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         security_context=_restricted(),
         # What is in memory can't be taken back, so the node has to have as much to spare as the registry may use.
         resources=_resources(requests=("50m", str(_REQUESTED + kept)), limits=("2", str(_MEMORY + kept))),
-        volume_mounts=[_mount("config", _CONFIG), _mount("data", _DATA, read_only=None)],
+        # It looks into nginx's folder only while space is freed: whether pushes are stopped is there.
+        volume_mounts=[_mount("config", CONFIG), _mount("data", DATA, read_only=None), _mount("nginx", nginx.RUN)],
     )
 
 
@@ -275,7 +279,7 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     return core.ContainerArgs(
         name="nginx",
         image=args.nginx_image,
-        command=["sh", f"{_CONFIG}/nginx.sh", f"{_CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
+        command=["sh", f"{CONFIG}/nginx.sh", f"{CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
         ports=[
             core.ContainerPortArgs(name="plain", container_port=nginx.PLAIN_PORT),
             core.ContainerPortArgs(name="tls", container_port=nginx.TLS_PORT),
@@ -289,7 +293,7 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         security_context=_restricted(),
         resources=_resources(requests=("20m", "32Mi"), limits=("2", "512Mi")),
         volume_mounts=[
-            _mount("config", _CONFIG),
+            _mount("config", CONFIG),
             _mount("nginx", nginx.RUN, read_only=None),
             _mount("tls", nginx.TLS),
             _mount("users", nginx.USERS),
@@ -298,13 +302,16 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
 
 
 def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
-    """The container that keeps the proof image in the registry; it is ready while the image is there."""
+    """The container that keeps the proof image in the registry; it is ready while the image is there.
+
+    It also says in its log, and to nginx, whether the registry's storage takes what is pushed.
+    """
     core = k8s.core.v1
     own_namespace = core.ObjectFieldSelectorArgs(field_path="metadata.namespace")
     return core.ContainerArgs(
         name="proof-image",
         image=args.python_image,
-        command=["python3", f"{_CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY],
+        command=["python3", f"{CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY, DATA, nginx.RUN],
         env=[
             core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
             core.EnvVarArgs(name="NAMESPACE", value_from=core.EnvVarSourceArgs(field_ref=own_namespace)),
@@ -312,7 +319,12 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
         security_context=_restricted(),
         resources=_resources(requests=("10m", "24Mi"), limits=("500m", "96Mi")),
-        volume_mounts=[_mount("config", _CONFIG), _mount("proof", str(Path(_READY).parent), read_only=None)],
+        volume_mounts=[
+            _mount("config", CONFIG),
+            _mount("data", DATA),
+            _mount("nginx", nginx.RUN, read_only=None),
+            _mount("proof", str(Path(_READY).parent), read_only=None),
+        ],
     )
 
 

@@ -86,6 +86,8 @@ class Front:
     """The script `nginx.sh`."""
     plain_port: int
     tls_port: int
+    registry_port: int
+    """The registry itself, behind nginx."""
 
     def connect(self, *, plain: bool = False) -> http.client.HTTPConnection:
         """A connection to one of the ports."""
@@ -144,7 +146,7 @@ class Front:
 @contextmanager
 def front(folder: Path, mode: nginx.AuthMode = "none", *, drain: int = 20) -> Iterator[Front]:
     """Run nginx and the registry with everything that they need in `folder`, on free ports."""
-    ports = free_ports(3)
+    ports = free_ports(4)
     environment, command = prepare(folder, mode, ports, drain)
     registry_binary = programs.ensure() / "registry"
     with (
@@ -157,7 +159,7 @@ def front(folder: Path, mode: nginx.AuthMode = "none", *, drain: int = 20) -> It
         ) as behind,
         subprocess.Popen(command, stdout=log, stderr=log, text=True, env=environment) as process,
     ):  # fmt: skip
-        made = Front(folder=folder, process=process, plain_port=ports[0], tls_port=ports[1])
+        made = Front(folder=folder, process=process, plain_port=ports[0], tls_port=ports[1], registry_port=ports[2])
         try:
             wait_until(made.answers, "the registry answers", timeout=30)
             yield made
@@ -182,6 +184,7 @@ def prepare(folder: Path, mode: nginx.AuthMode, ports: list[int], drain: int) ->
         "/var/lib/registry": str(folder / "data"),
         **{str(each): str(port) for each, port in zip((nginx.PLAIN_PORT, nginx.TLS_PORT), ports, strict=False)},
         str(nginx.REGISTRY_PORT): str(ports[2]),
+        str(nginx.METRICS_PORT): str(ports[3]),
     }
 
     def placed(text: str) -> str:
