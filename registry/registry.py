@@ -1,10 +1,12 @@
 """The registry: its volume, its configuration, and the pod that serves it."""
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -15,7 +17,7 @@ from .credentials import HTTP_SECRET
 from .exposure import network_policy
 from .pod import nginx, proof_image
 from .settings import Settings
-from .waiting import after, rolled_out, timeouts
+from .waiting import after, awaited, not_rolled_out, rolled_out, timeouts
 
 _LABELS = names.labels(names.REGISTRY)
 _USER = 1000
@@ -102,7 +104,7 @@ class Registry(pulumi.ComponentResource):
 
     The pod has the same shape for every way in. Certificate and passwords may change at any time.
     Ready when: 1. its volume is bound; 2. the registry answers through nginx and its storage works; 3. the proof image
-    is in it.
+    is in it; 4. its storage takes what is pushed, but for a storage that is full, which is only warned of.
     Delete removes the pod, the volume and every image in it.
     Does not: make itself reachable. The way in does that.
     """
@@ -136,17 +138,29 @@ class Registry(pulumi.ComponentResource):
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
                 template=_template(args, files, data, config.metadata.name),
             ),
-            opts=child,
+            opts=awaited(f"{name}-not-ready", self, args.timeout, lambda made: _not_ready(args, made)),
         )
         network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
 
         async def ready(namespace: str) -> str:
             if not pulumi.runtime.is_dry_run():
                 await rolled_out(args.cluster, namespace, name, args.timeout)
+                reason, sentence = await asyncio.to_thread(volume.fault, args.cluster, namespace)
+                if reason == "STORAGE_FULL":
+                    pulumi.log.warn(sentence)
+                elif reason:
+                    raise pulumi.RunError(sentence)
             return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
 
         self.proof = after(args.namespace, deployment.id).apply(ready)
         self.register_outputs({"proof": self.proof})
+
+
+def _not_ready(args: RegistryArgs, deployment: Mapping[str, Any]) -> str:
+    """What is said when the Deployment was not ready in time."""
+    namespace = str(deployment["metadata"]["namespace"])
+    _, sentence = volume.fault(args.cluster, namespace)
+    return sentence or not_rolled_out(str(deployment["metadata"]["name"]), namespace, args.timeout)
 
 
 def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
@@ -309,7 +323,7 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     core = k8s.core.v1
     own_namespace = core.ObjectFieldSelectorArgs(field_path="metadata.namespace")
     return core.ContainerArgs(
-        name="proof-image",
+        name=names.PROOF_CONTAINER,
         image=args.python_image,
         command=["python3", f"{CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY, DATA, nginx.RUN],
         env=[

@@ -64,6 +64,14 @@ def is_rolled_out(deployment: Object) -> bool:
     return seen and all(status.get(key) == wanted for key in ("replicas", "updatedReplicas", "readyReplicas"))
 
 
+def not_rolled_out(name: str, namespace: str, timeout: str) -> str:
+    """What is said of a Deployment that is not rolled out within the time."""
+    return (
+        f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} (the setting "
+        f"readyTimeout). Its events tell why: kubectl describe pods -n {namespace}"
+    )
+
+
 async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) -> None:
     """Wait until a Deployment is rolled out.
 
@@ -83,9 +91,5 @@ async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) 
     deadline = time.monotonic() + int(timeout[:-1]) * _SECONDS[timeout[-1]]
     while not is_rolled_out(await asyncio.to_thread(cluster.read, "apps/v1", "deployments", namespace, name)):
         if time.monotonic() > deadline:
-            msg = (
-                f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} (the "
-                f"setting readyTimeout). Its events tell why: kubectl describe pods -n {namespace}"
-            )
-            raise pulumi.RunError(msg)
+            raise pulumi.RunError(not_rolled_out(name, namespace, timeout))
         await asyncio.sleep(_INTERVAL)

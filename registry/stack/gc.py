@@ -116,11 +116,12 @@ class Pods:
     def pushes_stopped(self) -> Generator[None]:
         """In every pod, pushes are stopped in this context. They are not as soon as it ends well, else soon after."""
         try:
-            self._stop(_STOPPED)
+            self._stop_all()
             yield
         except BaseException:
-            # The collection may still run, and ends when it sees this.
-            self._stop(_ENDING)
+            # The collection may still run, and ends when it sees this. Only then is the time of the others cut.
+            for pod in self._names:
+                self._stop(pod, _ENDING)
             raise
         for pod in self._names:
             self.run("nginx", "rm", "-f", nginx.STOPPED, pod=pod)
@@ -136,14 +137,17 @@ class Pods:
         if _ids(self._found()) != self._ids:
             msg = "The registry's pods have changed meanwhile, so it was ended early; run it again."
             raise GcError(msg)
-        self._stop(_STOPPED)
+        self._stop_all()
 
-    def _stop(self, seconds: int) -> None:
+    def _stop_all(self) -> None:
         self._renewed = time.monotonic()
+        for pod in reversed(self._names):  # the collecting one comes last, so the others are stopped for longer
+            self._stop(pod, _STOPPED)
+
+    def _stop(self, pod: str, seconds: int) -> None:
         new = f"{nginx.STOPPED}.new"
         script = f'echo "$(($(date +%s) + {seconds}))" >{new} && mv {new} {nginx.STOPPED}'
-        for pod in reversed(self._names):  # the collecting one comes last, so the others are stopped for longer
-            self.run("nginx", "sh", "-c", script, pod=pod)
+        self.run("nginx", "sh", "-c", script, pod=pod)
 
 
 def _ids(pods: Iterable[Object]) -> set[str]:
@@ -177,7 +181,7 @@ def collect(pods: Pods, *, untagged: bool, say: Callable[[str], None]) -> None:
             for first in range(0, len(manifests), _AT_ONCE):
                 address = f"127.0.0.1:{nginx.REGISTRY_PORT}"
                 some = manifests[first : first + _AT_ONCE]
-                pods.run("proof-image", "python3", "-c", _DELETE, address, *some, tick=pods.renew)
+                pods.run(names.PROOF_CONTAINER, "python3", "-c", _DELETE, address, *some, tick=pods.renew)
         printed = script("collect")
     for line in (*_SUMMARY.findall(printed), printed.splitlines()[-1]):
         say(line)

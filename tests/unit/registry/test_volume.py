@@ -1,5 +1,6 @@
 """The volume: the StorageClass that it needs, and what its size means in bytes."""
 
+import json
 from typing import cast
 
 import pytest
@@ -53,3 +54,43 @@ def test_in_memory_no_class_is_asked_for() -> None:
         """A cluster that nobody asks."""
 
     assert volume.errors(having(storage="memory"), cast(Cluster, Refusing())) == []
+
+
+FULL = '{"reason": "STORAGE_FULL", "sentence": "It is full."}'
+GOOD = '{"reason": "READY", "sentence": "It is good."}'
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("", ("", "")),
+        ("waiting for the registry: refused", ("", "")),
+        (GOOD, ("", "")),
+        (f"{GOOD}\n{FULL}\npushed x", ("STORAGE_FULL", "It is full.")),
+        (f"{FULL}\n{GOOD}", ("", "")),
+    ],
+)
+def test_the_last_word_on_the_storage_counts(log: str, expected: tuple[str, str]) -> None:
+    assert volume.fault_in(log) == expected
+
+
+class Logs:
+    """A cluster with two pods of the registry, the second of which has something to say; or with a forbidden log."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def ask(self, path: str, **query: str) -> str:
+        if self.error:
+            raise self.error
+        if path.endswith("/pods"):
+            assert query == {"labelSelector": "app.kubernetes.io/name=registry"}
+            return json.dumps({"items": [{"metadata": {"name": name}} for name in ("a", "b")]})
+        assert query["container"] == "proof-image"
+        return {"/api/v1/namespaces/team/pods/a/log": GOOD, "/api/v1/namespaces/team/pods/b/log": FULL}[path]
+
+
+def test_every_pod_is_asked_and_a_user_who_may_not_ask_learns_nothing() -> None:
+    assert volume.fault(cast(Cluster, Logs()), "team") == ("STORAGE_FULL", "It is full.")
+    for error in (PermissionError(), LookupError(), ConnectionError()):
+        assert volume.fault(cast(Cluster, Logs(error)), "team") == ("", "")
