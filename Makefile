@@ -16,7 +16,7 @@ WORKERS ?= 4
 # --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
 without_salt = sed -i '/^encryptionsalt:/d' $(1)
 
-.PHONY: help up down doctor leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down doctor gc leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/; s/\$$\$$/$$/g' | column -t -s $$'\t'
@@ -42,6 +42,10 @@ down: $(INSTALLED) ## Destroy the stack STACK
 
 doctor: $(INSTALLED) ## Say of every node whether it trusts the registry, and if not, what is broken and how to mend it
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(DOCTOR)
+
+gc: $(INSTALLED) ## Free the space of images that were deleted (UNTAGGED=1: and of manifests without a tag) in the stack STACK
+	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
+	  $(LOCAL) run -- $(PYTHON) -m registry.stack.gc --stack $(STACK) $(if $(filter 1,$(UNTAGGED)),--untagged)
 
 leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of those whose state is lost
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && \

@@ -1,4 +1,6 @@
-# Free the space that no image needs, in the registry's container: sh gc.sh settle|collect CONFIGURATION STOPPED METRICS DATA
+# Free the space that no image needs, in the registry's container:
+#
+#     sh gc.sh settle|collect CONFIGURATION STOPPED METRICS DATA
 #
 # Pushes have to be stopped: the file STOPPED holds until when they are, in seconds since 1970.
 #   settle   waits until the registry serves no request of a manifest. One that was checked before and is written after
@@ -12,15 +14,24 @@ margin=30 tries=600
 
 say() { echo "$*" >&2; }
 left() { echo $(($(cat "$stopped" 2>/dev/null || echo 0) - $(date +%s))); }
-used() { df -Pk "$data" | awk 'NR == 2 { print $3 }'; }
+serving() {
+    wget -q -O - "http://$metrics/metrics" | sed -n 's/^registry_http_in_flight_requests{handler="manifest"} //p'
+}
+used() { df -Pk "$data" 2>/dev/null | awk 'NR == 2 { print $3 } END { if (NR < 2) print 0 }'; }
 
 case $verb in
 settle)
     sleep 1  # a request that came just before pushes were stopped has reached the registry by now
-    until wget -q -O - "http://$metrics/metrics" | grep -q '^registry_http_in_flight_requests{handler="manifest"} 0$'; do
+    serves=$(serving)
+    until [ "$serves" = 0 ]; do
         tries=$((tries - 1))
-        [ "$tries" -gt 0 ] || { say "a manifest has been on its way for longer than a minute"; exit 1; }
+        if [ "$tries" = 0 ]; then
+            [ -n "$serves" ] || { say "the registry does not say what it serves"; exit 1; }
+            say "a manifest has been on its way for longer than a minute"
+            exit 1
+        fi
         sleep 0.1
+        serves=$(serving)
     done
     ;;
 collect)

@@ -252,7 +252,7 @@ class Storage:
 
         Args:
             pusher: A client of the registry.
-            data: The folder of images, which this program only reads.
+            data: The folder of images, which this program only reads. It is missing if they are kept elsewhere.
             full: A file that exists while the storage is full; nginx looks for it.
         """
         self._pusher = pusher
@@ -270,8 +270,9 @@ class Storage:
             except (OSError, http.client.HTTPException):
                 return  # it is slow perhaps; that is no refusal, and nothing that pulls have to wait for
         self._looks += 1
-        found = os.statvfs(self._data)
-        reason, sentence = state(refusal, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+        found = os.statvfs(self._data) if self._data.exists() else None
+        size, left = (found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize) if found else (0, 0)
+        reason, sentence = state(refusal, size, left)
         if reason == "STORAGE_FULL":
             self._full.touch()
         else:
@@ -286,7 +287,7 @@ def state(refusal: str, size: int, left: int) -> tuple[str, str]:
 
     Args:
         refusal: What the registry says of an upload that it could not begin; empty if it could.
-        size: Bytes of the file system with the images.
+        size: Bytes of the file system with the images; 0 if they are in none.
         left: How many of these are free.
     """
     space = f"{left >> 20} of {size >> 20} MiB are left"
@@ -303,7 +304,7 @@ def state(refusal: str, size: int, left: int) -> tuple[str, str]:
         )
     if refusal:
         return "STORAGE_FAILS", f"The registry cannot write to its storage ({refusal}): mend what that names."
-    return READY, f"The registry's storage takes what is pushed; {space}."
+    return READY, f"The registry's storage takes what is pushed{size and f'; {space}' or ''}."
 
 
 def keep(pusher: ProofPusher, image: Image, ready: Path, storage: Storage, stopped: Path, interval: float) -> None:
