@@ -145,11 +145,7 @@ class Registry(pulumi.ComponentResource):
         async def ready(namespace: str) -> str:
             if not pulumi.runtime.is_dry_run():
                 await rolled_out(args.cluster, namespace, name, args.timeout)
-                reason, sentence = await asyncio.to_thread(volume.fault, args.cluster, namespace)
-                if reason == "STORAGE_FULL":
-                    pulumi.log.warn(sentence)
-                elif reason:
-                    raise pulumi.RunError(sentence)
+                await asyncio.to_thread(volume.check, args.cluster, namespace)
             return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
 
         self.proof = after(args.namespace, deployment.id).apply(ready)

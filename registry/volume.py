@@ -101,6 +101,19 @@ def fault(cluster: Cluster, namespace: str) -> tuple[str, str]:
     return "", ""
 
 
+def check(cluster: Cluster, namespace: str) -> None:
+    """Warn of a storage that is full, from which everybody can still pull.
+
+    Raises:
+        pulumi.RunError: the registry cannot write to its storage.
+    """
+    reason, sentence = fault(cluster, namespace)
+    if reason == "STORAGE_FULL":
+        pulumi.log.warn(sentence)
+    elif reason:
+        raise pulumi.RunError(sentence)
+
+
 def memory(size: str) -> k8s.core.v1.VolumeArgs:
     """The pod's volume `data` in the memory of its node, with a limit; its content is gone when the pod is."""
     core = k8s.core.v1

@@ -3,6 +3,7 @@
 import json
 from typing import cast
 
+import pulumi
 import pytest
 
 from registry import volume
@@ -77,8 +78,9 @@ def test_the_last_word_on_the_storage_counts(log: str, expected: tuple[str, str]
 class Logs:
     """A cluster with two pods of the registry, the second of which has something to say; or with a forbidden log."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, said: str = FULL) -> None:
         self.error = error
+        self.said = said
 
     def ask(self, path: str, **query: str) -> str:
         if self.error:
@@ -87,10 +89,24 @@ class Logs:
             assert query == {"labelSelector": "app.kubernetes.io/name=registry"}
             return json.dumps({"items": [{"metadata": {"name": name}} for name in ("a", "b")]})
         assert query["container"] == "proof-image"
-        return {"/api/v1/namespaces/team/pods/a/log": GOOD, "/api/v1/namespaces/team/pods/b/log": FULL}[path]
+        return {"/api/v1/namespaces/team/pods/a/log": GOOD, "/api/v1/namespaces/team/pods/b/log": self.said}[path]
 
 
 def test_every_pod_is_asked_and_a_user_who_may_not_ask_learns_nothing() -> None:
     assert volume.fault(cast(Cluster, Logs()), "team") == ("STORAGE_FULL", "It is full.")
     for error in (PermissionError(), LookupError(), ConnectionError()):
         assert volume.fault(cast(Cluster, Logs(error)), "team") == ("", "")
+
+
+def test_a_storage_that_is_full_is_a_warning_and_one_that_takes_nothing_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    volume.check(cast(Cluster, Logs(said=GOOD)), "team")
+    assert warned == []
+    volume.check(cast(Cluster, Logs()), "team")
+    assert warned == ["It is full."]
+    refused = '{"reason": "STORAGE_NOT_WRITABLE", "sentence": "chown it."}'
+    with pytest.raises(pulumi.RunError, match="chown it"):
+        volume.check(cast(Cluster, Logs(said=refused)), "team")
