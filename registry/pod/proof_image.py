@@ -188,7 +188,8 @@ class ProofPusher:
         """Status, location and text of the answer to a request."""
         connection = http.client.HTTPConnection(self._address, timeout=10)
         try:
-            headers = {"Content-Type": media_type} if media_type else {}
+            # Without the header Accept the registry says of a manifest that it is not there.
+            headers = {"Content-Type": media_type} if media_type else {"Accept": f"{_MANIFEST}, {_INDEX}"}
             connection.request(method, path, body or None, {"Content-Length": str(len(body)), **headers})
             response = connection.getresponse()
             text = response.read().decode(errors="replace")
@@ -261,18 +262,18 @@ class Storage:
         self._reason = ""
         self._looks = 0
 
-    def look(self) -> None:
-        """Find out, and say it in the log and to nginx if it has changed."""
-        refusal = ""
-        if self._reason != READY or self._looks % _SELDOM == 0:
-            try:
-                refusal = self._pusher.refusal()
-            except (OSError, http.client.HTTPException):
-                return  # it is slow perhaps; that is no refusal, and nothing that pulls have to wait for
-        self._looks += 1
+    def look(self) -> bool:
+        """Find out, and say it in the log and to nginx if it has changed; whether it takes what is pushed."""
         found = os.statvfs(self._data) if self._data.exists() else None
         size, left = (found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize) if found else (0, 0)
-        reason, sentence = state(refusal, size, left)
+        reason, sentence = state("", size, left)
+        # Where there is no space, an upload that fails would only leave something behind.
+        if reason == READY and (self._reason != READY or self._looks % _SELDOM == 0):
+            try:
+                reason, sentence = state(self._pusher.refusal(), size, left)
+            except (OSError, http.client.HTTPException):
+                return True  # it is slow perhaps; that is no refusal, and nothing that pulls have to wait for
+        self._looks += 1
         if reason == "STORAGE_FULL":
             self._full.touch()
         else:
@@ -280,6 +281,7 @@ class Storage:
         if reason != self._reason:
             print(json.dumps({"reason": reason, "sentence": sentence}), flush=True)
         self._reason = reason
+        return reason == READY
 
 
 def state(refusal: str, size: int, left: int) -> tuple[str, str]:
@@ -325,19 +327,24 @@ def keep(pusher: ProofPusher, image: Image, ready: Path, storage: Storage, stopp
         try:
             if not stopped.exists():
                 complete = pusher.has(image)
-                storage.look()
-                if not complete:
+                if storage.look() and not complete:
                     ready.unlink(missing_ok=True)
                     pusher.push(image)
                     print("pushed", REPOSITORY, image.index.digest, flush=True)
-                ready.touch()
+                    complete = True
+                if complete:
+                    ready.touch()
+                else:
+                    ready.unlink(missing_ok=True)
             trouble = ""
         except (OSError, http.client.HTTPException) as error:
             ready.unlink(missing_ok=True)
             if str(error) != trouble:
                 trouble = str(error)
                 print("waiting for the registry:", trouble, flush=True)
-        pause.wait(interval if ready.exists() else 0.2)
+            pause.wait(0.2)
+        else:
+            pause.wait(interval)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -159,7 +159,7 @@ def test_what_was_acknowledged_is_there_after_the_registry_was_killed_during_twe
 def test_a_full_storage_refuses_pushes_with_a_sentence_and_serves_pulls_until_space_is_freed(tmp_path: Path) -> None:
     with small_storage(tmp_path, "40m"), front(tmp_path) as made, made.proof_image() as log:
         place = f"localhost:{made.plain_port}/test"
-        wait_until(lambda: '"READY"' in log.read_text(), "the storage takes what is pushed", timeout=20)
+        wait_until(lambda: "pushed private-registry/proof" in log.read_text(), "the proof image is there", timeout=20)
         assert "40 MiB are left" in log.read_text()
         push(made, "test/small", "1", os.urandom(2**20))
         (tmp_path / "big.tar").write_bytes(os.urandom(60 * 2**20))
@@ -175,9 +175,11 @@ def test_a_full_storage_refuses_pushes_with_a_sentence_and_serves_pulls_until_sp
         assert (status, json.loads(body)["errors"][0]["code"]) == (507, "DENIED")
         assert missing(made, "test/small", "1") == []
         assert made.ask("GET", "/")[0] == 200, "the pod stays ready"
+        assert (tmp_path / "ready").exists()
         assert made.ask("DELETE", "/v2/test/small/manifests/none")[0] == 404, "what is deleted needs no space"
         assert int(re.findall(r"freed (\d+) MiB", collect(made))[0]) > 30
         wait_until(lambda: log.read_text().count('"READY"') == 2, "it is said that it recovered", timeout=20)
+        assert log.read_text().count("pushed private-registry/proof") == 1, "it was there all the time"
         push(made, "test/small", "2", os.urandom(2**20))
         assert missing(made, "test/small", "1") == missing(made, "test/small", "2") == []
 
