@@ -231,7 +231,7 @@ def _cluster_of(stack: str) -> tuple[Cluster, str]:
     given = {key: str(entry.get("value", "")) for key, entry in settings.items() if key.startswith("kubernetes:")}
     pulumi.runtime.set_all_config(given)
     cluster = Cluster()
-    if cluster.uid not in ("", outputs["clusterId"]):
+    if cluster.uid not in ("", outputs.get("clusterId")):
         msg = f"The stack is on another cluster than {cluster.server}; set KUBECONFIG to the one of its pulumi up."
         raise GcError(msg)
     return cluster, str(outputs["namespace"])
