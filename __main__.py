@@ -34,7 +34,7 @@ exposure = make_exposure(settings, cluster, namespace)
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(
     lambda known: own_host(settings, cluster, *known)
 )
-certificate = make_certificate("certificate", settings, namespace, host)
+certificate = make_certificate("certificate", settings, namespace, host, recorded.certified)
 served = exposure.serve(host, certificate.secret)
 
 # 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.

@@ -129,8 +129,7 @@ class Registry(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
             spec=k8s.apps.v1.DeploymentSpecArgs(
                 replicas=1,
-                # Only one node can use the volume, and two registries on one volume would disagree about uploads.
-                strategy=k8s.apps.v1.DeploymentStrategyArgs(type="Recreate"),
+                strategy=_strategy(),
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
                 template=_template(args, files, data, config.metadata.name),
             ),
@@ -145,6 +144,28 @@ class Registry(pulumi.ComponentResource):
 
         self.proof = after(args.namespace, deployment.id).apply(ready)
         self.register_outputs({"proof": self.proof})
+
+
+def _strategy() -> k8s.apps.v1.DeploymentStrategyArgs:
+    """The old pod is told to end, and the new one starts at once, while the old one completes its open transfers.
+
+    The strategy Recreate would wait for the last transfer, and nobody could begin one meanwhile. A surge, which makes
+    the new pod first, would never end where the new one cannot start as long as the old one has the volume.
+    """
+    rolling = k8s.apps.v1.RollingUpdateDeploymentArgs(max_surge=0, max_unavailable=1)
+    return k8s.apps.v1.DeploymentStrategyArgs(type="RollingUpdate", rolling_update=rolling)
+
+
+def _beside_the_old_pod() -> k8s.core.v1.AffinityArgs:
+    """Prefer the node of the pod that is about to end: both can have the volume there, and nowhere else."""
+    core = k8s.core.v1
+    term = core.PodAffinityTermArgs(
+        topology_key="kubernetes.io/hostname", label_selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS)
+    )
+    preferred = core.WeightedPodAffinityTermArgs(weight=100, pod_affinity_term=term)
+    return core.AffinityArgs(
+        pod_affinity=core.PodAffinityArgs(preferred_during_scheduling_ignored_during_execution=[preferred])
+    )
 
 
 def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
@@ -216,6 +237,7 @@ def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.In
         automount_service_account_token=False,
         enable_service_links=False,
         node_selector={"kubernetes.io/os": "linux"},
+        affinity=_beside_the_old_pod(),
         # Open transfers have `DRAIN` seconds to complete. The rest is for the registry, which ends after nginx.
         termination_grace_period_seconds=nginx.DRAIN + 10,
         security_context=core.PodSecurityContextArgs(

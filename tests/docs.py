@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.cluster.support.changes import CHANGES
 from tests.cluster.support.front import ALLOWED
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +81,15 @@ def auth() -> str:
     return _table(("`auth`", "pulls, tags, catalog", "pushes, deletes", "`GET /v2/`"), body)
 
 
-BLOCKS = {"settings": settings, "clients": clients, "runtimes": runtimes, "auth": auth}
+def changes() -> str:
+    """For how long pulls and pushes may fail while a running stack changes, as the tests allow it."""
+    body = [
+        (change.what, f"{change.allowed} s" if change.allowed else "none", change.why) for change in CHANGES.values()
+    ]
+    return _table(("what changes", "longest gap", "why"), body)
+
+
+BLOCKS = {"settings": settings, "clients": clients, "runtimes": runtimes, "auth": auth, "changes": changes}
 """The generated tables by the name in their markers."""
 
 

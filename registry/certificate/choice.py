@@ -20,7 +20,7 @@ def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
 
 
 def make_certificate(
-    name: str, settings: Settings, namespace: pulumi.Input[str], host: pulumi.Input[str]
+    name: str, settings: Settings, namespace: pulumi.Input[str], host: pulumi.Input[str], before: Sequence[str]
 ) -> Certificate:
     """Have the issuer that the settings name make a CA and a certificate.
 
@@ -29,10 +29,11 @@ def make_certificate(
         settings: The settings.
         namespace: Namespace of the objects.
         host: Host that the certificate is for; a port in it does not count.
+        before: The names in the certificate after the last `up`.
     """
     match settings.certificate_issuer:
         case "tls":
-            return TlsCertificate(name, TlsCertificateArgs(namespace=namespace, host=host))
+            return TlsCertificate(name, TlsCertificateArgs(namespace=namespace, host=host, before=before))
         case "cert-manager":
             args = CertManagerCertificateArgs(namespace=namespace, host=host, timeout=settings.ready_timeout)
             return CertManagerCertificate(name, args)

@@ -178,7 +178,8 @@ class ProofPusher:
     def _call(self, method: str, path: str, body: bytes = b"", media_type: str = "") -> tuple[int, str]:
         connection = http.client.HTTPConnection(self._address, timeout=10)
         try:
-            headers = {"Content-Type": media_type} if media_type else {}
+            # The registry says 404 of a manifest whose type is not accepted by name.
+            headers = {"Accept": f"{_INDEX}, {_MANIFEST}"} | ({"Content-Type": media_type} if media_type else {})
             connection.request(method, path, body or None, {"Content-Length": str(len(body)), **headers})
             response = connection.getresponse()
             response.read()

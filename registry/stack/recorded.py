@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ IDENTITY = "private-registry:registry:Identity"
 """Type of the component whose outputs are read here."""
 _NAMESPACE = "kubernetes:core/v1:Namespace"
 _SEED = "tls:index/privateKey:PrivateKey"
+_REQUEST = "tls:index/certRequest:CertRequest"
 SEED_NAME = "identity-seed"
 """Name of the resource from whose public key the instance's id is made."""
 
@@ -38,6 +39,8 @@ class Recorded:
     """Id of this instance of the stack; see `instance_id`."""
     namespace: str = ""
     """Name of the stack's namespace."""
+    certified: Sequence[str] = ()
+    """The names in the server certificate of the issuer `tls`, first that of the host."""
 
 
 def instance_id(public_key: str) -> str:
@@ -57,7 +60,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
     found: dict[str, Mapping[str, Any]] = {}
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
-        if kind in (IDENTITY, _NAMESPACE) or (kind == _SEED and name == SEED_NAME):
+        if kind in (IDENTITY, _NAMESPACE, _REQUEST) or (kind == _SEED and name == SEED_NAME):
             found[kind] = resource["outputs"]
     identity, metadata = found.get(IDENTITY, {}), found.get(_NAMESPACE, {}).get("metadata", {})
     public_key = str(found.get(_SEED, {}).get("publicKeyPem", ""))
@@ -66,6 +69,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         context=str(identity.get("context") or ""),
         instance=instance_id(public_key) if public_key else "",
         namespace=str(metadata.get("name") or ""),
+        certified=tuple(map(str, found.get(_REQUEST, {}).get("dnsNames") or ())),
     )
 
 

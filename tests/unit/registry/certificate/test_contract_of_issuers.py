@@ -19,7 +19,7 @@ def run(issuer: Issuer) -> tuple[Recorder, dict[str, Any]]:
 
     def make() -> dict[str, Any]:
         settings = having(certificate_issuer=issuer)
-        certificate = make_certificate("certificate", settings, NAMESPACE, "registry.example.com:8443")
+        certificate = make_certificate("certificate", settings, NAMESPACE, "registry.example.com:8443", [])
         return {"ca_certificate": certificate.ca_certificate, "secret": certificate.secret}
 
     return recorder, run_component(recorder, make)
