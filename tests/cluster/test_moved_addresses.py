@@ -49,17 +49,14 @@ def test_an_ingress_whose_address_moved_moves_everything_in_one_up_and_the_ca_st
         deployed_stack(cluster, tmp_path, values) as deployed,
     ):
 
-        def follows(name: str) -> bool:
-            found = cluster.get("ingress", "-n", deployed.namespace, name)["status"]["loadBalancer"]["ingress"]
-            return [point.get("ip") for point in found] == ["10.99.0.219"]
+        def follow() -> bool:
+            found = cluster.get("ingress", "-n", deployed.namespace)["items"]
+            published = [each["status"]["loadBalancer"].get("ingress", []) for each in found]
+            return [[point.get("ip") for point in each] for each in published] == [["10.99.0.219"]] * 2
 
         def move(to: str) -> None:
             move_controller(to)
-            wait_until(
-                lambda: follows("ingress-placeholder") and follows("ingress"),
-                "Traefik published the address",
-                timeout=60,
-            )
+            wait_until(follow, "Traefik published the address for placeholder and Ingress", timeout=60)
 
         moved_in_one_up(deployed, app_image, namespace, move, "10.99.0.219")
 

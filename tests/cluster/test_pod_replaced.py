@@ -12,13 +12,14 @@ import pytest
 
 from local_cluster import network
 
+from .support.changes import GAP
 from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Deployed, deployed_stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-SECONDS = 20
+SECONDS = 40
 SLOW_PUSH = """
 import http.client, os, ssl, sys, time
 host, ca, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -86,9 +87,15 @@ def test_a_transfer_that_is_under_way_is_completed_and_the_upload_goes_on_in_the
             assert push.stdout.readline() == "under way\n"
             up = pool.submit(deployed.stack.up)
             wait_until(lambda: True in pods(deployed).values(), "the pod was told to end", timeout=60)
+
+            def answers() -> bool:
+                return deployed.run_crane(deployed.login, "digest", reference, check=False).returncode == 0
+
+            wait_until(answers, "the new pod serves", timeout=GAP)
+            assert True in pods(deployed).values(), "the old pod still completes the transfer"
             assert push.stdout.readline() == "202\n", "the transfer was completed by the old pod"
             up.result()
-            assert not pods(deployed).keys() & before.keys()
+            wait_until(lambda: not pods(deployed).keys() & before.keys(), "the old pod is gone", timeout=30)
             push.stdin.write("\n")
             push.stdin.flush()
             assert push.stdout.readline() == "201\n", "the new pod has what the old one acknowledged"

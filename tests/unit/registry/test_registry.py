@@ -96,3 +96,12 @@ def test_a_changed_configuration_makes_a_new_pod() -> None:
 
     assert len({checksum(made(auth=auth)[0]) for auth in get_args(AuthMode)}) == 3
     assert checksum(made()[0]) == checksum(made()[0])
+
+
+def test_a_new_pod_need_not_wait_for_the_last_transfer_of_the_old_one_and_prefers_its_node() -> None:
+    recorder, _ = made()
+    strategy = recorder.of(":Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    [preferred] = pod(recorder)["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    labels = recorder.of(":Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert preferred["podAffinityTerm"]["labelSelector"]["matchLabels"].items() <= labels.items()

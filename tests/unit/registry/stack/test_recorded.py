@@ -20,8 +20,15 @@ def test_a_whole_state_says_everything() -> None:
         **entry("tls:index/privateKey:PrivateKey", SEED_NAME, publicKeyPem="pem"),
         **entry("tls:index/privateKey:PrivateKey", "certificate-ca-key", publicKeyPem="another"),
         **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
+        **entry("tls:index/certRequest:CertRequest", "certificate-request", dnsNames=["new.example.com", "old"]),
     }
-    expected = Recorded(cluster="uid", context="kind", instance=instance_id("pem"), namespace="registry-dev")
+    expected = Recorded(
+        cluster="uid",
+        context="kind",
+        instance=instance_id("pem"),
+        namespace="registry-dev",
+        certified=("new.example.com", "old"),
+    )
     assert recorded_in(state) == expected
 
 
