@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from trust.agent.placement import HOST_KEPT
+
 from .support.certificates import served_certificate
 from .support.cluster import Cluster
 from .support.commands import wait_until
@@ -37,7 +39,11 @@ def moved_in_one_up(deployed: Deployed, app_image: Path, namespace: str, move: C
     deployed.start_pods(namespace, image, cluster.nodes)
     deployed.assert_running(namespace, cluster.nodes)
     deployed.stack.pulumi("preview", "--expect-no-changes")
-    assert not [folder for folder in old_folders if folder.exists()]
+    wait_until(
+        lambda: not [folder for folder in old_folders if folder.exists()],
+        "no node trusts the old host any more",
+        timeout=HOST_KEPT + 30,
+    )
 
 
 def test_an_ingress_whose_address_moved_moves_everything_in_one_up_and_the_ca_stays(

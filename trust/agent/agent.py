@@ -143,7 +143,7 @@ class Agent:
             files = [plan.ca_file] if plan.ca_file else []
             files += self._placement.files(layout, tree, plan.roots)
             self.status.roots = [path.rpartition("/")[0] for path in files]
-            self._placement.put(tree, mine, self._others, files, ca.encode())
+            self._placement.put(tree, mine, self._others, files, ca.encode(), self.clock())
             self._claimed = True
             self._clean_up_after_others()
             if not plan.edit:
