@@ -68,7 +68,7 @@ def check_kept(running: Running, loop: Loop) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name == REPRESENTATIVE else [pytest.mark.slow])
+        pytest.param(name, marks=pytest.mark.provider if name == REPRESENTATIVE else pytest.mark.slow)
         for name, each in CHANGES.items()
         if each.steps
     ],

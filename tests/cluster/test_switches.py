@@ -65,6 +65,7 @@ def switch_through(
     return found
 
 
+@pytest.mark.provider
 def test_the_way_in_of_a_running_stack_can_be_changed(
     cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
 ) -> None:
