@@ -2,6 +2,7 @@
 
 import pulumi
 
+import registry.stack.python_version  # noqa: F401  # pyright: ignore[reportUnusedImport] - it refuses an older Python
 from registry import names
 from registry.certificate.choice import make_certificate
 from registry.clients.local_dns import warn_if_unresolved
@@ -20,8 +21,7 @@ from registry.waiting import after
 from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
 
-settings = load(pulumi.Config())
-cluster, recorded = Cluster(), read_state()
+settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
 preflight(settings, cluster, recorded)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
