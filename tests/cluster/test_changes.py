@@ -15,7 +15,7 @@ from .support.loop import Loop
 from .support.places import REPOSITORY
 from .support.stacks import Deployed
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @dataclass(kw_only=True)

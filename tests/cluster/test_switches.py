@@ -79,6 +79,7 @@ def test_the_way_in_of_a_running_stack_can_be_changed(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("gateway_controller")
 def test_every_change_of_the_way_in_works(cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str) -> None:
     exposures = get_args(Exposure)
