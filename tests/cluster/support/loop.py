@@ -81,7 +81,7 @@ class Loop:
         self._socket = folder / "api"
         self._digests: list[str] = []
         self._events: dict[str, queue.SimpleQueue[str]] = defaultdict(queue.SimpleQueue)
-        self._stop = threading.Event()
+        self._stop, self._done = threading.Event(), threading.Event()
         self._failed: list[BaseException] = []
         self._began = time.monotonic()
 
@@ -93,7 +93,7 @@ class Loop:
                 self._push(f"stock-{number}")
             assert not (failed := [each for each in self.attempts["push"] if each.error]), failed
             self.attempts.clear()
-            made.callback(self._join, [self._start(self._watch), *self._loops()])
+            made.callback(self._join, self._start(self._watch), self._loops())
             self._made = made.pop_all()
         self.settle()
         return self
@@ -160,11 +160,13 @@ class Loop:
         nodes = [self._start(lambda node=node: self._pull_on(node)) for node in self.deployed.cluster.nodes]
         return [*nodes, self._start(self._push_on)]
 
-    def _join(self, threads: Sequence[threading.Thread]) -> None:
-        self._stop.set()
-        for thread in threads:
-            thread.join(LONGEST + 10)
-            assert not thread.is_alive()
+    def _join(self, watch: threading.Thread, loops: Sequence[threading.Thread]) -> None:
+        """Let what has begun end, and only then stop to watch for its end."""
+        for event, threads in ((self._stop, loops), (self._done, [watch])):
+            event.set()
+            for thread in threads:
+                thread.join(LONGEST + 10)
+                assert not thread.is_alive()
 
     def _push_on(self) -> None:
         number = 0
@@ -233,7 +235,7 @@ class Loop:
     def _watch(self) -> None:
         """Hand each event of a pull to who waits for it: an empty text for one that has ended well."""
         version = self._ask("GET", "events")["metadata"]["resourceVersion"]
-        while not self._stop.is_set():
+        while not self._done.is_set():
             for entry in self._stream(f"events?watch=true&timeoutSeconds=5&resourceVersion={version}"):
                 event = entry["object"]
                 assert entry["type"] != "ERROR", event
