@@ -26,6 +26,12 @@ _READY = "/run/proof/ready"
 
 _MEMORY = 512 * 2**20
 """Bytes of memory that the registry may use, not counting the images that it keeps there."""
+_LINGER = 5
+"""Seconds for which a pod that was told to end goes on as before, so that another one can take over from it.
+
+The cluster sends connections to a pod that is about to end where there is no other one. If that were gone already,
+whoever connects would get no answer at all, and would wait for it for half a minute.
+"""
 _REQUESTED = 64 * 2**20
 """Bytes of memory that it is promised, not counting these images."""
 
@@ -239,7 +245,7 @@ def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.In
         node_selector={"kubernetes.io/os": "linux"},
         affinity=_beside_the_old_pod(),
         # Open transfers have `DRAIN` seconds to complete. The rest is for the registry, which ends after nginx.
-        termination_grace_period_seconds=nginx.DRAIN + 10,
+        termination_grace_period_seconds=_LINGER + nginx.DRAIN + 10,
         security_context=core.PodSecurityContextArgs(
             run_as_non_root=True,
             run_as_user=_USER,
@@ -308,6 +314,7 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         liveness_probe=core.ProbeArgs(
             tcp_socket=core.TCPSocketActionArgs(port="plain"), period_seconds=10, timeout_seconds=5
         ),
+        lifecycle=_lingering("sh", "-c", f"sleep {_LINGER}"),
         security_context=_restricted(),
         resources=_resources(requests=("20m", "32Mi"), limits=("2", "512Mi")),
         volume_mounts=[
@@ -332,10 +339,18 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
             core.EnvVarArgs(name="NAMESPACE", value_from=core.EnvVarSourceArgs(field_ref=own_namespace)),
         ],
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
+        # A pod is ready as long as all of its containers are.
+        lifecycle=_lingering("python3", "-c", f"import time; time.sleep({_LINGER})"),
         security_context=_restricted(),
         resources=_resources(requests=("10m", "24Mi"), limits=("500m", "96Mi")),
         volume_mounts=[_mount("config", _CONFIG), _mount("proof", str(Path(_READY).parent), read_only=None)],
     )
+
+
+def _lingering(*command: str) -> k8s.core.v1.LifecycleArgs:
+    """Have a container go on for as long as a command takes, when it was told to end."""
+    core = k8s.core.v1
+    return core.LifecycleArgs(pre_stop=core.LifecycleHandlerArgs(exec_=core.ExecActionArgs(command=command)))
 
 
 def _secret_volume(name: str, secret: pulumi.Input[str], *keys: str) -> k8s.core.v1.VolumeArgs:

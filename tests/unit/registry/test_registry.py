@@ -83,6 +83,12 @@ def test_the_registry_ends_after_nginx_and_a_slow_volume_kills_nothing() -> None
     assert pod(recorder)["terminationGracePeriodSeconds"] > int(found["nginx"]["command"][-1]) == nginx.DRAIN
 
 
+def test_a_pod_that_was_told_to_end_stays_ready_until_another_one_is() -> None:
+    recorder, _ = made()
+    lingering = {name for name, each in containers(recorder).items() if "preStop" in each.get("lifecycle", {})}
+    assert lingering == {each["name"] for each in pod(recorder)["containers"]}
+
+
 def test_the_pod_gets_the_programs_that_it_runs_and_no_other() -> None:
     recorder, _ = made()
     assert set(recorder.of(":ConfigMap")["data"]) == {"config.yml", "nginx.conf", "nginx.sh", "proof_image.py"}
