@@ -41,7 +41,7 @@ def certified(host: str, before: Sequence[str]) -> list[str]:
         before: The names in the certificate after the last `up`.
     """
     name, _ = split_port(host)
-    return list(before) if before[:1] == [name] else [name, *before[:1]]
+    return list(before) if name in before[:1] else [name, *before[:1]]
 
 
 class TlsCertificate(pulumi.ComponentResource):
