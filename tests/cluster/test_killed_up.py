@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,12 @@ POINTS = {
     "ingress/exposure": "the placeholder, whose address is awaited",
     "secret/registry-http": "the credentials",
     "configmap/private-registry": "the lookup",
-    "ingress/ingress": "the Ingress, whose address is awaited",
+    "ingress/ingress-????????": "the Ingress, whose address is awaited",
     "persistentvolumeclaim/registry": "the volume",
     "deployment/registry": "the registry, which is awaited longest but for one",
     "daemonset/trust": "the agents, which are awaited longest",
 }
-"""Objects, each of which is there when `up` is killed, but not yet in the state, or just so."""
+"""Patterns of objects, each of which is there when `up` is killed, but not yet in the state, or just so."""
 
 
 def namespace_of(cluster: Cluster, stack: Stack) -> str:
@@ -71,7 +72,9 @@ def kill_at(cluster: Cluster, stack: Stack, point: str) -> None:
         namespace = namespace_of(cluster, stack)
         if point == "namespace" or not namespace:
             return bool(namespace)
-        return cluster.run("kubectl", "get", point, "-n", namespace, check=False).returncode == 0
+        kind, _, name = point.partition("/")
+        found = cluster.run("kubectl", "get", kind, "-n", namespace, "-o", "name", check=False).stdout.split()
+        return any(fnmatch(each.partition("/")[2], name) for each in found)
 
     with subprocess.Popen(
         command,
