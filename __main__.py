@@ -20,9 +20,8 @@ from registry.waiting import after
 from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
 
-settings = load(pulumi.Config())
-cluster, recorded = Cluster(), read_state()
-preflight(settings, cluster, recorded)
+settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
+volume_anew = preflight(settings, cluster, recorded)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
@@ -64,6 +63,7 @@ registry = Registry(
         in_memory=settings.storage == "memory",
         storage_size=settings.storage_size,
         storage_class=settings.storage_class,
+        volume_anew=volume_anew,
         timeout=settings.ready_timeout,
     ),
 )

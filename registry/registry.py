@@ -90,7 +90,9 @@ class RegistryArgs:
     storage_size: str
     """Size of the volume, or the most that is kept in memory, as a Kubernetes quantity."""
     storage_class: str
-    """StorageClass of the volume; empty for the cluster's default one."""
+    """StorageClass of the volume; empty for the one that it has, and at first for the cluster's default one."""
+    volume_anew: bool
+    """Whether a volume that is there is replaced by an empty one."""
     timeout: str
     """How long to wait for each object, such as `2m`."""
 
@@ -116,7 +118,9 @@ class Registry(pulumi.ComponentResource):
         if args.in_memory:
             data = volume.memory(args.storage_size)
         else:
-            data = volume.claimed(name, args.namespace, args.storage_size, args.storage_class, child)
+            data = volume.claimed(
+                name, args.namespace, args.storage_size, args.storage_class, anew=args.volume_anew, opts=child
+            )
         files = _files(args)
         config = k8s.core.v1.ConfigMap(
             f"{name}-config",
@@ -185,6 +189,7 @@ def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1
         in_memory=in_memory,
         storage_size=settings.storage_size,
         storage_class=settings.storage_class,
+        volume_anew=False,
         timeout="0s",
     )
     data = (

@@ -28,6 +28,9 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 class SettingError(pulumi.RunError):
     """The error of a setting that breaks its rule. The message names the key, the value, the rule and the fix."""
 
+    reason: str
+    """The message without the fix."""
+
     def __init__(self, key: str, value: str, rule: str, example: str, *, more: str = "", path: str = "") -> None:
         """Build the message.
 
@@ -40,9 +43,9 @@ class SettingError(pulumi.RunError):
             path: What `pulumi config set` has to be given instead of the key.
         """
         project = pulumi.get_project()
+        self.reason = f"The setting {project}:{key} is {value!r}, but {rule}."
         super().__init__(
-            f"The setting {project}:{key} is {value!r}, but {rule}. Set it with, for example: "
-            f"pulumi config set {path or key} {example}{more and '; ' + more}"
+            f"{self.reason} Set it with, for example: pulumi config set {path or key} {example}{more and '; ' + more}"
         )
 
 
@@ -72,7 +75,9 @@ class Settings:
     storage_size: str
     """Size of the volume, or the most that is kept in memory, as a Kubernetes quantity."""
     storage_class: str
-    """StorageClass of the volume; empty for the cluster's default one."""
+    """StorageClass of the volume; empty for the one that it has, and at first for the cluster's default one."""
+    allow_data_loss: bool
+    """Whether a change of the settings may lose the images."""
     exposure: Exposure
     """The way in: an Ingress, a Service of type LoadBalancer, a port of the nodes, or a Gateway."""
     ingress_class: str
@@ -307,6 +312,7 @@ def load(config: pulumi.Config) -> Settings:
         storage=cast(Storage, text("storage")),
         storage_size=text("storageSize") or SIZES[cast(Storage, text("storage"))],
         storage_class=text("storageClass"),
+        allow_data_loss=flag("allowDataLoss"),
         exposure=cast(Exposure, text("exposure")),
         ingress_class=text("ingressClass"),
         gateway_class=text("gatewayClass"),

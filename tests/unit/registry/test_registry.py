@@ -32,6 +32,7 @@ def made(*, auth: AuthMode = "push", in_memory: bool = False) -> tuple[Recorder,
             in_memory=in_memory,
             storage_size="10Gi",
             storage_class="",
+            volume_anew=False,
             timeout="2m",
         )
         return {"proof": Registry("registry", args).proof}
