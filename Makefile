@@ -43,9 +43,9 @@ down: $(INSTALLED) ## Destroy the stack STACK
 doctor: $(INSTALLED) ## Say of every node whether it trusts the registry, and if not, what is broken and how to mend it
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(DOCTOR)
 
-leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of those whose state is lost
+leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of lost ones, and what keeps any from going
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
-	  kubectl get namespaces -l private-registry/instance -o custom-columns='NAMESPACE:.metadata.name,PROJECT:.metadata.annotations.private-registry/project,STACK:.metadata.annotations.private-registry/stack,INSTANCE:.metadata.labels.private-registry/instance,VERSION:.metadata.labels.app\.kubernetes\.io/version,CREATED:.metadata.creationTimestamp'
+	  kubectl get namespaces -l private-registry/instance -o custom-columns='NAMESPACE:.metadata.name,PROJECT:.metadata.annotations.private-registry/project,STACK:.metadata.annotations.private-registry/stack,INSTANCE:.metadata.labels.private-registry/instance,VERSION:.metadata.labels.app\.kubernetes\.io/version,CREATED:.metadata.creationTimestamp,STATUS:.status.phase,WAITS FOR:.status.conditions[?(@.status=="True")].message'
 
 check: $(INSTALLED) ## Check the layout, the lint rules and the types
 	@.venv/bin/ruff format --check .

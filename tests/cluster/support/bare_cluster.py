@@ -60,22 +60,24 @@ def kubeconfig(path: Path, user: Mapping[str, Any] | None = None, port: int = PO
 
 
 @contextmanager
-def bare_cluster(cluster: Cluster, folder: Path, admission: Mapping[str, Any] | None = None) -> Iterator[Cluster]:
+def bare_cluster(
+    cluster: Cluster, folder: Path, admission: Mapping[str, Any] | None = None, *, port: int = PORT
+) -> Iterator[Cluster]:
     """A Kubernetes API with its controllers and nothing else: no node, no class, no load balancer.
 
     `admission` is the API server's AdmissionConfiguration, for one that is not the default.
     """
-    admin = kubeconfig(folder / "admin")
+    admin = kubeconfig(folder / "admin", port=port)
     commands = control_plane.commands(host_machine.etcd())
     own = {
         # A part of etcd that nobody else looks at.
-        "kube-apiserver": [f"--secure-port={PORT}", f"--etcd-prefix=/bare-{secrets.token_hex(4)}"],
+        "kube-apiserver": [f"--secure-port={port}", f"--etcd-prefix=/bare-{secrets.token_hex(4)}"],
         "kube-controller-manager": ["--secure-port=0", f"--kubeconfig={folder / 'manager'}"],
     }
     if admission is not None:
         (folder / "admission.yaml").write_text(yaml.safe_dump(dict(admission)))
         own["kube-apiserver"].append(f"--admission-control-config-file={folder / 'admission.yaml'}")
-    kubeconfig(folder / "manager", source=CLUSTER / "controller-manager.kubeconfig")
+    kubeconfig(folder / "manager", port=port, source=CLUSTER / "controller-manager.kubeconfig")
     made = Cluster(environment={**cluster.environment, "KUBECONFIG": str(admin)}, nodes=[])
     with ExitStack() as stack:
         for name, options in own.items():
