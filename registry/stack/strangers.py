@@ -136,8 +136,8 @@ def _error(path: str, fix: str, found: Object | None | ApiException, recorded: R
 
 def _still_there(name: str, namespace: Object) -> str:
     """What is said of the stack's namespace while it is being deleted: the cluster's words for what it waits for."""
-    conditions = namespace.get("status", {}).get("conditions") or []
-    why = " ".join(str(each.get("message", "")) for each in conditions if each.get("status") == "True")
+    conditions: list[dict[str, str]] = namespace.get("status", {}).get("conditions") or []
+    why = " ".join(each.get("message", "") for each in conditions if each.get("status") == "True")
     return (
         f"The namespace {name} is being deleted.{why and ' The cluster says what it waits for: ' + why} When it is "
         f"gone (kubectl get namespace {name}): pulumi up --refresh"

@@ -105,7 +105,7 @@ def kill_at(cluster: Cluster, stack: Stack, point: str) -> None:
 
 
 def kill_at_the_next(cluster: Cluster, stack: Stack, seen: set[str]) -> str:
-    """Run `pulumi up`, and kill it when it says that it makes, or has made, a resource that it was not killed at before.
+    """Run `pulumi up`, and kill it when it says that it makes or has made a resource that it was not killed at before.
 
     Returns:
         The resource's type and name; empty if there was none, so that `up` has ended well.
