@@ -13,7 +13,7 @@ import pytest
 from .support.bare_cluster import PORT as CLOSED
 from .support.bare_cluster import bare_cluster, fails, kubeconfig
 from .support.cluster import Cluster
-from .support.commands import run, wait_until
+from .support.commands import wait_until
 from .support.second_api_server import second_api_server
 from .support.stacks import Stack
 
@@ -153,7 +153,7 @@ def stays_for(bare: Cluster, stack: Stack, namespace: str, *reasons: str) -> Non
     """Check that `destroy` ends in vain, and that the next command and the list of leftovers have the reason."""
     failed_destroy(stack, "timed out waiting", "namespace", seconds=40)
     fails(stack, f"The namespace {namespace} is being deleted", *reasons, command="preview", seconds=60)
-    listed = run(["make", "-s", "-o", ".venv/.installed", "leftovers"], bare.environment).stdout
+    listed = bare.run("make", "-s", "-o", ".venv/.installed", "leftovers").stdout
     [line] = (line for line in listed.splitlines() if re.match(rf"{namespace} ", line))
     for reason in reasons:
         assert reason in line, listed

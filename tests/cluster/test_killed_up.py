@@ -192,3 +192,24 @@ def test_an_up_that_is_interrupted_is_run_again_and_ends_in_the_same_state(
         stack.up()
         assert stack.outputs()["namespace"] == began_in
         ends_in_the_same_state(stack)
+
+
+@pytest.mark.slow
+def test_a_destroy_while_up_runs_meets_the_lock_and_the_recipe_of_the_docs_removes_everything(
+    cluster: Cluster,
+) -> None:
+    with Stack(environment=cluster.environment) as stack:
+        with running_up(stack) as process:
+            wait_for(cluster, stack, "deployment/registry")
+            refused = stack.pulumi("destroy", "--yes", "--skip-preview", check=False)
+            assert process.poll() is None, "`up` has ended before it was met"
+            assert refused.returncode != 0
+            assert "the stack is currently locked by 1 lock(s)" in refused.stdout + refused.stderr
+            namespace = namespace_of(cluster, stack)
+            assert namespace
+            # A job that is cancelled is interrupted, and then killed.
+            kill(process, lambda: is_written(cluster, stack))
+        stack.pulumi("cancel", "--yes")
+        stack.destroy()
+        wait_until(lambda: not namespace_of(cluster, stack), "the namespace is gone", timeout=60)
+        assert not json.loads(stack.state())["deployment"].get("resources")
