@@ -17,7 +17,7 @@ from .support.commands import wait_until
 from .support.second_api_server import second_api_server
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 IN_MEMORY = {"storage": "memory", "storageSize": "1Gi"}
 BARE_PORT = 7445

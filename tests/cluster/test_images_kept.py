@@ -14,7 +14,7 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Deployed, Stack, deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ALLOW = "pulumi config set allowDataLoss true"
 
@@ -59,7 +59,7 @@ def has(deployed: Deployed, image: str) -> bool:
     return deployed.run_crane(deployed.login, "digest", image, check=False).returncode == 0
 
 
-def test_what_would_lose_images_is_refused_before_anything_changes_and_done_when_allowed(
+def test_what_would_lose_images_is_refused_before_anything_changes(
     cluster: Cluster, tmp_path: Path, app_image: Path
 ) -> None:
     with storage_class(cluster) as other, deployed_stack(cluster, tmp_path) as deployed:
@@ -74,17 +74,31 @@ def test_what_would_lose_images_is_refused_before_anything_changes_and_done_when
             ("namespace", f"{deployed.namespace}-b", deployed.namespace),
         ):
             deployed.stack.pulumi("config", "set", key, value)
-            for command in ("preview", "up"):
-                told = (f":{key} is '{value}'", f"pulumi config set {key} {back}", ALLOW)
-                fails(deployed.stack, *told, command=command, seconds=60)
-            # What the message says brings the stack back, and is no change.
-            deployed.stack.pulumi("config", "set", key, back)
-            deployed.stack.pulumi("preview", "--expect-no-changes")
+            told = (f":{key} is '{value}'", f"pulumi config set {key} {back}", ALLOW)
+            fails(deployed.stack, *told, seconds=60)
+            deployed.stack.pulumi("config", "rm", key)
+        fails_in_preview = {"storageClass": other, "storage": "memory", "storageSize": "2Gi"}
+        for key, value in fails_in_preview.items():
+            deployed.stack.pulumi("config", "set", key, value)
+        fails(deployed.stack, ":storage is 'memory'", ALLOW, command="preview", seconds=60)
+        # What the messages say brings the stack back, and is no change.
+        for key, value in {"storageClass": "local-path", "storage": "volume", "storageSize": "10Gi"}.items():
+            deployed.stack.pulumi("config", "set", key, value)
+        deployed.stack.pulumi("config", "set", "namespace", deployed.namespace)
+        deployed.stack.pulumi("preview", "--expect-no-changes")
+        for key in ("storageClass", "namespace"):
             deployed.stack.pulumi("config", "rm", key)
         deployed.stack.pulumi("preview", "--expect-no-changes")
         assert volume_of(deployed) == volume
         assert has(deployed, image)
 
+
+def test_what_would_lose_images_is_done_when_it_is_allowed_and_leaves_a_stack_that_works(
+    cluster: Cluster, tmp_path: Path, app_image: Path
+) -> None:
+    with storage_class(cluster) as other, deployed_stack(cluster, tmp_path) as deployed:
+        image = f"{deployed.host}/test/app:kept"
+        deployed.crane("push", app_image, image)
         ca = deployed.outputs["caCertificate"]
         said = change(deployed, storageClass=other, allowDataLoss="true")
         assert "Every image of this registry is lost" in said, said
