@@ -2,6 +2,7 @@
 
 import pulumi
 
+import registry.stack.python_version  # noqa: F401  # pyright: ignore[reportUnusedImport] - it refuses an older Python
 from registry import names
 from registry.certificate.choice import make_certificate
 from registry.clients.local_dns import warn_if_unresolved
@@ -30,9 +31,7 @@ namespace = admitted("trust-admission", identity.namespace, cluster, samples, se
 exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
-host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(
-    lambda known: own_host(settings, cluster, *known)
-)
+host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
 certificate = make_certificate("certificate", settings, namespace, host)
 served = exposure.serve(host, certificate.secret)
 

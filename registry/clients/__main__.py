@@ -2,7 +2,7 @@
 
     python3 -m registry.clients --list
     python3 -m registry.clients NAME [--stack STACK]
-    python3 -m registry.clients NAME --host HOST --ca FILE [--username NAME]
+    python3 -m registry.clients NAME --host HOST --ca FILE [--username NAME] [--namespace NS]
 
 Run it in the program's folder. Host, CA and user are outputs of the selected stack, or of STACK, which are read through
 the Pulumi CLI; with `--host` and `--ca` no stack is needed.
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from .snippets import CLIENTS, client_setup
+from .snippets import CLIENTS, PORT_FORWARD, client_setup
 
 
 class ClientsError(Exception):
@@ -31,6 +31,7 @@ class _Outputs(NamedTuple):
     host: str
     ca: str
     username: Optional[str]
+    namespace: str
 
 
 def _from_stack(stack: Optional[str]) -> _Outputs:
@@ -54,7 +55,7 @@ def _from_stack(stack: Optional[str]) -> _Outputs:
     if not host or not ca:
         named = f"The stack {stack}" if stack else "The selected stack"
         raise ClientsError(f"{named} has no registry yet. Bring it up with `pulumi up`, or give --host and --ca.")
-    return _Outputs(host, ca, outputs.get("username"))
+    return _Outputs(host, ca, outputs.get("username"), outputs.get("namespace") or "")
 
 
 def _ca_in(file: Path) -> str:
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="the registry's host; no stack is read (with --ca)")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="file with the CA's certificate (with --host)")
     parser.add_argument("--username", metavar="NAME", help="the user who has the password (with --host)")
+    parser.add_argument("--namespace", metavar="NS", help="the registry's namespace, for portForward (with --host)")
     return parser
 
 
@@ -104,13 +106,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> str:
         parser.error(f"{given}; --list prints the names of all")
     if bool(options.host) != bool(options.ca):
         parser.error("--host and --ca belong together")
-    if options.username and not options.host:
-        parser.error("--username belongs to --host and --ca; a stack's user is one of its outputs")
+    if (options.username or options.namespace) and not options.host:
+        parser.error("--username and --namespace belong to --host and --ca; a stack has both among its outputs")
+    if options.client == PORT_FORWARD and options.host and not options.namespace:
+        parser.error(f"{PORT_FORWARD} goes to the registry's pod: give its namespace, too (--namespace NS)")
     if options.host and options.stack:
         parser.error("--stack is of no use with --host and --ca, which take the place of its outputs")
     try:
         if options.host:
-            outputs = _Outputs(options.host, _ca_in(options.ca), options.username)
+            outputs = _Outputs(options.host, _ca_in(options.ca), options.username, options.namespace or "")
         else:
             outputs = _from_stack(options.stack)
         return client_setup(*outputs)[options.client]
