@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from .support.bare_cluster import PORT as CLOSED
-from .support.bare_cluster import bare_cluster, fails, kubeconfig
+from .support.bare_cluster import bare_cluster, fails_with, kubeconfig
 from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.second_api_server import second_api_server
@@ -119,7 +119,7 @@ def test_a_stack_whose_cluster_is_gone_is_forgotten_by_the_command_of_the_docs(
         kept.write_text(stack.state())
         stack.environment = closed
         try:
-            failed_destroy(stack, "PULUMI_K8S_DELETE_UNREACHABLE", seconds=60)
+            failed_destroy(stack, "PULUMI_K8S_DELETE_UNREACHABLE")
             stack.environment = {**closed, "PULUMI_K8S_DELETE_UNREACHABLE": "true"}
             stack.destroy()
             assert not json.loads(stack.state())["deployment"].get("resources")
@@ -137,7 +137,7 @@ def half_made_stack(bare: Cluster) -> Iterator[tuple[Stack, str]]:
     """A stack with a namespace, and its name, on a cluster where nothing more of it can be made."""
     settings = {"exposure": "loadBalancer", "addressTimeout": "1s", "readyTimeout": "15s", **IN_MEMORY}
     with Stack(environment=bare.environment, settings=settings) as stack:
-        fails(stack, "got no address", seconds=30)
+        fails_with(stack, "got no address")
         yield stack, namespace_in(stack)
         stack.destroy()
 
@@ -151,8 +151,8 @@ def namespace_in(stack: Stack) -> str:
 
 def stays_for(bare: Cluster, stack: Stack, namespace: str, *reasons: str) -> None:
     """Check that `destroy` ends in vain, and that the next command and the list of leftovers have the reason."""
-    failed_destroy(stack, "timed out waiting", "namespace", seconds=40)
-    fails(stack, f"The namespace {namespace} is being deleted", *reasons, command="preview", seconds=60)
+    failed_destroy(stack, "timed out waiting", "namespace", seconds=60)
+    fails_with(stack, f"The namespace {namespace} is being deleted", *reasons, command="preview")
     listed = bare.run("make", "-s", "-o", ".venv/.installed", "leftovers").stdout
     [line] = (line for line in listed.splitlines() if re.match(rf"{namespace} ", line))
     for reason in reasons:

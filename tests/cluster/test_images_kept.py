@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .support.bare_cluster import fails
+from .support.bare_cluster import fails_with
 from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Deployed, Stack, deployed_stack
@@ -75,12 +75,12 @@ def test_what_would_lose_images_is_refused_before_anything_changes(
         ):
             deployed.stack.pulumi("config", "set", key, value)
             told = (f":{key} is '{value}'", f"pulumi config set {key} {back}", ALLOW)
-            fails(deployed.stack, *told, seconds=60)
+            fails_with(deployed.stack, *told)
             deployed.stack.pulumi("config", "rm", key)
         fails_in_preview = {"storageClass": other, "storage": "memory", "storageSize": "2Gi"}
         for key, value in fails_in_preview.items():
             deployed.stack.pulumi("config", "set", key, value)
-        fails(deployed.stack, ":storage is 'memory'", ALLOW, command="preview", seconds=60)
+        fails_with(deployed.stack, ":storage is 'memory'", ALLOW, command="preview")
         # What the messages say brings the stack back, and is no change.
         for key, value in {"storageClass": "local-path", "storage": "volume", "storageSize": "10Gi"}.items():
             deployed.stack.pulumi("config", "set", key, value)
@@ -118,9 +118,7 @@ def test_what_would_lose_images_is_done_when_it_is_allowed_and_leaves_a_stack_th
         deployed.crane("push", app_image, image)
         deployed.stack.pulumi("config", "set", "allowDataLoss", "false")
         deployed.stack.pulumi("config", "set", "storage", "volume")
-        fails(
-            deployed.stack, ":storage is 'volume'", "in memory", "pulumi config set storage memory", ALLOW, seconds=60
-        )
+        fails_with(deployed.stack, ":storage is 'volume'", "in memory", "pulumi config set storage memory", ALLOW)
         assert has(deployed, image)
         change(deployed, allowDataLoss="true")
         assert not has(deployed, image)
@@ -143,7 +141,7 @@ def test_a_volume_that_was_never_made_is_replaced_without_asking(cluster: Cluste
     with storage_class(cluster, provisioner="example.com/nobody") as nobody:
         settings = {"storageClass": nobody, "readyTimeout": "20s"}
         with Stack(environment=cluster.environment, settings=settings) as stack:
-            fails(stack, "registry", seconds=90)
+            fails_with(stack, "registry")
             stack.pulumi("config", "set", "storageClass", "local-path")
             stack.pulumi("config", "set", "storageSize", "1Gi")
             stack.pulumi("config", "rm", "readyTimeout")
