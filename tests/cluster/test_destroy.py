@@ -119,7 +119,7 @@ def test_a_stack_whose_cluster_is_gone_is_forgotten_by_the_command_of_the_docs(
         kept.write_text(stack.state())
         stack.environment = closed
         try:
-            failed_destroy(stack, "PULUMI_K8S_DELETE_UNREACHABLE")
+            failed_destroy(stack, "PULUMI_K8S_DELETE_UNREACHABLE", seconds=60)
             stack.environment = {**closed, "PULUMI_K8S_DELETE_UNREACHABLE": "true"}
             stack.destroy()
             assert not json.loads(stack.state())["deployment"].get("resources")
