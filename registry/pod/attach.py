@@ -124,8 +124,12 @@ def detach_all(api: Api, own: str, secret: str, namespaces: Sequence[str]) -> No
         try:
             change(api, namespace, secret, attached=False)
         except OSError as error:
-            if not (isinstance(error, urllib.error.HTTPError) and error.code == _NOT_FOUND):
-                print(f"{namespace}: not detached: {error}", flush=True)
+            # Where a namespace has gone, the role has gone, too, and the API does not tell a stranger what exists.
+            gone = isinstance(error, urllib.error.HTTPError) and error.code in (_NOT_FOUND, _FORBIDDEN)
+            print(
+                f"{namespace}: {'gone, or not ours to change any more' if gone else 'not detached'}: {error}",
+                flush=True,
+            )
 
 
 def main(secret: str, namespaces: Sequence[str]) -> None:
