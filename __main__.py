@@ -9,7 +9,7 @@ from registry.clients.local_dns import warn_if_unresolved
 from registry.clients.lookup import Lookup, LookupArgs
 from registry.clients.namespace_shares import make_shares
 from registry.cluster import Cluster
-from registry.credentials import Credentials, CredentialsArgs
+from registry.credentials import Credentials, CredentialsArgs, with_image_login
 from registry.exposure.choice import make_exposure
 from registry.exposure.taken import own_host
 from registry.registry import Registry, RegistryArgs, registry_pod
@@ -26,8 +26,9 @@ volume_anew = preflight(settings, cluster, recorded)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
-samples = [agent_pod(settings.python_image, settings.host, settings.dns_suffix), registry_pod(settings, cluster)]
+samples = [agent_pod(settings.images, settings.host, settings.dns_suffix), registry_pod(settings, cluster)]
 namespace = admitted("trust-admission", identity.namespace, cluster, samples, settings.ready_timeout)
+namespace = with_image_login("image-login", settings.image_pull_secret, namespace)
 exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
@@ -52,16 +53,13 @@ registry = Registry(
     RegistryArgs(
         namespace=namespace,
         cluster=cluster,
-        image=settings.registry_image,
-        nginx_image=settings.nginx_image,
-        python_image=settings.python_image,
+        images=settings.images,
         host=served.host,
         tls_secret=certificate.secret,
         secret=credentials.secret,
         auth=credentials.mode,
-        in_memory=settings.storage == "memory",
-        storage_size=settings.storage_size,
-        storage_class=settings.storage_class,
+        storage=settings.storage,
+        seed=identity.seed,
         volume_anew=volume_anew,
         timeout=settings.ready_timeout,
     ),
@@ -91,7 +89,7 @@ nodes = NodeTrust(
         lookup_config_map=lookup.config_map,
         proof=registry.proof,
         pull_secret=credentials.pull_secret,
-        python_image=settings.python_image,
+        images=settings.images,
         runtime_restart=settings.runtime_restart,
         timeout=settings.ready_timeout,
     ),
@@ -105,5 +103,6 @@ pulumi.export("configMap", lookup.config_map)
 pulumi.export("username", credentials.username)
 pulumi.export("password", credentials.password)
 pulumi.export("sharedName", shares and shares.object_name)
+pulumi.export("removeImages", registry.removal)
 pulumi.export("clusterId", identity.cluster_id)
 pulumi.export("version", names.VERSION)

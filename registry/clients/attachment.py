@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 
 from .. import names
 from ..pod import attach
+from ..pod.images import Images
 from ..waiting import awaited
 
 _NAME = attach.DEPLOYMENT
@@ -33,8 +34,8 @@ class AttachmentArgs:
     """Labels of what is in these namespaces."""
     manager: Mapping[str, pulumi.Input[str]]
     """Annotations of what is in these namespaces."""
-    python_image: str
-    """Image with Python."""
+    images: Images
+    """The images of the program's pods."""
     timeout: str
     """How long to wait until all have been changed, such as `2m`."""
 
@@ -123,7 +124,7 @@ def _template(
     core = k8s.core.v1
     container = core.ContainerArgs(
         name=_NAME,
-        image=args.python_image,
+        image=args.images.python,
         command=["python3"],
         args=[f"{_PROGRAM}/attach.py", args.secret, *args.namespaces],
         readiness_probe=core.ProbeArgs(
@@ -150,6 +151,7 @@ def _template(
         ),
         spec=core.PodSpecArgs(
             service_account_name=account,
+            image_pull_secrets=[core.LocalObjectReferenceArgs(name=own) for own in [args.images.pull_secret] if own],
             enable_service_links=False,
             node_selector={"kubernetes.io/os": "linux"},
             security_context=core.PodSecurityContextArgs(

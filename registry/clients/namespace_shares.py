@@ -10,6 +10,7 @@ import pulumi_kubernetes as k8s
 from .. import names
 from ..credentials import DOCKER_CONFIG
 from ..hostname import registry_label
+from ..pod.images import Images
 from ..settings import Settings
 from ..stack.identity import Identity
 from .attachment import Attachment, AttachmentArgs
@@ -41,8 +42,8 @@ class NamespaceSharesArgs:
     """Whether to make the ConfigMap of KEP-1755."""
     instance: pulumi.Input[str]
     """Id of this instance of the stack, by which a later `up` knows the objects for its own."""
-    python_image: str
-    """Image with Python, for the pod that changes the ServiceAccounts."""
+    images: Images
+    """The images of the program's pods, for the one that changes the ServiceAccounts."""
     timeout: str
     """How long to wait for that pod, such as `2m`."""
 
@@ -89,7 +90,7 @@ class NamespaceShares(pulumi.ComponentResource):
                     secret=_one_name(secrets).apply(str),
                     labels=labels,
                     manager=manager,
-                    python_image=args.python_image,
+                    images=args.images,
                     timeout=args.timeout,
                 ),
                 opts=child,
@@ -168,7 +169,7 @@ def make_shares(
             attach=settings.attach_pull_secret,
             ca_namespaces=settings.ca_namespaces,
             advertise=settings.advertise,
-            python_image=settings.python_image,
+            images=settings.images,
             timeout=settings.ready_timeout,
         ),
     )

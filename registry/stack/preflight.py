@@ -6,11 +6,11 @@ to no part. What this deliberately does not do: it does not guess. What the user
 
 import pulumi
 
-from .. import volume
 from ..certificate import choice as certificates
 from ..cluster import Cluster
 from ..exposure import choice as exposures
 from ..settings import Settings
+from ..storage import volume
 from . import stored, strangers
 from .identity import NAMESPACE_LABELS, PRIVILEGED
 from .recorded import Recorded
@@ -61,14 +61,14 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
     named = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
     refusal = cluster.refusal("namespace", {"metadata": {**named, "labels": NAMESPACE_LABELS}})
     there = stored.stored(cluster, recorded.namespace)
-    classes = cluster.storage_classes() if settings.storage == "volume" else None
+    classes = cluster.storage_classes() if settings.storage.kind == "volume" else None
     moved = stored.place_errors(settings, there, classes)
     found = [
         version_error(version),
         *strangers.errors(settings, cluster, recorded),
         *exposures.errors(settings, cluster),
         *certificates.errors(settings, cluster),
-        volume.storage_class_error(settings.storage_class, classes, there.storage_class if there else ""),
+        volume.storage_class_error(settings.storage.storage_class, classes, there.storage_class if there else ""),
         *stored.losses(moved, there, allowed=settings.allow_data_loss),
         namespace_error(settings.namespace, refusal),
     ]

@@ -15,8 +15,8 @@ from kubernetes.client.exceptions import ApiException
 
 from .. import names
 from ..cluster import Cluster, Object, api_message
-from ..settings import SettingError, Settings, Storage
-from ..volume import default_classes, quantity_bytes
+from ..settings import SettingError, Settings, StorageKind
+from ..storage.volume import default_classes, quantity_bytes
 
 _ACCEPT = "or accept that every image is lost: pulumi config set allowDataLoss true"
 
@@ -27,7 +27,7 @@ class Stored:
 
     namespace: str
     """Name of the stack's namespace."""
-    storage: Storage
+    storage: StorageKind
     """On a volume, or in memory."""
     empty: bool = False
     """Whether no image can be there yet, since the claim of the volume is not bound."""
@@ -96,32 +96,32 @@ def _place_errors(settings: Settings, there: Stored, classes: Sequence[Object] |
             "registry; and clients would have to trust another CA"
         )
         yield SettingError("namespace", settings.namespace, rule, there.namespace, more=_ACCEPT)
-    if settings.storage != there.storage:
+    if settings.storage.kind != there.storage:
         place = f"on the volume of the namespace {there.namespace}" if there.storage == "volume" else "in memory"
         rule = f"the registry's images are {place}, and would be deleted"
-        yield SettingError("storage", settings.storage, rule, there.storage, more=_ACCEPT)
+        yield SettingError("storage", settings.storage.kind, rule, there.storage, more=_ACCEPT)
         return
     if there.storage != "volume":
         return
-    if settings.storage_class not in ("", there.storage_class):
+    if settings.storage.storage_class not in ("", there.storage_class):
         rule = (
             f"the registry's volume is of the StorageClass {there.storage_class}, and a volume keeps its class for "
             "life: it would be deleted with every image, and another one made"
         )
-        yield SettingError("storageClass", settings.storage_class, rule, there.storage_class, more=_ACCEPT)
-    wanted, asked = quantity_bytes(settings.storage_size), quantity_bytes(there.size)
+        yield SettingError("storageClass", settings.storage.storage_class, rule, there.storage_class, more=_ACCEPT)
+    wanted, asked = quantity_bytes(settings.storage.size), quantity_bytes(there.size)
     if wanted < min(asked, quantity_bytes(there.capacity)) or (there.empty and wanted != asked):
         rule = (
             f"the registry's volume has {there.size}, and a volume cannot shrink: it would be deleted with every "
             "image, and another one made"
         )
-        yield SettingError("storageSize", settings.storage_size, rule, there.size, more=_ACCEPT)
+        yield SettingError("storageSize", settings.storage.size, rule, there.size, more=_ACCEPT)
     elif wanted > asked and not _grows(there.storage_class, classes):
         rule = (
             f"the registry's volume has {there.size}, and its StorageClass {there.storage_class} does not let volumes "
             "grow (allowVolumeExpansion): it would be deleted with every image, and another one made"
         )
-        yield SettingError("storageSize", settings.storage_size, rule, there.size, more=_ACCEPT)
+        yield SettingError("storageSize", settings.storage.size, rule, there.size, more=_ACCEPT)
 
 
 def _grows(storage_class: str, classes: Sequence[Object] | None) -> bool:
@@ -152,9 +152,9 @@ def losses(errors: Sequence[SettingError], there: Stored | None, *, allowed: boo
 
 def warn_of_kept_disks(settings: Settings, there: Stored | None, classes: Sequence[Object] | None) -> None:
     """Warn of a StorageClass that keeps the disk of a volume which is deleted: `destroy` cannot remove that one."""
-    own = settings.storage_class or (there.storage_class if there else "")
+    own = settings.storage.storage_class or (there.storage_class if there else "")
     found = [entry for entry in classes or () if entry["metadata"]["name"] == own] if own else default_classes(classes)
-    if settings.storage != "volume" or not found or found[0].get("reclaimPolicy") != "Retain":
+    if settings.storage.kind != "volume" or not found or found[0].get("reclaimPolicy") != "Retain":
         return
     pulumi.log.warn(
         f"The StorageClass {found[0]['metadata']['name']} keeps the disk of a volume that is deleted (reclaimPolicy "

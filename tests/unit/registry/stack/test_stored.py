@@ -7,15 +7,25 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from registry.cluster import Cluster, Object
+from registry.settings import Settings, StorageKind
 from registry.stack.stored import Stored, losses, place_errors, stored, warn_of_kept_disks
 from tests.unit.support.clusters import QuietCluster, named
 from tests.unit.support.errors import says
 from tests.unit.support.settings import having
+from tests.unit.support.settings import stored as wanted
 
 CLAIM = "/api/v1/namespaces/registry-dev/persistentvolumeclaims/registry"
 DEPLOYMENT = "/apis/apps/v1/namespaces/registry-dev/deployments/registry"
 VOLUME = Stored(namespace="registry-dev", storage="volume", storage_class="standard", size="10Gi", capacity="10Gi")
 MEMORY = Stored(namespace="registry-dev", storage="memory")
+
+
+def settings_with(**values: Any) -> Settings:
+    """The default settings, except for some; those of the storage as users spell them."""
+    kind = cast(StorageKind, values.pop("storage", "volume"))
+    names = {"storage_class": "storage_class", "storage_size": "size"}
+    own = {names[key]: values.pop(key) for key in list(values) if key in names}
+    return having(storage=wanted(kind, **own), **values)
 
 
 def claim(*, bound: bool = True, ends: bool = False, capacity: str = "10Gi") -> Object:
@@ -43,7 +53,7 @@ def test_a_stack_without_a_namespace_or_a_registry_has_nothing_to_lose() -> None
     assert found() is None
     assert found(deployment=deployment({"persistentVolumeClaim": {}})) is None
     assert found(claim=claim(ends=True)) is None
-    assert place_errors(having(storage="memory"), None, None) == []
+    assert place_errors(settings_with(storage="memory"), None, None) == []
 
 
 def test_images_are_found_on_a_volume_or_in_memory() -> None:
@@ -70,6 +80,7 @@ def test_a_user_who_may_not_look_is_told_what_to_allow() -> None:
         (VOLUME, {"storage_size": "5Gi"}, (":storageSize is '5Gi'", "10Gi", "shrink", "set storageSize 10Gi")),
         (VOLUME, {"storage_size": "20Gi"}, (":storageSize is '20Gi'", "allowVolumeExpansion", "storageSize 10Gi")),
         (VOLUME, {"storage": "memory", "storage_size": "2Gi"}, (":storage is 'memory'", "set storage volume")),
+        (VOLUME, {"storage": "s3", "storage_size": ""}, (":storage is 's3'", "set storage volume")),
         (MEMORY, {}, (":storage is 'volume'", "in memory", "set storage memory")),
         (VOLUME, {"namespace": "other"}, (":namespace is 'other'", "registry-dev", "set namespace registry-dev")),
         (MEMORY, {"namespace": "other", "storage": "memory"}, (":namespace is 'other'", "registry-dev")),
@@ -78,7 +89,7 @@ def test_a_user_who_may_not_look_is_told_what_to_allow() -> None:
 def test_a_change_that_would_lose_images_is_one_error_with_both_ways_on(
     there: Stored, values: dict[str, Any], parts: tuple[str, ...]
 ) -> None:
-    [error] = place_errors(having(**values), there, [named("standard")])
+    [error] = place_errors(settings_with(**values), there, [named("standard")])
     says(error, *parts, "pulumi config set allowDataLoss true")
 
 
@@ -97,17 +108,17 @@ def test_a_change_that_would_lose_images_is_one_error_with_both_ways_on(
     ],
 )
 def test_a_change_that_keeps_the_images_is_no_error(there: Stored, values: dict[str, Any]) -> None:
-    assert place_errors(having(**values), there, [{**named("standard"), "allowVolumeExpansion": True}]) == []
+    assert place_errors(settings_with(**values), there, [{**named("standard"), "allowVolumeExpansion": True}]) == []
 
 
 def test_a_class_that_nobody_may_list_is_taken_to_let_volumes_grow() -> None:
-    assert place_errors(having(storage_size="20Gi"), VOLUME, None) == []
+    assert place_errors(settings_with(storage_size="20Gi"), VOLUME, None) == []
 
 
 @pytest.mark.parametrize("values", [{"storage_class": "fast"}, {"storage_size": "5Gi"}, {"storage_size": "20Gi"}])
 def test_a_volume_that_was_never_there_is_made_anew_without_an_error(values: dict[str, Any]) -> None:
     there = Stored(**{**vars(VOLUME), "empty": True})
-    errors = place_errors(having(**values), there, None)
+    errors = place_errors(settings_with(**values), there, None)
     assert len(errors) == 1
     assert losses(errors, there, allowed=False) == []
 
@@ -117,7 +128,7 @@ def test_a_loss_that_is_allowed_is_a_warning_that_says_how_to_forbid_the_next(
 ) -> None:
     warned: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warned.append)
-    errors = place_errors(having(storage_class="fast"), VOLUME, None)
+    errors = place_errors(settings_with(storage_class="fast"), VOLUME, None)
     assert losses(errors, VOLUME, allowed=False) == errors
     assert warned == []
     assert losses(errors, VOLUME, allowed=True) == []
@@ -147,5 +158,5 @@ def test_a_class_that_keeps_disks_is_warned_of(
     older = named("standard", default="storageclass.kubernetes.io/is-default-class")
     default["metadata"]["creationTimestamp"], older["metadata"]["creationTimestamp"] = "2026-02-01", "2026-01-01"
     classes = [{**older, "reclaimPolicy": "Delete"}, {**default, "reclaimPolicy": "Retain"}]
-    warn_of_kept_disks(having(**values), there, classes)
+    warn_of_kept_disks(settings_with(**values), there, classes)
     assert [("kept" in text and "kubectl patch persistentvolume" in text) for text in warned] == [True] * warns

@@ -1,13 +1,13 @@
-"""Where the registry keeps its images: on a volume, or in the memory of the pod's node."""
+"""A volume for the registry's images: one that is claimed, or the memory of the pod's node."""
 
 from collections.abc import Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from . import names
-from .cluster import Object, has_annotation, object_names
-from .settings import SettingError
+from .. import names
+from ..cluster import Object, has_annotation, object_names
+from ..settings import SettingError
 
 _DEFAULT_CLASS = (
     "storageclass.kubernetes.io/is-default-class",

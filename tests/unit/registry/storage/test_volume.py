@@ -3,7 +3,7 @@
 import pytest
 
 from registry.cluster import Object
-from registry.volume import default_classes, quantity_bytes, storage_class_error
+from registry.storage.volume import default_classes, quantity_bytes, storage_class_error
 from tests.unit.support.clusters import named
 from tests.unit.support.errors import says
 
