@@ -53,9 +53,9 @@ gc: $(INSTALLED) ## Free the space of images that were deleted (UNTAGGED=1: and 
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
 	  $(LOCAL) run -- $(PYTHON) -m registry.stack.gc --stack $(STACK) $(if $(filter 1,$(UNTAGGED)),--untagged)
 
-leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of those whose state is lost
+leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of lost ones, and what keeps any from going
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
-	  kubectl get namespaces -l private-registry/instance -o custom-columns='NAMESPACE:.metadata.name,PROJECT:.metadata.annotations.private-registry/project,STACK:.metadata.annotations.private-registry/stack,INSTANCE:.metadata.labels.private-registry/instance,VERSION:.metadata.labels.app\.kubernetes\.io/version,CREATED:.metadata.creationTimestamp'
+	  kubectl get namespaces -l private-registry/instance -o custom-columns='NAMESPACE:.metadata.name,PROJECT:.metadata.annotations.private-registry/project,STACK:.metadata.annotations.private-registry/stack,INSTANCE:.metadata.labels.private-registry/instance,VERSION:.metadata.labels.app\.kubernetes\.io/version,CREATED:.metadata.creationTimestamp,STATUS:.status.phase,WAITS FOR:.status.conditions[?(@.status=="True")].message'
 
 check: $(INSTALLED) ## Check the layout, the lint rules and the types
 	@.venv/bin/ruff format --check .

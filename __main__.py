@@ -23,7 +23,7 @@ from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
 from trust.handover import hand_over
 
 settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
-preflight(settings, cluster, recorded)
+volume_anew = preflight(settings, cluster, recorded)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
@@ -33,9 +33,7 @@ namespace = with_image_login("image-login", settings.image_pull_secret, namespac
 exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
-host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(
-    lambda known: own_host(settings, cluster, *known)
-)
+host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
 certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
 served = exposure.serve(host, certificate.secret)
 
@@ -63,6 +61,7 @@ registry = Registry(
         auth=credentials.mode,
         storage=settings.storage,
         seed=identity.seed,
+        volume_anew=volume_anew,
         timeout=settings.ready_timeout,
     ),
 )

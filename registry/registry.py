@@ -104,6 +104,8 @@ class RegistryArgs:
     """Where images are kept."""
     seed: pulumi.Input[str]
     """The stack's seed, by which nobody can guess the bucket's keys from what the pods carry."""
+    volume_anew: bool
+    """Whether a volume that is there is replaced by an empty one."""
     timeout: str
     """How long to wait for each object, such as `2m`."""
 
@@ -181,7 +183,9 @@ def _data(name: str, args: RegistryArgs, opts: pulumi.ResourceOptions) -> k8s.co
     storage = args.storage
     match storage.kind:
         case "volume":
-            return volume.claimed(name, args.namespace, storage.size, storage.storage_class, opts)
+            return volume.claimed(
+                name, args.namespace, storage.size, storage.storage_class, anew=args.volume_anew, opts=opts
+            )
         case "memory":
             return volume.memory(storage.size)
         case "s3":
@@ -265,6 +269,7 @@ def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1
         auth=pulumi.Output.from_input("basic"),
         storage=settings.storage,
         seed="sample",
+        volume_anew=False,
         timeout="0s",
     )
     data = {

@@ -31,6 +31,9 @@ _SHOWN = 80
 class SettingError(pulumi.RunError):
     """The error of a setting that breaks its rule. The message names the key, the value, the rule and the fix."""
 
+    reason: str
+    """The message without the fix."""
+
     def __init__(self, key: str, value: str, rule: str, example: str, *, more: str = "", path: str = "") -> None:
         """Build the message.
 
@@ -44,9 +47,9 @@ class SettingError(pulumi.RunError):
         """
         project = pulumi.get_project()
         shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
+        self.reason = f"The setting {project}:{key} is {shown!r}, but {rule}."
         super().__init__(
-            f"The setting {project}:{key} is {shown!r}, but {rule}. Set it with, for example: "
-            f"pulumi config set {path or key} {example}{more and '; ' + more}"
+            f"{self.reason} Set it with, for example: pulumi config set {path or key} {example}{more and '; ' + more}"
         )
 
 
@@ -87,7 +90,7 @@ class Storage:
     size: str
     """Size of the volume, or the most that is kept in memory, as a Kubernetes quantity; empty for a bucket."""
     storage_class: str
-    """StorageClass of the volume; empty for the cluster's default one."""
+    """StorageClass of the volume; empty for the one that it has, and at first for the cluster's default one."""
     bucket: Bucket | None
     """The bucket, if it is one."""
     replicas: int
@@ -106,6 +109,8 @@ class Settings:
     """The login with which nodes pull these images, in the format of Docker's config.json, a secret; empty for none."""
     storage: Storage
     """Where images are kept: the settings `STORAGE_KEYS` together."""
+    allow_data_loss: bool
+    """Whether a change of the settings may lose the images."""
     exposure: Exposure
     """The way in: an Ingress, a Service of type LoadBalancer, a port of the nodes, or a Gateway."""
     ingress_class: str
@@ -500,6 +505,7 @@ def load(config: pulumi.Config) -> Settings:
         images=Images(*found.values(), pull_secret=names.IMAGE_LOGIN if login else None),
         image_pull_secret=login,
         storage=_storage(config, text),
+        allow_data_loss=flag("allowDataLoss"),
         exposure=cast(Exposure, text("exposure")),
         ingress_class=text("ingressClass"),
         gateway_class=text("gatewayClass"),

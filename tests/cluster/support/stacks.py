@@ -67,6 +67,18 @@ class Stack:
             else:
                 self.pulumi("config", "rm", "--path", key)
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a `pulumi` command on this stack, whose output is piped, and of whose end the test takes care."""
+        return subprocess.Popen(
+            ["pulumi", "--non-interactive", *arguments, "--stack", self.name],
+            env={**self.environment, "PULUMI_SKIP_UPDATE_CHECK": "true"},
+            cwd=self.program,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
     def up(self, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`pulumi up`."""
         return self.pulumi("up", "--yes", "--skip-preview", check=check)

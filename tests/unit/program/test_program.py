@@ -10,6 +10,7 @@ import pytest
 from registry import names
 from registry.clients.snippets import CLIENTS, client_setup
 from registry.credentials import password
+from registry.hostname import registry_label
 from registry.settings import Exposure
 from tests.unit.support.clusters import ADDRESS, QuietCluster
 from tests.unit.support.engine import INSTANCE, NAMESPACE, Recorder, pem, run_failing_program, run_program
@@ -58,9 +59,10 @@ def test_these_are_all_types_of_components() -> None:
     run_program(ingress, ("imagePullSecret",), advertise="true", imagePullSecret=login)
     run_program(gateway, exposure="gateway", certificateIssuer="cert-manager")
     run_program(load_balancer, exposure="loadBalancer")
-    run_program(node_port, exposure="nodePort")
+    run_program(node_port, exposure="nodePort", pullNamespaces='["team-a"]', attachPullSecret="true")
     recorders = (ingress, gateway, load_balancer, node_port)
     assert sorted({token for recorder in recorders for token in recorder.components()}) == [
+        "private-registry:registry:Attachment",
         "private-registry:registry:CertManagerCertificate",
         "private-registry:registry:Credentials",
         "private-registry:registry:Gateway",
@@ -329,6 +331,26 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
         "NetworkPolicy": 1,
         "ResourceQuota": 1,
     }
+
+
+def test_the_pod_that_attaches_the_pull_secret_may_change_the_default_accounts_only() -> None:
+    recorder = Recorder()
+    run_program(recorder, pullNamespaces='["team-a", "team-b"]', attachPullSecret="true")
+    roles = [inputs for (typ, _), inputs in recorder.resources.items() if typ.endswith(":Role")]
+    accounts = {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["default"]}
+    own = {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["attach"], "verbs": ["get"]}
+    assert {role["metadata"]["namespace"]: role["rules"] for role in roles} == {
+        "team-a": [{**accounts, "verbs": ["get", "patch"]}],
+        "team-b": [{**accounts, "verbs": ["get", "patch"]}],
+        NAMESPACE: [own],
+    }
+    pod = recorder.of(":Deployment", "attach")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["args"][1:] == [registry_label(NAMESPACE), "team-a", "team-b"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    bindings = [key for key in recorder.resources if key[0].endswith(":RoleBinding")]
+    deployed = recorder.dependencies["kubernetes:apps/v1:Deployment", "shares-attach-deployment"]
+    assert len(bindings) == 3
+    assert set(bindings) <= deployed, "it ends before it loses its rights"
 
 
 def test_an_ingress_with_an_address_of_its_own_is_refused() -> None:

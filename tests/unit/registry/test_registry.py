@@ -33,6 +33,7 @@ def made(*, auth: AuthMode = "push", storage: Callable[[], Storage] = stored) ->
             auth=pulumi.Output.from_input(auth),
             storage=storage(),
             seed="seed",
+            volume_anew=False,
             timeout="2m",
         )
         registry = Registry("registry", args)

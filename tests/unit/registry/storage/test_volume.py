@@ -8,10 +8,9 @@ import pytest
 
 from registry.cluster import Cluster, Object
 from registry.storage import volume
-from registry.storage.volume import quantity_bytes, storage_class_error
+from registry.storage.volume import default_classes, quantity_bytes, storage_class_error
 from tests.unit.support.clusters import named
 from tests.unit.support.errors import says
-from tests.unit.support.settings import having, stored
 
 
 def storage_class(name: str, *, default: bool = False) -> Object:
@@ -44,17 +43,24 @@ def test_a_volume_with_a_class(own: str, classes: list[Object] | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "size"), [("1", 1), ("10Gi", 10 * 2**30), ("1.5G", 1_500_000_000), ("2k", 2000), ("3Pi", 3 * 2**50)]
+    ("quantity", "size"),
+    [("1", 1), ("10Gi", 10 * 2**30), ("1.5G", 1_500_000_000), ("2k", 2000), ("3Pi", 3 * 2**50), ("1500m", 1)],
 )
 def test_a_quantity_is_a_number_of_bytes(quantity: str, size: int) -> None:
     assert quantity_bytes(quantity) == size
 
 
-def test_in_memory_no_class_is_asked_for() -> None:
-    class Refusing:
-        """A cluster that nobody asks."""
+def test_the_volume_that_is_there_needs_no_class_any_more() -> None:
+    assert storage_class_error("", [storage_class("ssd")], own="gone") is None
+    assert storage_class_error("gone", [], own="gone") is None
+    says(storage_class_error("fast", [storage_class("ssd")], own="ssd"), "fast")
 
-    assert volume.errors(having(storage=stored("memory")), cast(Cluster, Refusing())) == []
+
+def test_of_several_default_classes_the_newest_counts() -> None:
+    classes = [storage_class("old", default=True), storage_class("new", default=True), storage_class("ssd")]
+    for number, entry in enumerate(classes):
+        entry["metadata"]["creationTimestamp"] = f"2026-01-0{number + 1}"
+    assert [entry["metadata"]["name"] for entry in default_classes(classes)] == ["new", "old"]
 
 
 FULL = '{"reason": "STORAGE_FULL", "sentence": "It is full."}'
