@@ -54,7 +54,7 @@ def test_the_version_is_the_one_of_the_project() -> None:
 
 def test_these_are_all_types_of_components() -> None:
     ingress, gateway, load_balancer, node_port = Recorder(), Recorder(), Recorder(), Recorder()
-    run_program(ingress, advertise="true")
+    run_program(ingress, advertise="true", storage="s3", s3Bucket="team-images", s3Region="eu-central-1")
     run_program(gateway, exposure="gateway", certificateIssuer="cert-manager")
     run_program(load_balancer, exposure="loadBalancer")
     run_program(node_port, exposure="nodePort")
@@ -65,6 +65,7 @@ def test_these_are_all_types_of_components() -> None:
         "private-registry:registry:Gateway",
         "private-registry:registry:Identity",
         "private-registry:registry:Ingress",
+        "private-registry:registry:KeptImages",
         "private-registry:registry:LoadBalancer",
         "private-registry:registry:Lookup",
         "private-registry:registry:NamespaceShares",
@@ -450,6 +451,7 @@ def test_with_a_bucket_several_pods_are_made_and_an_output_says_how_the_images_a
     assert outputs["removeImages"] == (
         f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region eu-central-1  # destroy keeps these images"
     )
+    assert recorder.of(":KeptImages", "destroy-keeps-images-in-team-images") == {}
     assert recorder.of(":Deployment")["spec"]["replicas"] == 2
     assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
     for (_, name), inputs in recorder.resources.items():
