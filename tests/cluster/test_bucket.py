@@ -235,7 +235,8 @@ def test_an_up_that_replaces_the_pods_fails_no_pull_and_no_push(
         for each in running:
             each.result()
     print(f"{pushes.done} pushes, {pulls.done} pulls, {kubelets.done} pulls of every kubelet")
-    assert pushes.failures + pulls.failures == []
+    failures = pushes.failures + pulls.failures
+    assert not failures, "\n".join(failures)
     for number in range(pushes.done):
         stack.crane("digest", f"{stack.host}/loop/own:{number}")
 
