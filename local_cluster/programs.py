@@ -2,7 +2,8 @@
 
 Few Go modules, because packages compile once per set of versions: `cluster` (what Kubernetes is made of), `containers`
 (same versions but for a newer CRI, and without Traefik's fork of gorilla/mux, with which the registry answers 500),
-`providers` (older Kubernetes libraries) and `s3` (a server of buckets, which shares next to nothing with the others). All are built with the same flags, or Go would share nothing between them.
+`providers` (older Kubernetes libraries) and `s3` (a server of buckets, which shares next to nothing with the others).
+All are built with the same flags, or Go would share nothing between them.
 
 A group of programs has a key, the hash of all that it is built from; `ensure` gives one folder with the programs of
 several groups, hard-linked, so that it can be put on PATH and be mounted into a node.
