@@ -9,7 +9,7 @@ from registry.clients.local_dns import warn_if_unresolved
 from registry.clients.lookup import Lookup, LookupArgs
 from registry.clients.namespace_shares import make_shares
 from registry.cluster import Cluster
-from registry.credentials import Credentials, CredentialsArgs
+from registry.credentials import Credentials, CredentialsArgs, with_image_login
 from registry.exposure.choice import make_exposure
 from registry.exposure.taken import own_host
 from registry.registry import Registry, RegistryArgs, registry_pod
@@ -26,8 +26,9 @@ preflight(settings, cluster, recorded)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
-samples = [agent_pod(settings.python_image, settings.host, settings.dns_suffix), registry_pod(settings, cluster)]
+samples = [agent_pod(settings.images, settings.host, settings.dns_suffix), registry_pod(settings, cluster)]
 namespace = admitted("trust-admission", identity.namespace, cluster, samples, settings.ready_timeout)
+namespace = with_image_login("image-login", settings.image_pull_secret, namespace)
 exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
@@ -54,9 +55,7 @@ registry = Registry(
     RegistryArgs(
         namespace=namespace,
         cluster=cluster,
-        image=settings.registry_image,
-        nginx_image=settings.nginx_image,
-        python_image=settings.python_image,
+        images=settings.images,
         host=served.host,
         tls_secret=certificate.secret,
         secret=credentials.secret,
@@ -91,7 +90,7 @@ nodes = NodeTrust(
         lookup_config_map=lookup.config_map,
         proof=registry.proof,
         pull_secret=credentials.pull_secret,
-        python_image=settings.python_image,
+        images=settings.images,
         runtime_restart=settings.runtime_restart,
         timeout=settings.ready_timeout,
     ),

@@ -1,7 +1,7 @@
 """A thin reader of the Kubernetes API, with which the program asks the cluster what the provider does not tell.
 
-It connects as the Kubernetes provider does. What this deliberately does not do: it changes nothing, and it does not
-judge what it reads; the parts do that, each for what it needs.
+It connects as the Kubernetes provider does. What this deliberately does not do: it changes no object, and it does not
+judge what it reads; the parts do that, each for what it needs. Only `make gc` runs programs in pods.
 """
 
 import json
@@ -11,6 +11,7 @@ from http.client import FORBIDDEN, NOT_FOUND, OK
 from typing import Any, cast
 
 import kubernetes
+import kubernetes.stream
 import pulumi
 import urllib3
 from kubernetes.client.exceptions import ApiException
@@ -190,6 +191,55 @@ class Cluster:
             return text
         kinds: dict[int, type[Exception]] = {401: PermissionError, 403: PermissionError, 404: LookupError}
         raise kinds.get(answer.status, ConnectionError)(_sentence(text) or f"{answer.status} {answer.reason}")
+
+    def execute(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], tick: Callable[[], None]
+    ) -> tuple[int, str, str]:
+        """Run a program in a container; its exit code, what it prints, and what it says on standard error.
+
+        Args:
+            namespace: Namespace of the pod.
+            pod: Its name.
+            container: The container.
+            command: The program and its arguments.
+            tick: Called about once a second while it runs. If it raises, nobody waits for the program any longer.
+
+        Raises:
+            PermissionError: the user may not do that.
+            ConnectionError: the API does not answer, or the connection was lost before the program ended.
+        """
+        # `stream` changes the client that it is called with.
+        core: Any = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self._client.configuration))
+        streams: Any = kubernetes.stream
+        lost: Any = streams.ws_client.WebSocketConnectionClosedException
+        try:
+            answer = streams.stream(
+                core.connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                container=container,
+                command=list(command),
+                stdin=False,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                _preload_content=False,
+                _request_timeout=_TIMEOUT[1],
+            )
+            while answer.is_open():
+                answer.update(timeout=1)
+                tick()
+        except ApiException as error:
+            message = f"programs cannot be run in the pod {pod} (the right pods/exec): {api_message(error)}"
+            raise (PermissionError if "403" in message else ConnectionError)(message) from None
+        except (OSError, lost) as error:
+            raise ConnectionError(_reason(error)) from None
+        printed, said = (str(getattr(answer, f"read_{channel}")(timeout=0)) for channel in ("stdout", "stderr"))
+        try:
+            return int(answer.returncode), printed, said
+        except (ValueError, KeyError, TypeError, IndexError):
+            msg = f"the connection to the pod {pod} was lost while a program ran there"
+            raise ConnectionError(msg) from None
 
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""

@@ -9,8 +9,12 @@ VERSION = "0.1.0"
 REGISTRY = "registry"
 """Name of the registry's Deployment and of the Service with its plain port, and value of the label
 `app.kubernetes.io/name` on what belongs to it."""
+PROOF_CONTAINER = "proof-image"
+"""The container of the registry's pod in whose log the pod says whether its storage takes what is pushed."""
 CREDENTIALS = "registry-http"
 """Name of the Secret that holds the registry's credentials."""
+IMAGE_LOGIN = "image-login"
+"""Name of the Secret with which nodes pull the images of the program's own pods."""
 BUCKET = "registry-s3"
 """Name of the Secret that holds the keys of the bucket with the registry's images."""
 INGRESS = "ingress"
@@ -21,6 +25,9 @@ LOOKUP = "private-registry"
 """Name of the ConfigMap that holds the registry's host, its address and its CA."""
 CLIENT_SETUP = "client-setup"
 """Name of the ConfigMap that holds a snippet for each client."""
+
+ARCHITECTURES = ("amd64", "arm64")
+"""The architectures of nodes that the proof image is for."""
 
 INSTANCE = "private-registry/instance"
 """Label with the id of the instance of a stack, on its namespace and on what it has in other namespaces."""

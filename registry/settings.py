@@ -7,21 +7,19 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal, cast, get_args
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
+from . import names
 from .hostname import is_dns_name, is_host_name, is_ip_address
+from .pod import images
+from .pod.images import Images
 
 _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?")
 _DURATION = re.compile(r"([1-9][0-9]*)(s|m|h)")
-# The grammar of image references (github.com/distribution/reference, reference.go).
-_PATH = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
-_IMAGE = re.compile(
-    rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PATH}(?:/{_PATH})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
-)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -51,6 +49,9 @@ class SettingError(pulumi.RunError):
             f"pulumi config set {path or key} {example}{more and '; ' + more}"
         )
 
+
+LOGIN = "imagePullSecret"
+"""The one setting that is a secret."""
 
 Auth = Literal["auto", "none", "push", "basic"]
 Exposure = Literal["ingress", "loadBalancer", "nodePort", "gateway"]
@@ -99,12 +100,10 @@ class Settings:
 
     namespace: str
     """Name of the namespace that the stack makes; empty for the one that it has, or a name made from the stack's."""
-    registry_image: str
-    """Image of the registry (distribution v3)."""
-    nginx_image: str
-    """Image of nginx with a POSIX shell, for the container in front of the registry."""
-    python_image: str
-    """Image with Python 3.12 or newer for the node agent and for the container that pushes the proof image."""
+    images: Images
+    """The images of the program's pods: the settings `images.KEYS`, and whether there is a login for them."""
+    image_pull_secret: str = field(repr=False)
+    """The login with which nodes pull these images, in the format of Docker's config.json, a secret; empty for none."""
     storage: Storage
     """Where images are kept: the settings `STORAGE_KEYS` together."""
     exposure: Exposure
@@ -197,7 +196,12 @@ def _class(kind: str, plural: str, example: str) -> Rule:
 
 
 def _image(example: str) -> Rule:
-    return Rule(holds=_matches(_IMAGE), text="it has to be an image reference", example=example)
+    return Rule(
+        holds=_matches(images.IMAGE),
+        text="it has to be the name of an image at imageRegistry, such as python:3.13-alpine, or a whole reference "
+        "that begins with a registry's host, such as docker.io/library/python:3.13-alpine",
+        example=example,
+    )
 
 
 _TIMEOUT = Rule(holds=_matches(_DURATION), text="a time-out is a whole number and s, m or h", example="2m")
@@ -208,9 +212,14 @@ RULES: Mapping[str, Rule] = {
         text="a namespace's name is at most 63 lower-case letters, digits and inner dashes",
         example="registry-pr-42",
     ),
-    "registryImage": _image("docker.io/library/registry:3"),
-    "nginxImage": _image("docker.io/library/nginx:stable-alpine-slim"),
-    "pythonImage": _image("docker.io/library/python:3.13-alpine"),
+    "imageRegistry": Rule(
+        holds=_matches(images.REGISTRY),
+        text="it has to be a registry's host, with a path if there is one, and without https:// or a slash at its end",
+        example="mirror.example.com/library",
+    ),
+    "registryImage": _image("registry:3"),
+    "nginxImage": _image("nginx:stable-alpine-slim"),
+    "pythonImage": _image("python:3.13-alpine"),
     "storage": _one_of(get_args(StorageKind)),
     "storageSize": Rule(
         holds=_empty_or(_matches(_QUANTITY)),
@@ -287,11 +296,12 @@ def _camel(name: str) -> str:
 
 
 SECRET_KEYS = ("s3AccessKey", "s3SecretKey")
-"""The settings that have to be set as secrets."""
+"""The settings of the storage that have to be set as secrets."""
 _BUCKET_KEYS = ("s3Bucket", "s3Region", "s3Endpoint", "s3Ca", *SECRET_KEYS)
 STORAGE_KEYS = ("storage", "storageSize", "storageClass", "replicas", *_BUCKET_KEYS)
 """The settings of the storage."""
-KEYS = (*(_camel(field.name) for field in fields(Settings) if field.name != "storage"), *STORAGE_KEYS)
+_SIMPLE = (_camel(each.name) for each in fields(Settings) if not is_dataclass(each.type))
+KEYS = (*_SIMPLE, *images.KEYS, *STORAGE_KEYS)
 """Every key under the project's own name, as Pulumi.yaml spells it."""
 
 
@@ -433,6 +443,24 @@ def unknown_error(project: str, given: Iterable[str]) -> pulumi.RunError | None:
     return None
 
 
+def _login(config: pulumi.Config, found: Mapping[str, str]) -> str:
+    """The login with which nodes pull the images, which are given by setting; empty if there is none.
+
+    Raises:
+        pulumi.RunError: it is not kept as a secret, or is none for these images. No part of it is in the message.
+    """
+    key = config.full_key(LOGIN)
+    login = (config.get(LOGIN) or "").strip()
+    fault = "its value is not encrypted" if not is_config_secret(key) else images.login_fault(login, found)
+    if login and fault:
+        raise pulumi.RunError(
+            f"The setting {key} has to be the content of Docker's config.json with a login for the registry that the "
+            f"program's images come from, kept as a secret, but {fault}. Its value is not shown here. Set it with: "
+            f"pulumi config set --secret {LOGIN} < config.json (docs/settings.md says how to get that file)"
+        )
+    return login
+
+
 def load(config: pulumi.Config) -> Settings:
     """Read and check every setting of the stack.
 
@@ -453,11 +481,12 @@ def load(config: pulumi.Config) -> Settings:
             raise SettingError(key, value, "it has to be true or false", "true")
         return value == "true"
 
+    found = {key: images.whole(text(key), text(images.KEYS[0])) for key in images.KEYS[1:]}
+    login = _login(config, found)
     return Settings(
         namespace=text("namespace"),
-        registry_image=text("registryImage"),
-        nginx_image=text("nginxImage"),
-        python_image=text("pythonImage"),
+        images=Images(*found.values(), pull_secret=names.IMAGE_LOGIN if login else None),
+        image_pull_secret=login,
         storage=_storage(config, text),
         exposure=cast(Exposure, text("exposure")),
         ingress_class=text("ingressClass"),

@@ -4,13 +4,14 @@ import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from registry import names
 from trust.admission import PRIORITY_CLASS, Sample
-from trust.machines import VIRTUAL
+from trust.machines import ARCHITECTURE, VIRTUAL
 from trust.proving import Reader, Unproved, prove
 
 _LABELS = names.labels("trust")
@@ -24,6 +25,20 @@ _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
 # The provider's own wait counts nodes that are down, and says of none what is missing. This condition holds at once.
 # The wait for the deletion stays.
 _MADE = "jsonpath={.metadata.uid}"
+
+
+class Images(Protocol):
+    """What the settings say of the program's images, as far as it counts here."""
+
+    @property
+    def python(self) -> str:
+        """Image with Python 3.12 or newer, from anywhere but this registry."""
+        ...
+
+    @property
+    def pull_secret(self) -> str | None:
+        """Name of the Secret with the login that this image takes; None: it takes none."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +57,8 @@ class NodeTrustArgs:
     """Image in the registry that waits for a signal, as `repository@digest`."""
     pull_secret: pulumi.Input[str | None]
     """Secret with the login that the registry asks pulls for; None: it asks for none."""
-    python_image: str
-    """Image with Python 3.12 or newer, from anywhere but this registry."""
+    images: Images
+    """The agent's image, and how nodes get it."""
     runtime_restart: bool
     """Whether a container runtime that reads its configuration only at start may be restarted."""
     timeout: str
@@ -127,11 +142,11 @@ class NodeTrust(pulumi.ComponentResource):
         self.register_outputs({"daemonSet": self.daemon_set})
 
 
-def agent_pod(python_image: str, host: str, dns_suffix: str) -> Sample:
+def agent_pod(images: Images, host: str, dns_suffix: str) -> Sample:
     """The DaemonSet's pod, as it will be made but for values that are not known yet.
 
     Args:
-        python_image: Image with Python.
+        images: The agent's image, and how nodes get it.
         host: The registry's host, if it is known; empty if it will be made from an address.
         dns_suffix: The domain in which it will be made.
     """
@@ -142,7 +157,7 @@ def agent_pod(python_image: str, host: str, dns_suffix: str) -> Sample:
         lookup_config_map="sample",
         proof=f"private-registry/proof@sha256:{'0' * 64}",
         pull_secret="sample",  # noqa: S106 - a name
-        python_image=python_image,
+        images=images,
         runtime_restart=False,
         timeout="0s",
     )
@@ -176,7 +191,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
 
     agent = core.ContainerArgs(
         name="agent",
-        image=args.python_image,
+        image=args.images.python,
         restart_policy="Always",  # this makes an init container a native sidecar (Kubernetes 1.29)
         command=["python3", "-m", "agent"],
         working_dir=_APP,
@@ -230,13 +245,13 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         priority_class_name=PRIORITY_CLASS,
         termination_grace_period_seconds=60,  # the agent tries to clean up for 40 s, see trust/agent/__main__.py
         image_pull_secrets=pulumi.Output.from_input(args.pull_secret).apply(
-            lambda name: [core.LocalObjectReferenceArgs(name=name)] if name else []
+            lambda own: [core.LocalObjectReferenceArgs(name=name) for name in (own, args.images.pull_secret) if name]
         ),
         node_selector={"kubernetes.io/os": "linux"},
         affinity=core.AffinityArgs(
             node_affinity=core.NodeAffinityArgs(
                 required_during_scheduling_ignored_during_execution=core.NodeSelectorArgs(
-                    node_selector_terms=[core.NodeSelectorTermArgs(match_expressions=_machines())]
+                    node_selector_terms=_machines()
                 )
             )
         ),
@@ -255,9 +270,13 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
     )
 
 
-def _machines() -> list[k8s.core.v1.NodeSelectorRequirementArgs]:
-    """What a node's labels must not say, since then it is no machine."""
-    return [
-        k8s.core.v1.NodeSelectorRequirementArgs(key=key, operator="NotIn", values=list(values))
+def _machines() -> list[k8s.core.v1.NodeSelectorTermArgs]:
+    """What a node's labels have to say, so that a pull can be proved there: one of these terms has to hold."""
+    core = k8s.core.v1
+    no_virtual = [
+        core.NodeSelectorRequirementArgs(key=key, operator="NotIn", values=list(values))
         for key, values in VIRTUAL.items()
     ]
+    fits = core.NodeSelectorRequirementArgs(key=ARCHITECTURE, operator="In", values=list(names.ARCHITECTURES))
+    unknown = core.NodeSelectorRequirementArgs(key=ARCHITECTURE, operator="DoesNotExist")
+    return [core.NodeSelectorTermArgs(match_expressions=[*no_virtual, each]) for each in (fits, unknown)]

@@ -103,6 +103,19 @@ def test_pods_that_push_the_proof_image_at_once_all_have_it_and_need_not_push_it
             assert [pusher.has(image) for pusher in pushers] == [True, True]
 
 
+def test_a_wrong_key_is_told_in_the_words_of_the_server(tmp_path: Path) -> None:
+    wrong = {"AWS_SECRET_ACCESS_KEY": "very-wrong"}
+    with (
+        bucket_server(tmp_path, in_cluster=False) as server,
+        registries(server, tmp_path, 1, wrong) as ports,
+    ):
+        refusal = proof_image.ProofPusher(f"127.0.0.1:{ports[0]}").refusal()
+        reason, sentence = proof_image.state(refusal, 0, 0)
+    assert reason == "STORAGE_FAILS"
+    assert "SignatureDoesNotMatch" in sentence
+    assert "very-wrong" not in sentence
+
+
 def test_kubelets_pull_from_several_pods_what_lies_in_the_bucket_below_the_namespace(
     cluster: Cluster, server: BucketServer, stack: Deployed, app_image: Path, namespace: str
 ) -> None:

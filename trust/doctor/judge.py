@@ -8,25 +8,27 @@ each node, kubelet, pod, agent, connection, configuration, files, pull.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from registry import names
+from registry.pod.trouble import (
+    condition_of,
+    container_of,
+    image_fix,
+    is_starting,
+    names_login,
+    pod_trouble,
+    refusal,
+    waits_for_image,
+)
 from trust.agent import outcome
 from trust.agent.certificates import fingerprints
 from trust.agent.connect import mismatch
 from trust.agent.faults import Reason
 from trust.agent.outcome import READY, Outcome
-from trust.machines import virtual
+from trust.machines import other_architecture, virtual
 from trust.refusals import refused
 
 from .facts import LOOKUP, TRUST, Facts, Json, Probe
-from .objects import (
-    agent_pod_on,
-    condition_of,
-    container_of,
-    is_starting,
-    name_of,
-    pod_trouble,
-    refusal,
-    waits_for_image,
-)
+from .objects import agent_pod_on, name_of
 from .stack import shared_fault
 from .verdict import BrokenLink, Code, Verdict, verdict_of
 
@@ -73,10 +75,14 @@ def _report(node: Json, facts: Facts, shared: Verdict | None) -> NodeReport:
 
 
 def is_counted(node: Json) -> bool:
-    """Whether the promise covers a node: it does for schedulable Linux nodes that are machines."""
+    """Whether the promise covers a node.
+
+    It does for schedulable Linux nodes that are machines of an architecture that the proof image is for.
+    """
     labels: Json = node["metadata"].get("labels", {})
     linux = labels.get("kubernetes.io/os", "linux") == "linux"
-    return linux and not virtual(labels) and not node.get("spec", {}).get("unschedulable", False)
+    fits = linux and not virtual(labels) and not other_architecture(labels)
+    return fits and not node.get("spec", {}).get("unschedulable", False)
 
 
 def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | None) -> Verdict:
@@ -89,6 +95,12 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
     if virtual(labels):
         sentence = f"Node {name} is no machine (label {virtual(labels)}), so it has no kubelet that could pull."
         return Verdict(Code.VIRTUAL_NODE, BrokenLink.NODE, sentence)
+    if other_architecture(labels):
+        sentence = (
+            f"Node {name} is a machine of the architecture {other_architecture(labels)}, which the proof image is not "
+            f"for ({', '.join(names.ARCHITECTURES)}), so it gets no agent, and does not trust the registry."
+        )
+        return Verdict(Code.OTHER_ARCHITECTURE, BrokenLink.NODE, sentence)
     ready = condition_of(node, "Ready")
     if ready.get("status") != "True":
         why = ready.get("message") or "it has never reported"
@@ -119,7 +131,8 @@ def _no_pod(node: Json, facts: Facts) -> Verdict:
         return Verdict(Code.NO_MATCHING_NODE, BrokenLink.AGENT, sentence)
     words = refusal(facts.events, ("DaemonSet",))
     if words:
-        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused("the agent's", words, namespace))
+        template: Json = daemon_set.get("spec", {}).get("template", {}).get("spec", {})
+        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused("the agent's", words, namespace, template))
     see = f"kubectl -n {namespace} describe daemonset {TRUST}"
     sentence = f"The DaemonSet {TRUST} has no pod on node {name_of(node)} yet; see {see}."
     return Verdict(Code.NO_POD, BrokenLink.AGENT, sentence)
@@ -165,7 +178,8 @@ def _agent_fault(pod: Json, facts: Facts) -> Verdict | None:
         )
         fix = f"see kubectl -n {namespace} describe pod {name}"
         if waits_for_image(agent):
-            fix = _image_fix(pod, facts, "agent", "set pythonImage to an image that this node can pull")
+            helps = image_fix({**agent, "image": image}, why, has_login=names_login(pod, names.IMAGE_LOGIN))
+            fix = _image_fix(pod, facts, "agent", helps)
         return Verdict(Code.AGENT_NOT_RUNNING, BrokenLink.AGENT, f"The agent ({image}) does not run ({why}); {fix}.")
     probe = facts.probes.get(name)
     if probe is None:

@@ -1,10 +1,13 @@
 """Verdicts on what all nodes share: stack, registry, address, ConfigMap and DaemonSet. Pure functions."""
 
+from registry import names
+from registry.pod.trouble import registry_trouble
+from trust.agent import outcome
 from trust.agent.certificates import fingerprints
 from trust.agent.faults import Fault, Reason
 
 from .facts import LOOKUP, REGISTRY, TRUST, Facts, Json
-from .objects import condition_of, is_labelled, name_of, newest_event, pod_trouble, refusal, words_of
+from .objects import is_labelled, name_of
 from .verdict import BrokenLink, Code, Verdict
 
 
@@ -42,22 +45,27 @@ def _registry_fault(facts: Facts, up: str) -> Verdict | None:
     name, status = name_of(facts.deployment), facts.deployment.get("status", {})
     if status.get("readyReplicas"):
         return None
+    storage = storage_fault(facts)
+    if storage:
+        return storage
     if facts.deployment["spec"].get("replicas") == 0:
         sentence = (
             f"The registry's Deployment has 0 replicas; kubectl -n {namespace} scale deployment/{name} --replicas=1."
         )
         return Verdict(Code.REGISTRY_DOWN, BrokenLink.REGISTRY, sentence)
     pods = [pod for pod in facts.pods if is_labelled(pod, REGISTRY)]
-    claims = (e for e in facts.events if e.get("involvedObject", {}).get("kind") == "PersistentVolumeClaim")
-    volume = words_of(newest_event(claims))
-    unscheduled = volume if any(condition_of(pod, "PodScheduled").get("status") == "False" for pod in pods) else ""
-    trouble = next(filter(None, (pod_trouble(pod, facts.events) for pod in pods)), "")
-    why = unscheduled or trouble or refusal(facts.events, ("ReplicaSet", "Deployment")) or "nothing says why"
-    sentence = (
-        f"The registry's pod is not ready ({why}); "
-        f"see kubectl -n {namespace} describe pods -l app.kubernetes.io/name={REGISTRY}."
-    )
+    why, fix = registry_trouble(pods, facts.events, names.IMAGE_LOGIN)
+    see = f"see kubectl -n {namespace} describe pods -l app.kubernetes.io/name={REGISTRY}"
+    sentence = f"The registry's pod is not ready ({why or 'nothing says why'}); {fix or see}."
     return Verdict(Code.REGISTRY_DOWN, BrokenLink.REGISTRY, sentence)
+
+
+def storage_fault(facts: Facts) -> Verdict | None:
+    """What is wrong with the registry's storage, in the words of its pod; None if nothing is. Pulls may work."""
+    found = outcome.last(facts.storage)
+    if found is None or found.reason == outcome.READY:
+        return None
+    return Verdict(found.reason, BrokenLink.REGISTRY, found.sentence)
 
 
 def _address_fault(facts: Facts) -> Verdict | None:

@@ -10,6 +10,7 @@ import pytest
 from registry import names
 from registry.cluster import Cluster
 from registry.pod import nginx, proof_image
+from registry.pod.images import Images
 from registry.pod.nginx import AuthMode
 from registry.registry import Registry, RegistryArgs
 from registry.settings import Bucket, Storage, StorageKind
@@ -25,9 +26,7 @@ def made(*, auth: AuthMode = "push", storage: Callable[[], Storage] = stored) ->
         args = RegistryArgs(
             namespace=NAMESPACE,
             cluster=cast(Cluster, QuietCluster()),
-            image="registry:3",
-            nginx_image="nginx:stable",
-            python_image="python:3",
+            images=Images(registry="registry:3", nginx="nginx:stable", python="python:3", pull_secret=None),
             host="registry.example.com",
             tls_secret="certificate-tls",  # noqa: S106 - the name of a Secret
             secret=names.CREDENTIALS,
@@ -69,10 +68,18 @@ def test_each_container_mounts_what_it_needs_and_every_volume_is_mounted(kind: S
     recorder, known = made(storage=in_bucket() if kind == "s3" else lambda: stored(kind))
     mounts = {name: [each["name"] for each in made["volumeMounts"]] for name, made in containers(recorder).items()}
     assert mounts == {
-        "registry": ["config", *data],
+        "registry": ["config", *data, "nginx"],
         "nginx": ["config", "nginx", "tls", "users"],
-        "proof-image": ["config", "proof"],
+        "proof-image": ["config", *data, "nginx", "proof"],
     }
+    writable = {
+        (name, each["name"])
+        for name, made in containers(recorder).items()
+        for each in made["volumeMounts"]
+        if not each.get("readOnly")
+    }
+    images = {("registry", each) for each in data}
+    assert writable == images | {("nginx", "nginx"), ("proof-image", "nginx"), ("proof-image", "proof")}
     assert {volume["name"] for volume in pod(recorder)["volumes"]} == {
         name for each in mounts.values() for name in each
     }
@@ -102,7 +109,8 @@ def test_the_registry_ends_after_nginx_and_a_slow_volume_kills_nothing() -> None
 
 def test_the_pod_gets_the_programs_that_it_runs_and_no_other() -> None:
     recorder, _ = made()
-    assert set(recorder.of(":ConfigMap")["data"]) == {"config.yml", "nginx.conf", "nginx.sh", "proof_image.py"}
+    programs = {"config.yml", "gc.sh", "nginx.conf", "nginx.sh", "proof_image.py"}
+    assert set(recorder.of(":ConfigMap")["data"]) == programs
     annotations = recorder.of(":Deployment")["spec"]["template"]["metadata"]["annotations"]
     assert annotations["private-registry/host"] == "registry.example.com"
 

@@ -1,12 +1,14 @@
 """Every setting has a default that keeps its rule, and a wrong value is named before anything is made."""
 
+import json
 from collections.abc import Iterator
 
 import pulumi
 import pytest
 from pulumi.runtime import config
 
-from registry import settings
+from registry import names, settings
+from registry.pod.images import Images
 from tests.unit.support.settings import PROJECT, SCHEMA, FakeConfig
 
 
@@ -41,6 +43,10 @@ def test_the_defaults_are_accepted() -> None:
         ("registryImage", ""),
         ("registryImage", "registry 3"),
         ("pythonImage", "https://example.com/python"),
+        ("nginxImage", "nginxinc/nginx:1"),
+        ("imageRegistry", ""),
+        ("imageRegistry", "https://mirror.example.com"),
+        ("imageRegistry", "mirror/"),
         ("storageSize", "10 GB"),
         ("storageSize", "0"),
         ("storageSize", "-1Gi"),
@@ -126,7 +132,51 @@ def test_the_fix_that_a_rule_offers_keeps_the_rule() -> None:
 
 def test_every_setting_that_is_a_text_or_a_number_has_a_rule() -> None:
     texts = {key for key, entry in SCHEMA.items() if entry["type"] in ("string", "integer")}
-    assert set(settings.RULES) == texts - set(settings.SECRET_KEYS)
+    assert set(settings.RULES) == texts - {settings.LOGIN, *settings.SECRET_KEYS}
+
+
+def test_the_images_come_from_one_registry_unless_one_is_a_whole_reference() -> None:
+    found = settings.load(
+        FakeConfig(imageRegistry="mirror.example.com/hub", nginxImage="example.com/me/nginx:1")
+    ).images
+    assert found == Images(
+        registry="mirror.example.com/hub/registry:3",
+        nginx="example.com/me/nginx:1",
+        python="mirror.example.com/hub/python:3.13-alpine",
+        pull_secret=None,
+    )
+
+
+SECRET = json.dumps({"auths": {"docker.io": {"auth": "aGlkZGVuOmhpZGRlbg=="}}})
+
+
+def given_as(*secrets: str) -> None:
+    """Have these settings count as secrets."""
+    pulumi.runtime.set_all_config({}, [f"private-registry:{key}" for key in secrets])
+
+
+def test_a_login_that_is_kept_as_a_secret_is_taken() -> None:
+    given_as("imagePullSecret")
+    loaded = settings.load(FakeConfig(imagePullSecret=SECRET))
+    assert loaded.images.pull_secret == names.IMAGE_LOGIN
+    assert loaded.image_pull_secret == SECRET
+    assert SECRET not in repr(loaded)
+
+
+@pytest.mark.parametrize(("value", "secret", "rule"), [
+    (SECRET, False, "its value is not encrypted"),
+    ('{"auths": {"ghcr.io": {"auth": "aGlkZGVuOmhpZGRlbg=="}}}', True, "logins for ghcr.io alone"),
+    ("aGlkZGVuOmhpZGRlbg==", True, "it is no JSON"),
+])  # fmt: skip
+def test_a_login_that_is_wrong_or_not_encrypted_is_refused_and_not_shown(value: str, secret: bool, rule: str) -> None:
+    given_as(*(["imagePullSecret"] if secret else []))
+    with pytest.raises(pulumi.RunError) as caught:
+        settings.load(FakeConfig(imagePullSecret=value))
+    message = str(caught.value)
+    assert "private-registry:imagePullSecret" in message
+    assert rule in message
+    assert "pulumi config set --secret imagePullSecret < config.json" in message
+    assert "aGlkZGVu" not in message
 
 
 def test_the_project_says_who_made_it_under_which_licence_and_for_which_pulumi() -> None:

@@ -1,7 +1,9 @@
 """The volume: the StorageClass that it needs, and what its size means in bytes."""
 
+import json
 from typing import cast
 
+import pulumi
 import pytest
 
 from registry.cluster import Cluster, Object
@@ -53,3 +55,58 @@ def test_in_memory_no_class_is_asked_for() -> None:
         """A cluster that nobody asks."""
 
     assert volume.errors(having(storage=stored("memory")), cast(Cluster, Refusing())) == []
+
+
+FULL = '{"reason": "STORAGE_FULL", "sentence": "It is full."}'
+GOOD = '{"reason": "READY", "sentence": "It is good."}'
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("", ("", "")),
+        ("waiting for the registry: refused", ("", "")),
+        (GOOD, ("", "")),
+        (f"{GOOD}\n{FULL}\npushed x", ("STORAGE_FULL", "It is full.")),
+        (f"{FULL}\n{GOOD}", ("", "")),
+    ],
+)
+def test_the_last_word_on_the_storage_counts(log: str, expected: tuple[str, str]) -> None:
+    assert volume.fault_in(log) == expected
+
+
+class Logs:
+    """A cluster with two pods of the registry, the second of which has something to say; or with a forbidden log."""
+
+    def __init__(self, error: Exception | None = None, said: str = FULL) -> None:
+        self.error = error
+        self.said = said
+
+    def ask(self, path: str, **query: str) -> str:
+        if self.error:
+            raise self.error
+        if path.endswith("/pods"):
+            assert query == {"labelSelector": "app.kubernetes.io/name=registry"}
+            return json.dumps({"items": [{"metadata": {"name": name}} for name in ("a", "b")]})
+        assert query["container"] == "proof-image"
+        return {"/api/v1/namespaces/team/pods/a/log": GOOD, "/api/v1/namespaces/team/pods/b/log": self.said}[path]
+
+
+def test_every_pod_is_asked_and_a_user_who_may_not_ask_learns_nothing() -> None:
+    assert volume.fault(cast(Cluster, Logs()), "team") == ("STORAGE_FULL", "It is full.")
+    for error in (PermissionError(), LookupError(), ConnectionError()):
+        assert volume.fault(cast(Cluster, Logs(error)), "team") == ("", "")
+
+
+def test_a_storage_that_is_full_is_a_warning_and_one_that_takes_nothing_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    volume.check(cast(Cluster, Logs(said=GOOD)), "team")
+    assert warned == []
+    volume.check(cast(Cluster, Logs()), "team")
+    assert warned == ["It is full."]
+    refused = '{"reason": "STORAGE_NOT_WRITABLE", "sentence": "chown it."}'
+    with pytest.raises(pulumi.RunError, match="chown it"):
+        volume.check(cast(Cluster, Logs(said=refused)), "team")
