@@ -20,6 +20,7 @@ from registry.stack.recorded import read_state
 from registry.waiting import after
 from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
+from trust.handover import hand_over
 
 settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
 preflight(settings, cluster, recorded)
@@ -35,7 +36,7 @@ exposure = make_exposure(settings, cluster, namespace)
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(
     lambda known: own_host(settings, cluster, *known)
 )
-certificate = make_certificate("certificate", settings, namespace, host)
+certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
 served = exposure.serve(host, certificate.secret)
 
 # 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
@@ -71,8 +72,7 @@ lookup = Lookup(
     "lookup",
     LookupArgs(
         namespace=namespace,
-        host=served.host,
-        address=served.address,
+        served=served,
         ca_certificate=certificate.ca_certificate,
         username=credentials.username,
     ),

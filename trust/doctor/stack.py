@@ -86,6 +86,9 @@ def _config_map_fault(facts: Facts, up: str) -> Verdict | None:
     declared = facts.declared
     try:
         actual = fingerprints(data.get("ca.crt", ""))
+        # Only a stack whose certificate is publicly trusted has no CA.
+        if not actual and (declared.ca or "ca.crt" not in data):
+            raise Fault(Reason.CA_INVALID, "", error="no certificate in it")
     except Fault as fault:
         why = fault.details.get("error", "")
         sentence = f"The CA in the ConfigMap {LOOKUP} in {declared.namespace} cannot be read ({why}); {up}."
