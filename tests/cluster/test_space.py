@@ -130,7 +130,7 @@ def test_a_full_storage_is_named_by_everyone_pulls_go_on_and_it_recovers(
 ) -> None:
     with small_folder(cluster, namespace, "100Mi") as (node, path), volume_by_hand(cluster, storage_class, node, path):
         size = {"storage": "memory", "storageSize": "100Mi"}
-        settings = size if storage == "memory" else {"storageClass": storage_class}
+        settings = size if storage == "memory" else {"storageClass": storage_class, "storageSize": "1Gi"}
         with registry_for_clients(cluster, tmp_path, "loadBalancer", settings) as deployed:
             deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
             assert append(deployed, "test/middle:1", layer(tmp_path, 60 * 10**6)).returncode == 0
@@ -162,7 +162,7 @@ def test_a_volume_that_the_registry_cannot_write_to_is_named_at_up(
 ) -> None:
     node, path = cluster.nodes[0], f"/var/lib/{storage_class}"
     here = nodes.node_root(node) / path.lstrip("/")
-    settings = {"storageClass": storage_class, "readyTimeout": "45s"}
+    settings = {"storageClass": storage_class, "storageSize": "1Gi", "readyTimeout": "45s"}
     try:
         with (
             volume_by_hand(cluster, storage_class, node, path),
