@@ -20,6 +20,7 @@ from registry.stack.recorded import read_state
 from registry.waiting import after
 from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
+from trust.handover import hand_over
 
 settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
 volume_anew = preflight(settings, cluster, recorded)
@@ -33,7 +34,7 @@ exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
-certificate = make_certificate("certificate", settings, namespace, host)
+certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
 served = exposure.serve(host, certificate.secret)
 
 # 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
@@ -70,8 +71,7 @@ lookup = Lookup(
     "lookup",
     LookupArgs(
         namespace=namespace,
-        host=served.host,
-        address=served.address,
+        served=served,
         ca_certificate=certificate.ca_certificate,
         username=credentials.username,
     ),

@@ -1,16 +1,17 @@
-"""A thin reader of the Kubernetes API, with which the program asks the cluster what the provider does not tell.
+"""A thin client of the Kubernetes API, with which the program asks the cluster what the provider does not tell.
 
-It connects as the Kubernetes provider does. What this deliberately does not do: it changes nothing, and it does not
-judge what it reads; the parts do that, each for what it needs.
+It connects as the Kubernetes provider does. What this deliberately does not do: it makes and deletes nothing, and it
+does not judge what it reads; the parts do that, each for what it needs. Only `make gc` runs programs in pods.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, partial
 from http.client import FORBIDDEN, NOT_FOUND, OK
 from typing import Any, cast
 
 import kubernetes
+import kubernetes.stream
 import pulumi
 import urllib3
 from kubernetes.client.exceptions import ApiException
@@ -191,6 +192,69 @@ class Cluster:
         kinds: dict[int, type[Exception]] = {401: PermissionError, 403: PermissionError, 404: LookupError}
         raise kinds.get(answer.status, ConnectionError)(_sentence(text) or f"{answer.status} {answer.reason}")
 
+    def put_data(self, namespace: str, config_map: str, data: Mapping[str, str]) -> None:
+        """Change values of a ConfigMap; the others stay.
+
+        Raises:
+            ConnectionError: the API refuses it, or does not answer.
+        """
+        core: Any = kubernetes.client.CoreV1Api(self._client)
+        try:
+            core.patch_namespaced_config_map(config_map, namespace, {"data": dict(data)}, _request_timeout=_TIMEOUT)
+        except ApiException as error:
+            raise ConnectionError(api_message(error)) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise ConnectionError(_reason(error)) from None
+
+    def execute(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], tick: Callable[[], None]
+    ) -> tuple[int, str, str]:
+        """Run a program in a container; its exit code, what it prints, and what it says on standard error.
+
+        Args:
+            namespace: Namespace of the pod.
+            pod: Its name.
+            container: The container.
+            command: The program and its arguments.
+            tick: Called about once a second while it runs. If it raises, nobody waits for the program any longer.
+
+        Raises:
+            PermissionError: the user may not do that.
+            ConnectionError: the API does not answer, or the connection was lost before the program ended.
+        """
+        # `stream` changes the client that it is called with.
+        core: Any = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self._client.configuration))
+        streams: Any = kubernetes.stream
+        lost: Any = streams.ws_client.WebSocketConnectionClosedException
+        try:
+            answer = streams.stream(
+                core.connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                container=container,
+                command=list(command),
+                stdin=False,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                _preload_content=False,
+                _request_timeout=_TIMEOUT[1],
+            )
+            while answer.is_open():
+                answer.update(timeout=1)
+                tick()
+        except ApiException as error:
+            message = f"programs cannot be run in the pod {pod} (the right pods/exec): {api_message(error)}"
+            raise (PermissionError if "403" in message else ConnectionError)(message) from None
+        except (OSError, lost) as error:
+            raise ConnectionError(_reason(error)) from None
+        printed, said = (str(getattr(answer, f"read_{channel}")(timeout=0)) for channel in ("stdout", "stderr"))
+        try:
+            return int(answer.returncode), printed, said
+        except (ValueError, KeyError, TypeError, IndexError):
+            msg = f"the connection to the pod {pod} was lost while a program ran there"
+            raise ConnectionError(msg) from None
+
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""
         services = self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []
@@ -207,15 +271,22 @@ class Cluster:
         This is a server-side dry run: the API server asks every admission plugin and webhook, and makes nothing.
 
         Args:
-            kind: `namespace` or `pod`.
+            kind: `namespace`, `pod`, or the plural of a kind that is an extension of the API, with the object's group.
             body: The object.
-            namespace: Namespace of a pod.
+            namespace: Namespace of all but a namespace.
         """
         core: Any = kubernetes.client.CoreV1Api(self._client)
-        create = core.create_namespace if kind == "namespace" else core.create_namespaced_pod
-        place = [namespace] if namespace else []
+        extensions: Any = kubernetes.client.CustomObjectsApi(self._client)
         try:
-            create(*place, body, dry_run="All", _request_timeout=_TIMEOUT)
+            match kind:
+                case "namespace":
+                    core.create_namespace(body, dry_run="All", _request_timeout=_TIMEOUT)
+                case "pod":
+                    core.create_namespaced_pod(namespace, body, dry_run="All", _request_timeout=_TIMEOUT)
+                case _:
+                    place = (*body["apiVersion"].split("/"), namespace, kind)
+                    options = {"dry_run": "All", "field_validation": "Strict", "_request_timeout": _TIMEOUT}
+                    extensions.create_namespaced_custom_object(*place, body, **options)
         except ApiException as error:
             # The object exists already, or the user may not make it. The provider runs into the same error later and
             # reports it.

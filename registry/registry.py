@@ -1,5 +1,6 @@
 """The registry: its storage, its configuration, and the pods that serve it."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,8 @@ _LABELS = names.labels(names.REGISTRY)
 _SPREAD = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
 _USER = 1000
 # Paths in the pod.
-_DATA = "/var/lib/registry"
-_CONFIG = "/etc/private-registry"
+DATA = "/var/lib/registry"
+CONFIG = "/etc/private-registry"
 _READY = "/run/proof/ready"
 
 _MEMORY = 512 * 2**20
@@ -50,7 +51,7 @@ def configuration(used: Bucket | None = None) -> dict[str, object]:
         # nginx writes the access log.
         "log": {"level": "info", "accesslog": {"disabled": True}},
         "storage": {
-            **(bucket.configuration(used) if used else {"filesystem": {"rootdirectory": _DATA}}),
+            **(bucket.configuration(used) if used else {"filesystem": {"rootdirectory": DATA}}),
             "delete": {"enabled": True},
             # An upload that its client has given up is removed after a day.
             "maintenance": {"uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}},
@@ -64,6 +65,8 @@ def configuration(used: Bucket | None = None) -> dict[str, object]:
             # When the registry is told to end, it completes the requests that it is serving; without a value it would
             # drop them. It is told after nginx has ended, so by then only the proof's requests are left.
             "draintimeout": "5s",
+            # `gc.sh` asks here whether a manifest is on its way.
+            "debug": {"addr": f"127.0.0.1:{nginx.METRICS_PORT}", "prometheus": {"enabled": True}},
         },
         # Some images, such as Windows base images, have layers that are kept elsewhere. Without this the registry would
         # refuse their manifests.
@@ -111,7 +114,8 @@ class Registry(pulumi.ComponentResource):
     may be several pods, of which each can go on with an upload that another one has begun; a change replaces them one
     after the other.
     Ready when: 1. its volume is bound; 2. the registry answers through nginx and its storage works; 3. the proof image
-    is in it; all that in every pod.
+    is in it; all that in every pod; 4. its storage takes what is pushed, but for a storage that is full, which is only
+    warned of.
     Delete removes the pods, the volume and every image in it; images in a bucket stay.
     Does not: make itself reachable. The way in does that.
     """
@@ -138,7 +142,9 @@ class Registry(pulumi.ComponentResource):
         )
 
         def reason(asked: Mapping[str, Any]) -> str:
-            return pod_not_ready(args.cluster, asked["metadata"]["namespace"], name, args.timeout)
+            namespace = str(asked["metadata"]["namespace"])
+            _, sentence = volume.fault(args.cluster, namespace)
+            return sentence or pod_not_ready(args.cluster, namespace, name, args.timeout)
 
         deployment = k8s.apps.v1.Deployment(
             f"{name}-deployment",
@@ -161,6 +167,7 @@ class Registry(pulumi.ComponentResource):
         async def ready(namespace: str) -> str:
             if not pulumi.runtime.is_dry_run():
                 await rolled_out(args.cluster, namespace, name, args.timeout)
+                await asyncio.to_thread(volume.check, args.cluster, namespace)
             return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
 
         self.proof = after(args.namespace, deployment.id).apply(ready)
@@ -211,6 +218,7 @@ def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
         **({bucket.CA_FILE: used.ca} if used and used.ca else {}),
         "nginx.conf": args.auth.apply(nginx.configuration),
         "nginx.sh": Path(nginx.__file__).with_suffix(".sh").read_text(),
+        "gc.sh": Path(nginx.__file__).with_name("gc.sh").read_text(),
         "proof_image.py": Path(proof_image.__file__).read_text(),
     }
 
@@ -324,7 +332,7 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     storage = args.storage
     kept = volume.quantity_bytes(storage.size) if storage.kind == "memory" else 0
     uploads = _UPLOADS if storage.bucket else 0
-    data = [] if storage.bucket else [_mount("data", _DATA, read_only=None)]
+    data = [] if storage.bucket else [_mount("data", DATA, read_only=None)]
     return core.ContainerArgs(
         name="registry",
         image=args.images.registry,
@@ -332,16 +340,17 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         # other containers have ended, and so the registry serves what nginx still completes.
         restart_policy="Always",
         # The command is given in full, since builds of the image differ in what their entry point does with arguments.
-        command=["registry", "serve", f"{_CONFIG}/config.yml"],
+        command=["registry", "serve", f"{CONFIG}/config.yml"],
         env=[
             core.EnvVarArgs(name="OTEL_TRACES_EXPORTER", value="none"),  # by default v3 sends traces to localhost
             core.EnvVarArgs(name="REGISTRY_HTTP_SECRET", value_from=core.EnvVarSourceArgs(secret_key_ref=http_secret)),
-            *(bucket.environment(storage.bucket, names.BUCKET, _CONFIG) if storage.bucket else []),
+            *(bucket.environment(storage.bucket, names.BUCKET, CONFIG) if storage.bucket else []),
         ],
         security_context=_restricted(),
         # What is in memory can't be taken back, so the node has to have as much to spare as the registry may use.
         resources=_resources(requests=("50m", str(_REQUESTED + kept)), limits=("2", str(_MEMORY + kept + uploads))),
-        volume_mounts=[_mount("config", _CONFIG), *data],
+        # It looks into nginx's folder only while space is freed: whether pushes are stopped is there.
+        volume_mounts=[_mount("config", CONFIG), *data, _mount("nginx", nginx.RUN)],
     )
 
 
@@ -353,7 +362,7 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     return core.ContainerArgs(
         name="nginx",
         image=args.images.nginx,
-        command=["sh", f"{_CONFIG}/nginx.sh", f"{_CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
+        command=["sh", f"{CONFIG}/nginx.sh", f"{CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
         ports=[
             core.ContainerPortArgs(name="plain", container_port=nginx.PLAIN_PORT),
             core.ContainerPortArgs(name="tls", container_port=nginx.TLS_PORT),
@@ -368,7 +377,7 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         security_context=_restricted(),
         resources=_resources(requests=("20m", "32Mi"), limits=("2", "512Mi")),
         volume_mounts=[
-            _mount("config", _CONFIG),
+            _mount("config", CONFIG),
             _mount("nginx", nginx.RUN, read_only=None),
             _mount("tls", nginx.TLS),
             _mount("users", nginx.USERS),
@@ -377,13 +386,16 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
 
 
 def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
-    """The container that keeps the proof image in the registry; it is ready while the image is there."""
+    """The container that keeps the proof image in the registry; it is ready while the image is there.
+
+    It also says in its log, and to nginx, whether the registry's storage takes what is pushed.
+    """
     core = k8s.core.v1
     own_namespace = core.ObjectFieldSelectorArgs(field_path="metadata.namespace")
     return core.ContainerArgs(
-        name="proof-image",
+        name=names.PROOF_CONTAINER,
         image=args.images.python,
-        command=["python3", f"{_CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY],
+        command=["python3", f"{CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY, DATA, nginx.RUN],
         env=[
             core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
             core.EnvVarArgs(name="NAMESPACE", value_from=core.EnvVarSourceArgs(field_ref=own_namespace)),
@@ -391,7 +403,12 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
         security_context=_restricted(),
         resources=_resources(requests=("10m", "24Mi"), limits=("500m", "96Mi")),
-        volume_mounts=[_mount("config", _CONFIG), _mount("proof", str(Path(_READY).parent), read_only=None)],
+        volume_mounts=[
+            _mount("config", CONFIG),
+            *([] if args.storage.bucket else [_mount("data", DATA)]),
+            _mount("nginx", nginx.RUN, read_only=None),
+            _mount("proof", str(Path(_READY).parent), read_only=None),
+        ],
     )
 
 

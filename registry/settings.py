@@ -127,6 +127,10 @@ class Settings:
     """Wildcard-DNS domain whose names resolve to the address that they hold."""
     certificate_issuer: Issuer
     """Who makes CA and certificate: this program, or the cluster's cert-manager."""
+    issuer: str
+    """ClusterIssuer of cert-manager that signs the certificate; empty for a CA of the stack's own."""
+    ca_version: int
+    """Number of the stack's own CA. Another number makes another CA, with another key."""
     auth: Auth
     """Whom the registry asks for a password: nobody, whoever pushes, everyone (basic), or it depends on the address."""
     password_version: int
@@ -197,6 +201,14 @@ def _class(kind: str, plural: str, example: str) -> Rule:
         holds=_empty_or(is_dns_name),
         text=f"{kind}'s name is a DNS name (kubectl get {plural} lists them)",
         example=example,
+    )
+
+
+def _counts(what: str) -> Rule:
+    return Rule(
+        holds=_matches("[1-9][0-9]{0,8}"),
+        text=f"it counts the {what}, so it has to be a whole number from 1 (and one more than before for the next one)",
+        example="2",
     )
 
 
@@ -281,14 +293,14 @@ RULES: Mapping[str, Rule] = {
         example="nip.io",
     ),
     "certificateIssuer": _one_of(get_args(Issuer)),
-    "auth": _one_of(get_args(Auth)),
-    "passwordVersion": Rule(
-        holds=_matches("[1-9][0-9]{0,8}"),
-        text=(
-            "it counts the passwords, so it has to be a whole number from 1 (and one more than before for the next one)"
-        ),
-        example="2",
+    "issuer": Rule(
+        holds=_empty_or(is_dns_name),
+        text="a ClusterIssuer's name is a DNS name (kubectl get clusterissuers lists them)",
+        example="letsencrypt",
     ),
+    "caVersion": _counts("CAs"),
+    "auth": _one_of(get_args(Auth)),
+    "passwordVersion": _counts("passwords"),
     "addressTimeout": _TIMEOUT,
     "readyTimeout": _TIMEOUT,
 }
@@ -502,6 +514,8 @@ def load(config: pulumi.Config) -> Settings:
         host=text("host"),
         dns_suffix=text("dnsSuffix"),
         certificate_issuer=cast(Issuer, text("certificateIssuer")),
+        issuer=text("issuer"),
+        ca_version=int(text("caVersion")),
         auth=cast(Auth, text("auth")),
         password_version=int(text("passwordVersion")),
         pull_namespaces=namespaces("pullNamespaces", text("pullNamespaces")),

@@ -52,7 +52,7 @@ def _from_stack(stack: Optional[str]) -> _Outputs:
         raise ClientsError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
     outputs = json.loads(done.stdout or "{}")
     host, ca = outputs.get("registryUrl"), outputs.get("caCertificate")
-    if not host or not ca:
+    if not host or ca is None:
         named = f"The stack {stack}" if stack else "The selected stack"
         raise ClientsError(f"{named} has no registry yet. Bring it up with `pulumi up`, or give --host and --ca.")
     return _Outputs(host, ca, outputs.get("username"), outputs.get("namespace") or "")
@@ -62,16 +62,19 @@ def _ca_in(file: Path) -> str:
     """The text of a file with the CA's certificate.
 
     Raises:
-        ClientsError: it cannot be read, or is no text.
+        ClientsError: it cannot be read, is no text, or is empty.
     """
     try:
-        return file.read_text()
+        text = file.read_text()
+        why = "" if text.strip() else "it is empty"
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text, and so no PEM"
+        text, why = "", str(error.strerror) if isinstance(error, OSError) else "it is no text, and so no PEM"
+    if why:
         raise ClientsError(
             f"The file {str(file)!r} (--ca) cannot be read: {why}. Give the file with the CA's certificate, PEM; "
             "`pulumi stack output caCertificate` prints it."
-        ) from None
+        )
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,12 +1,14 @@
 """A volume for the registry's images: one that is claimed, or the memory of the pod's node."""
 
+import json
 from collections.abc import Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from .. import names
-from ..cluster import Object, has_annotation, object_names
+from ..cluster import Cluster, Object, has_annotation, object_names
+from ..pod import proof_image
 from ..settings import SettingError
 
 _DEFAULT_CLASS = (
@@ -70,6 +72,48 @@ def storage_class_error(storage_class: str, classes: Sequence[Object] | None, ow
         return SettingError("storageClass", "", rule, known[0], more=memory)
     rule = "the cluster has no StorageClass, so it makes no volumes: install a provisioner, or keep images in memory"
     return SettingError("storage", "volume", rule, "memory")
+
+
+def fault_in(log: str) -> tuple[str, str]:
+    """Reason and sentence of what is wrong with the storage, as a pod has said last; empty if nothing is.
+
+    Args:
+        log: The end of the log of the container `names.PROOF_CONTAINER`.
+    """
+    for line in reversed(log.splitlines()):
+        if line.startswith("{"):
+            said = json.loads(line)
+            reason = said.get("reason", proof_image.READY)
+            return ("", "") if reason == proof_image.READY else (reason, said["sentence"])
+    return "", ""
+
+
+def fault(cluster: Cluster, namespace: str) -> tuple[str, str]:
+    """The same as the registry's pods say it now; empty also if the user may not read their logs."""
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    try:
+        found = json.loads(cluster.ask(pods, labelSelector=f"app.kubernetes.io/name={names.REGISTRY}"))["items"]
+        for pod in found:
+            log = f"{pods}/{pod['metadata']['name']}/log"
+            reason, sentence = fault_in(cluster.ask(log, container=names.PROOF_CONTAINER, tailLines="50"))
+            if reason:
+                return reason, sentence
+    except (OSError, LookupError):
+        pass
+    return "", ""
+
+
+def check(cluster: Cluster, namespace: str) -> None:
+    """Warn of a storage that is full, from which everybody can still pull.
+
+    Raises:
+        pulumi.RunError: the registry cannot write to its storage.
+    """
+    reason, sentence = fault(cluster, namespace)
+    if reason == "STORAGE_FULL":
+        pulumi.log.warn(sentence)
+    elif reason:
+        raise pulumi.RunError(sentence)
 
 
 def memory(size: str) -> k8s.core.v1.VolumeArgs:

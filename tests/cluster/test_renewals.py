@@ -66,8 +66,15 @@ def renew_by_pulumi(deployed: Deployed) -> None:
     deployed.stack.pulumi("up", "--yes", "--skip-preview", "--replace", urn)
 
 
-def renew_by_cert_manager(deployed: Deployed, certificate: str = "certificate-server") -> None:
-    """Have cert-manager renew a certificate, as it does by itself in time; `cmctl renew` sets the same condition."""
+def renew_by_cert_manager(deployed: Deployed, kind: str = "issued") -> None:
+    """Have cert-manager renew a certificate, as it does by itself in time; `cmctl renew` sets the same condition.
+
+    `kind` is `issued` for the server certificate, and `ca`.
+    """
+    names = [
+        each["metadata"]["name"] for each in deployed.cluster.get("certificates", "-n", deployed.namespace)["items"]
+    ]
+    [certificate] = [name for name in names if name.startswith(f"certificate-{kind}")]
     condition = {
         "type": "Issuing",
         "status": "True",
@@ -121,7 +128,7 @@ def test_a_ca_that_cert_manager_renews_needs_no_up_and_no_new_trust(
         image = f"{deployed.host}/test/app:1"
         deployed.crane("push", app_image, image)
         before = served_certificate(deployed)
-        renew_by_cert_manager(deployed, "certificate-ca")
+        renew_by_cert_manager(deployed, "ca")
         renew_by_cert_manager(deployed)
         wait_until(lambda: served_certificate(deployed) != before, "the new one is served", timeout=PROPAGATION)
         deployed.start_pods(namespace, image, cluster.nodes)

@@ -506,7 +506,7 @@ def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exp
     assert recorder.of(":ConfigMap", "lookup-facts")["data"]["ca.crt"] == pem("issued-ca")
     server = recorder.of("v1:Certificate", "server-certificate")["spec"]
     assert server["dnsNames"] == [f"{NAMESPACE}.10-99-0-200.nip.io"]
-    assert server["secretName"] == "certificate-tls"
+    assert server["secretName"] == "certificate-issued"
     authority = recorder.of("v1:Certificate", "ca-certificate")["spec"]
     assert authority["isCA"] is True
     assert authority["privateKey"]["rotationPolicy"] == "Never"

@@ -69,10 +69,18 @@ def test_each_container_mounts_what_it_needs_and_every_volume_is_mounted(kind: S
     recorder, known = made(storage=in_bucket() if kind == "s3" else lambda: stored(kind))
     mounts = {name: [each["name"] for each in made["volumeMounts"]] for name, made in containers(recorder).items()}
     assert mounts == {
-        "registry": ["config", *data],
+        "registry": ["config", *data, "nginx"],
         "nginx": ["config", "nginx", "tls", "users"],
-        "proof-image": ["config", "proof"],
+        "proof-image": ["config", *data, "nginx", "proof"],
     }
+    writable = {
+        (name, each["name"])
+        for name, made in containers(recorder).items()
+        for each in made["volumeMounts"]
+        if not each.get("readOnly")
+    }
+    images = {("registry", each) for each in data}
+    assert writable == images | {("nginx", "nginx"), ("proof-image", "nginx"), ("proof-image", "proof")}
     assert {volume["name"] for volume in pod(recorder)["volumes"]} == {
         name for each in mounts.values() for name in each
     }
@@ -102,7 +110,8 @@ def test_the_registry_ends_after_nginx_and_a_slow_volume_kills_nothing() -> None
 
 def test_the_pod_gets_the_programs_that_it_runs_and_no_other() -> None:
     recorder, _ = made()
-    assert set(recorder.of(":ConfigMap")["data"]) == {"config.yml", "nginx.conf", "nginx.sh", "proof_image.py"}
+    programs = {"config.yml", "gc.sh", "nginx.conf", "nginx.sh", "proof_image.py"}
+    assert set(recorder.of(":ConfigMap")["data"]) == programs
     annotations = recorder.of(":Deployment")["spec"]["template"]["metadata"]["annotations"]
     assert annotations["private-registry/host"] == "registry.example.com"
 

@@ -1,8 +1,13 @@
 """The volume: the StorageClass that it needs, and what its size means in bytes."""
 
+import json
+from typing import cast
+
+import pulumi
 import pytest
 
-from registry.cluster import Object
+from registry.cluster import Cluster, Object
+from registry.storage import volume
 from registry.storage.volume import default_classes, quantity_bytes, storage_class_error
 from tests.unit.support.clusters import named
 from tests.unit.support.errors import says
@@ -56,3 +61,58 @@ def test_of_several_default_classes_the_newest_counts() -> None:
     for number, entry in enumerate(classes):
         entry["metadata"]["creationTimestamp"] = f"2026-01-0{number + 1}"
     assert [entry["metadata"]["name"] for entry in default_classes(classes)] == ["new", "old"]
+
+
+FULL = '{"reason": "STORAGE_FULL", "sentence": "It is full."}'
+GOOD = '{"reason": "READY", "sentence": "It is good."}'
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("", ("", "")),
+        ("waiting for the registry: refused", ("", "")),
+        (GOOD, ("", "")),
+        (f"{GOOD}\n{FULL}\npushed x", ("STORAGE_FULL", "It is full.")),
+        (f"{FULL}\n{GOOD}", ("", "")),
+    ],
+)
+def test_the_last_word_on_the_storage_counts(log: str, expected: tuple[str, str]) -> None:
+    assert volume.fault_in(log) == expected
+
+
+class Logs:
+    """A cluster with two pods of the registry, the second of which has something to say; or with a forbidden log."""
+
+    def __init__(self, error: Exception | None = None, said: str = FULL) -> None:
+        self.error = error
+        self.said = said
+
+    def ask(self, path: str, **query: str) -> str:
+        if self.error:
+            raise self.error
+        if path.endswith("/pods"):
+            assert query == {"labelSelector": "app.kubernetes.io/name=registry"}
+            return json.dumps({"items": [{"metadata": {"name": name}} for name in ("a", "b")]})
+        assert query["container"] == "proof-image"
+        return {"/api/v1/namespaces/team/pods/a/log": GOOD, "/api/v1/namespaces/team/pods/b/log": self.said}[path]
+
+
+def test_every_pod_is_asked_and_a_user_who_may_not_ask_learns_nothing() -> None:
+    assert volume.fault(cast(Cluster, Logs()), "team") == ("STORAGE_FULL", "It is full.")
+    for error in (PermissionError(), LookupError(), ConnectionError()):
+        assert volume.fault(cast(Cluster, Logs(error)), "team") == ("", "")
+
+
+def test_a_storage_that_is_full_is_a_warning_and_one_that_takes_nothing_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    volume.check(cast(Cluster, Logs(said=GOOD)), "team")
+    assert warned == []
+    volume.check(cast(Cluster, Logs()), "team")
+    assert warned == ["It is full."]
+    refused = '{"reason": "STORAGE_NOT_WRITABLE", "sentence": "chown it."}'
+    with pytest.raises(pulumi.RunError, match="chown it"):
+        volume.check(cast(Cluster, Logs(said=refused)), "team")
