@@ -36,8 +36,11 @@ _REQUESTED = 64 * 2**20
 _UPLOADS = 512 * 2**20
 """Bytes of memory that it may use besides, for the uploads that are on their way into a bucket."""
 _LEAVE = 5
-"""Seconds between the end of a pod is decided and nginx's end. By then nobody sends requests to the pod any more, since
-the others serve them."""
+"""Seconds for which a pod that was told to end goes on as before. Meanwhile others take over from it, or another one.
+
+The cluster sends connections to a pod that is about to end where there is no other one. If that were gone already,
+whoever connects would get no answer at all, and would wait for it for half a minute.
+"""
 
 
 def configuration(used: Bucket | None = None) -> dict[str, object]:
@@ -171,7 +174,7 @@ class Registry(pulumi.ComponentResource):
             return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
 
         self.proof = after(args.namespace, deployment.id).apply(ready)
-        self.removal = bucket.removal(used, args.namespace) if used else None
+        self.removal = _keep_images(used, args.namespace, child) if used else None
         self.register_outputs({"proof": self.proof, "removal": self.removal})
 
 
@@ -190,12 +193,21 @@ def _data(name: str, args: RegistryArgs, opts: pulumi.ResourceOptions) -> k8s.co
 
 
 def _strategy(storage: Storage) -> k8s.apps.v1.DeploymentStrategyArgs:
-    """How pods are replaced."""
-    if not storage.bucket:
-        # Only one node can use the volume, and two registries on one volume would disagree about uploads.
-        return k8s.apps.v1.DeploymentStrategyArgs(type="Recreate")
-    rolling = k8s.apps.v1.RollingUpdateDeploymentArgs(max_unavailable=0, max_surge=1)
+    """How pods are replaced: with a bucket by new ones that are ready first.
+
+    Otherwise the old pod is told to end, and the new one starts at once, while the old one completes its transfers. The
+    strategy Recreate would wait for the last transfer, and nobody could begin one meanwhile. A new pod that is made
+    first might never start, as long as the old one has the volume on another node, or the memory of this one.
+    """
+    unavailable, surge = (0, 1) if storage.bucket else (1, 0)
+    rolling = k8s.apps.v1.RollingUpdateDeploymentArgs(max_unavailable=unavailable, max_surge=surge)
     return k8s.apps.v1.DeploymentStrategyArgs(type="RollingUpdate", rolling_update=rolling)
+
+
+def _keep_images(used: Bucket, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """Have `destroy` say that it keeps the images in the bucket; the command that removes them."""
+    args = bucket.KeptImagesArgs(bucket=used, namespace=namespace)
+    return bucket.KeptImages(f"destroy-keeps-images-in-{used.name}", args, opts).removal
 
 
 def _keep_one(name: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions) -> None:
@@ -207,6 +219,18 @@ def _keep_one(name: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOpti
             max_unavailable=1, selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS)
         ),
         opts=opts,
+    )
+
+
+def _beside_the_old_pod() -> k8s.core.v1.AffinityArgs:
+    """Prefer the node of the pod that is about to end: both can have the volume there, and nowhere else."""
+    core = k8s.core.v1
+    term = core.PodAffinityTermArgs(
+        topology_key="kubernetes.io/hostname", label_selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS)
+    )
+    preferred = core.WeightedPodAffinityTermArgs(weight=100, pod_affinity_term=term)
+    return core.AffinityArgs(
+        pod_affinity=core.PodAffinityArgs(preferred_during_scheduling_ignored_during_execution=[preferred])
     )
 
 
@@ -284,8 +308,9 @@ def _pod(
         automount_service_account_token=False,
         enable_service_links=False,
         node_selector={"kubernetes.io/os": "linux"},
+        affinity=None if args.storage.bucket else _beside_the_old_pod(),
         # Open transfers have `DRAIN` seconds to complete. The rest is for the registry, which ends after nginx.
-        termination_grace_period_seconds=nginx.DRAIN + 10 + (_LEAVE if args.storage.bucket else 0),
+        termination_grace_period_seconds=_LEAVE + nginx.DRAIN + 10,
         topology_spread_constraints=[_spread(key) for key in _SPREAD] if args.storage.replicas > 1 else None,
         security_context=core.PodSecurityContextArgs(
             run_as_non_root=True,
@@ -358,7 +383,6 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     """nginx, which serves the pod's ports."""
     core = k8s.core.v1
     tls = [f"{nginx.TLS}/{name}" for name in ("tls.crt", "tls.key")]
-    leave = core.LifecycleHandlerArgs(exec_=core.ExecActionArgs(command=["sleep", str(_LEAVE)]))
     return core.ContainerArgs(
         name="nginx",
         image=args.images.nginx,
@@ -367,13 +391,13 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
             core.ContainerPortArgs(name="plain", container_port=nginx.PLAIN_PORT),
             core.ContainerPortArgs(name="tls", container_port=nginx.TLS_PORT),
         ],
-        lifecycle=core.LifecycleArgs(pre_stop=leave) if args.storage.bucket else None,
         readiness_probe=core.ProbeArgs(
             http_get=core.HTTPGetActionArgs(path="/", port="plain"), period_seconds=2, timeout_seconds=5
         ),
         liveness_probe=core.ProbeArgs(
             tcp_socket=core.TCPSocketActionArgs(port="plain"), period_seconds=10, timeout_seconds=5
         ),
+        lifecycle=_lingering("sleep", str(_LEAVE)),
         security_context=_restricted(),
         resources=_resources(requests=("20m", "32Mi"), limits=("2", "512Mi")),
         volume_mounts=[
@@ -401,6 +425,8 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
             core.EnvVarArgs(name="NAMESPACE", value_from=core.EnvVarSourceArgs(field_ref=own_namespace)),
         ],
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
+        # A pod is ready as long as all of its containers are.
+        lifecycle=_lingering("python3", "-c", f"import time; time.sleep({_LEAVE})"),
         security_context=_restricted(),
         resources=_resources(requests=("10m", "24Mi"), limits=("500m", "96Mi")),
         volume_mounts=[
@@ -410,6 +436,12 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
             _mount("proof", str(Path(_READY).parent), read_only=None),
         ],
     )
+
+
+def _lingering(*command: str) -> k8s.core.v1.LifecycleArgs:
+    """Have a container go on for as long as a command takes, when it was told to end."""
+    core = k8s.core.v1
+    return core.LifecycleArgs(pre_stop=core.LifecycleHandlerArgs(exec_=core.ExecActionArgs(command=command)))
 
 
 def _secret_volume(name: str, secret: pulumi.Input[str], *keys: str) -> k8s.core.v1.VolumeArgs:

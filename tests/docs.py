@@ -12,6 +12,7 @@ import yaml
 from registry.certificate.authority import KEPT
 from registry.certificate.cert_manager import SERVER_VALIDITY
 from registry.certificate.contract import CA_VALIDITY, RENEWAL
+from tests.cluster.support.changes import CHANGES
 from tests.cluster.support.front import ALLOWED
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +102,22 @@ def lifetimes() -> str:
     return _table(("certificate", "valid for", "renewed"), body)
 
 
-BLOCKS = {"settings": settings, "clients": clients, "runtimes": runtimes, "auth": auth, "lifetimes": lifetimes}
+def changes() -> str:
+    """For how long pulls and pushes may fail while a running stack changes, as the tests allow it."""
+    body = [
+        (change.what, f"{change.allowed} s" if change.allowed else "none", change.why) for change in CHANGES.values()
+    ]
+    return _table(("what changes", "longest gap", "why"), body)
+
+
+BLOCKS = {
+    "settings": settings,
+    "clients": clients,
+    "runtimes": runtimes,
+    "auth": auth,
+    "lifetimes": lifetimes,
+    "changes": changes,
+}
 """The generated tables by the name in their markers."""
 
 

@@ -119,9 +119,10 @@ class NodeTrust(pulumi.ComponentResource):
             spec=k8s.apps.v1.DaemonSetSpecArgs(
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
                 # The new pod takes the files over before the old one has to end, so the old one does not remove them.
+                # All nodes change at once: that disturbs none of them, and an old host serves no longer than need be.
                 update_strategy=k8s.apps.v1.DaemonSetUpdateStrategyArgs(
                     type="RollingUpdate",
-                    rolling_update=k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=1, max_unavailable=0),
+                    rolling_update=k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge="100%", max_unavailable=0),
                 ),
                 template=_template(args, agent.metadata.name, checksum),
             ),

@@ -32,6 +32,8 @@ class Issued:
     """The certificate of the CA that has signed it, PEM."""
     hours: int = 0
     """For how long it is valid from its making on."""
+    names: Sequence[str] = ()
+    """The DNS names in it, first that of the host."""
 
 
 @dataclass(frozen=True, kw_only=True)

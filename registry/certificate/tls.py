@@ -59,15 +59,28 @@ class TlsCertificateArgs:
     """What was trusted so far, and how nodes come to trust another CA."""
 
 
+def certified(host: str, before: Sequence[str]) -> list[str]:
+    """The names that the certificate is for: the host's, and that of the host before it.
+
+    So the host before is served until its way in is taken away, whichever of them sees the certificate first.
+
+    Args:
+        host: The host; a port in it does not count.
+        before: The names in the certificate after the last `up`.
+    """
+    name, _ = split_port(host)
+    return list(before) if name in before[:1] else [name, *before[:1]]
+
+
 class TlsCertificate(pulumi.ComponentResource):
     """A private CA and a server certificate for one host.
 
     Ready when: 1. the CA exists, and the nodes trust it if it is another one than before; 2. a server certificate for
     the host is signed by it; 3. it is in a Secret.
-    The CA does not change when the host does. In the last `RENEWAL` hours of the CA, an `up` makes its certificate anew
-    with the same key and subject, and the server certificate as well, which ends just before the CA. Private keys are
-    ECDSA P-256 and secret in the state, and the CA's key is nowhere else. Delete removes the Secret from the cluster,
-    and the keys from the state.
+    The CA does not change when the host does, and the certificate is for the host before as well. In the last `RENEWAL`
+    hours of the CA, an `up` makes its certificate anew with the same key and subject, and the server certificate as
+    well, which ends just before the CA. Private keys are ECDSA P-256 and secret in the state, and the CA's key is
+    nowhere else. Delete removes the Secret from the cluster, and the keys from the state.
     Does not: serve the certificate, renew anything between two `up`s, or constrain the CA to the host's domain, for
     which pulumi-tls has no argument.
     """
@@ -115,7 +128,7 @@ class TlsCertificate(pulumi.ComponentResource):
             # The host is not in the subject: a common name has at most 64 characters, and clients read only the
             # alternative names (RFC 9525).
             subject=tls.CertRequestSubjectArgs(common_name="Private registry"),
-            dns_names=[pulumi.Output.from_input(args.host).apply(lambda host: split_port(host)[0])],
+            dns_names=pulumi.Output.from_input(args.host).apply(lambda host: certified(host, args.issued.names)),
             opts=child,
         )
         server = tls.LocallySignedCert(

@@ -25,6 +25,7 @@ IDENTITY = "private-registry:registry:Identity"
 _NAMESPACE = "kubernetes:core/v1:Namespace"
 _SEED = "tls:index/privateKey:PrivateKey"
 _SERVER = "tls:index/locallySignedCert:LocallySignedCert"
+_REQUEST = "tls:index/certRequest:CertRequest"
 SEED_NAME = "identity-seed"
 """Name of the resource from whose public key the instance's id is made."""
 
@@ -63,7 +64,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
     trusted = ""
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
-        if kind in (IDENTITY, _NAMESPACE, _SERVER) or (kind, name) == (_SEED, SEED_NAME):
+        if kind in (IDENTITY, _NAMESPACE, _SERVER, _REQUEST) or (kind, name) == (_SEED, SEED_NAME):
             found[kind] = resource["outputs"]
         elif kind in COMPONENTS:
             # Unlike an object of the cluster, a component is not refreshed: what somebody has put into the ConfigMap
@@ -83,6 +84,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
                 request=str(server.get("certRequestPem") or ""),
                 ca=str(server.get("caCertPem") or ""),
                 hours=int(server.get("validityPeriodHours") or 0),
+                names=tuple(map(str, found.get(_REQUEST, {}).get("dnsNames") or ())),
             ),
         ),
     )

@@ -5,15 +5,13 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from fnmatch import fnmatch
 
 import pytest
 
 from .support.cluster import Cluster
 from .support.commands import wait_until
-from .support.places import REPOSITORY
+from .support.kills import kill, running_up
 from .support.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.provider]
@@ -24,64 +22,18 @@ POINTS = {
     "ingress/ingress-placeholder": "the placeholder, whose address is awaited",
     "secret/registry-http": "the credentials",
     "configmap/private-registry": "the lookup",
-    "ingress/ingress": "the Ingress, whose address is awaited",
+    "ingress/ingress-????????": "the Ingress, whose address is awaited",
     "persistentvolumeclaim/registry": "the volume",
     "deployment/registry": "the registry, which is awaited longest but for one",
     "daemonset/trust": "the agents, which are awaited longest",
 }
-"""Objects, each of which is there when `up` is killed, but not yet in the state, or just so."""
+"""Patterns of objects, each of which is there when `up` is killed, but not yet in the state, or just so."""
 
 
 def namespace_of(cluster: Cluster, stack: Stack) -> str:
     """The namespace that says it is of this stack; empty if there is none."""
     found = cluster.kubectl("get", "namespace", "-l", f"private-registry/stack={stack.name}", "-o", "name").split()
     return found[0].partition("/")[2] if found else ""
-
-
-def is_written(cluster: Cluster, stack: Stack) -> bool:
-    """Whether the files of the stack's state are whole: Pulumi writes them in place, and a kill may leave one empty."""
-    folder = Path(cluster.environment["PULUMI_BACKEND_URL"].removeprefix("file://"))
-    try:
-        for name in (f"{stack.name}.json", f"{stack.name}.json.attrs"):
-            json.loads((folder / ".pulumi/stacks/private-registry" / name).read_text())
-    except ValueError:
-        return False
-    return True
-
-
-def kill(process: subprocess.Popen[bytes], may: Callable[[], bool]) -> None:
-    """Kill a process and its children at a moment in which that may be done."""
-
-    def stopped() -> bool:
-        os.killpg(process.pid, signal.SIGSTOP)
-        if may():
-            return True
-        os.killpg(process.pid, signal.SIGCONT)
-        return False
-
-    try:
-        wait_until(stopped, "the state is written", timeout=10, interval=0.01)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextmanager
-def running_up(stack: Stack, output: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
-    """`pulumi up`, which the test ends; all its processes are of one group, as in a terminal."""
-    command = ["pulumi", "--non-interactive", "up", "--yes", "--skip-preview", "--stack", stack.name]
-    with subprocess.Popen(
-        command,
-        env=dict(stack.environment),
-        cwd=REPOSITORY,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(cluster: Cluster, stack: Stack, point: str) -> None:
@@ -91,7 +43,9 @@ def wait_for(cluster: Cluster, stack: Stack, point: str) -> None:
         namespace = namespace_of(cluster, stack)
         if point == "namespace" or not namespace:
             return bool(namespace)
-        return cluster.run("kubectl", "get", point, "-n", namespace, check=False).returncode == 0
+        kind, _, name = point.partition("/")
+        found = cluster.run("kubectl", "get", kind, "-n", namespace, "-o", "name", check=False).stdout.split()
+        return any(fnmatch(each.partition("/")[2], name) for each in found)
 
     wait_until(is_there, f"{point} is there", timeout=60, interval=0.02)
 
@@ -101,10 +55,10 @@ def kill_at(cluster: Cluster, stack: Stack, point: str) -> None:
     with running_up(stack) as process:
         wait_for(cluster, stack, point)
         assert process.poll() is None, "`up` has ended before it was killed"
-        kill(process, lambda: is_written(cluster, stack))
+        kill(process, stack)
 
 
-def kill_at_the_next(cluster: Cluster, stack: Stack, seen: set[str]) -> str:
+def kill_at_the_next(stack: Stack, seen: set[str]) -> str:
     """Run `pulumi up`, and kill it when it says that it makes or has made a resource that it was not killed at before.
 
     Returns:
@@ -117,7 +71,7 @@ def kill_at_the_next(cluster: Cluster, stack: Stack, seen: set[str]) -> str:
             lines.append(line.decode())
             begun = re.match(r" \+ +(\S+ \S+) creat(?:ing|ed)", lines[-1])
             if begun and begun[1] not in seen and not begun[1].startswith("pulumi:pulumi:Stack "):
-                kill(process, lambda: is_written(cluster, stack))
+                kill(process, stack)
                 return begun[1]
         assert process.wait(timeout=60) == 0, "".join(lines)
         return ""
@@ -159,7 +113,7 @@ def test_an_up_that_is_killed_at_each_of_its_resources_one_after_the_other_ends_
     settings = {"pullNamespaces[0]": namespace, "attachPullSecret": "true", "caNamespaces[0]": namespace}
     with Stack(environment=cluster.environment, settings=settings) as stack:
         seen: set[str] = set()
-        while killed := kill_at_the_next(cluster, stack, seen):
+        while killed := kill_at_the_next(stack, seen):
             seen.add(killed)
             stack.pulumi("cancel", "--yes")
         # Several resources are made at the same time, so that some need no kill of their own. These are waited for.
@@ -208,7 +162,7 @@ def test_a_destroy_while_up_runs_meets_the_lock_and_the_recipe_of_the_docs_remov
             namespace = namespace_of(cluster, stack)
             assert namespace
             # A job that is cancelled is interrupted, and then killed.
-            kill(process, lambda: is_written(cluster, stack))
+            kill(process, stack)
         stack.pulumi("cancel", "--yes")
         stack.destroy()
         wait_until(lambda: not namespace_of(cluster, stack), "the namespace is gone", timeout=60)

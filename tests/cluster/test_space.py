@@ -1,11 +1,13 @@
 """The registry's space in a stack: it is full, it cannot be written to, it is freed, and its pod is killed."""
 
+import io
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +32,12 @@ PUSHES = 20
 
 
 def layer(folder: Path, size: int) -> Path:
-    """A file with a layer of random bytes."""
+    """A layer with a file of random bytes, which do not get smaller when they are compressed."""
     path = folder / f"layer-{secrets.token_hex(4)}.tar"
-    path.write_bytes(os.urandom(size))
+    with tarfile.open(path, "w") as archive:
+        entry = tarfile.TarInfo("random")
+        entry.size = size
+        archive.addfile(entry, io.BytesIO(os.urandom(size)))
     return path
 
 

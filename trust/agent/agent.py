@@ -151,7 +151,7 @@ class Agent:
             files = [plan.ca_file] if plan.ca_file else []
             files += self._placement.files(layout, tree, plan.roots)
             self.status.roots = [path.rpartition("/")[0] for path in files]
-            self._placement.put(tree, mine, self._others, files, ca.encode())
+            self._placement.put(tree, mine, self._others, files, ca.encode(), self.clock())
             self._claimed = True
             self._clean_up_after_others()
             if not plan.edit:
@@ -182,7 +182,7 @@ class Agent:
             if self._claimed and mine and mine.pod != self.settings.pod:
                 return True  # a younger pod is responsible now
             self._config.settle(tree, self._current_runtime())
-            self._placement.put(tree, mine, self._others, [], b"")
+            self._placement.put(tree, mine, self._others, [], b"", self.clock())
             self._claimed = True
             self.status.roots = []
             self._clean_up_after_others()

@@ -51,6 +51,8 @@ class Facts:
     deployment: Json | None = None
     """The registry's Deployment."""
     daemon_set: Json | None = None
+    revisions: list[Json] = field(default_factory=list[Json])
+    """The DaemonSet's ControllerRevisions, of those who wait for its pods."""
     config_map: Json | None = None
     entrances: list[Json] = field(default_factory=list[Json])
     """Ingresses, Gateways, and Services of type LoadBalancer."""

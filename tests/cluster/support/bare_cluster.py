@@ -1,6 +1,7 @@
 """A Kubernetes API with nothing in it, which a test makes bad in one way, and how `pulumi up` has to fail there."""
 
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -19,9 +20,9 @@ from .cluster import Cluster
 from .commands import wait_until
 from .stacks import Stack
 
-SECONDS = 15.0
-"""How long an error may take that needs no wait: the time of Pulumi itself on two busy processors."""
-
+SECONDS = 15.0 * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+"""How long an error may take that needs no wait: the time of Pulumi itself on two busy processors, for each of the
+tests that run side by side."""
 PORT = 7443
 """Port of the bare API server, which has the address of the cluster's own."""
 INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"

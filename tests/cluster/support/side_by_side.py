@@ -17,6 +17,7 @@ TOGETHER = {
         "test_renewals",
         "test_switches",
     ),
+    "the port of the API server without nodes": ("test_certificates", "test_identity"),
     "the one registry that is advertised in kube-public": ("test_namespace_shares", "test_rbac"),
 }
 """What there is only one of, and the modules whose tests use it."""

@@ -56,7 +56,8 @@ def test_the_version_is_the_one_of_the_project() -> None:
 def test_these_are_all_types_of_components() -> None:
     ingress, gateway, load_balancer, node_port = Recorder(), Recorder(), Recorder(), Recorder()
     login = json.dumps({"auths": {"docker.io": {"auth": "bWU6aGlkZGVu"}}})
-    run_program(ingress, ("imagePullSecret",), advertise="true", imagePullSecret=login)
+    bucket = {"storage": "s3", "s3Bucket": "team-images", "s3Region": "eu-central-1"}
+    run_program(ingress, ("imagePullSecret",), advertise="true", imagePullSecret=login, **bucket)
     run_program(gateway, exposure="gateway", certificateIssuer="cert-manager")
     run_program(load_balancer, exposure="loadBalancer")
     run_program(node_port, exposure="nodePort", pullNamespaces='["team-a"]', attachPullSecret="true")
@@ -69,6 +70,7 @@ def test_these_are_all_types_of_components() -> None:
         "private-registry:registry:Identity",
         "private-registry:registry:ImageLogin",
         "private-registry:registry:Ingress",
+        "private-registry:registry:KeptImages",
         "private-registry:registry:LoadBalancer",
         "private-registry:registry:Lookup",
         "private-registry:registry:NamespaceShares",
@@ -477,6 +479,7 @@ def test_with_a_bucket_several_pods_are_made_and_an_output_says_how_the_images_a
     assert outputs["removeImages"] == (
         f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region eu-central-1  # destroy keeps these images"
     )
+    assert recorder.of(":KeptImages", "destroy-keeps-images-in-team-images") == {}
     assert recorder.of(":Deployment")["spec"]["replicas"] == 2
     assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
     for (_, name), inputs in recorder.resources.items():

@@ -1,4 +1,4 @@
-"""How long the issuer `tls` makes the server certificate valid; renewals by the provider itself are in test_ca.py."""
+"""How long the issuer `tls` makes the server certificate valid, and for which names; renewals are in test_ca.py."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.certificate.contract import CA_VALIDITY, RENEWAL, Issued
-from registry.certificate.tls import server_hours
+from registry.certificate.tls import certified, server_hours
 
 HOUR = 3600
 MADE = 1_800_000_000
@@ -32,3 +32,13 @@ def test_the_one_that_is_there_stays_until_host_or_ca_change(age: int, hours: in
     anew = server_hours("request", "ca", end, Issued(), now)
     for other in (Issued(request="another", ca="ca", hours=hours), Issued(request="request", ca="old", hours=hours)):
         assert server_hours("request", "ca", end, other, now) == anew
+
+
+def test_the_certificate_is_for_the_host_before_as_well_and_is_not_made_anew_when_nothing_changes() -> None:
+    first = certified("a.example.com:8443", [])
+    assert first == ["a.example.com"]
+    second = certified("b.example.com", tuple(first))
+    assert second == ["b.example.com", "a.example.com"]
+    assert certified("b.example.com", tuple(second)) == second
+    assert certified("c.example.com", second) == ["c.example.com", "b.example.com"]
+    assert certified("a.example.com", second) == ["a.example.com", "b.example.com"]

@@ -23,6 +23,7 @@ def test_a_whole_state_says_everything() -> None:
         **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
         **entry("private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", secret="x"),  # noqa: S106
         **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "somebody else has put it there"}),
+        **entry("tls:index/certRequest:CertRequest", "certificate-request", dnsNames=["new.example.com", "old"]),
         **entry(
             "tls:index/locallySignedCert:LocallySignedCert",
             "certificate-server",
@@ -31,7 +32,7 @@ def test_a_whole_state_says_everything() -> None:
             validityPeriodHours=4318,
         ),
     }
-    issued = Issued(request="request", ca="ca", hours=4318)
+    issued = Issued(request="request", ca="ca", hours=4318, names=("new.example.com", "old"))
     assert recorded_in(state) == Recorded(
         cluster="uid",
         context="kind",
