@@ -100,7 +100,7 @@ class Identity(pulumi.ComponentResource):
         self._provider_of_all = make_provider("kubernetes", args.cluster, pulumi.ResourceOptions(parent=self))
         project, stack = pulumi.get_project(), pulumi.get_stack()
         given = args.namespace or args.recorded.namespace
-        self.namespace = k8s.core.v1.Namespace(
+        self._namespace = k8s.core.v1.Namespace(
             "namespace",
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=given or self.instance.apply(lambda instance: stack_namespace(stack, instance)),
@@ -112,7 +112,8 @@ class Identity(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(
                 self._child, pulumi.ResourceOptions(custom_timeouts=timeouts(args.timeout))
             ),
-        ).metadata.name
+        )
+        self.namespace = self._namespace.metadata.name
         # The namespace is not among the outputs: these are in the state before it is made, so that an `up` that is
         # killed while it is made has recorded where that was.
         self.register_outputs(
@@ -140,6 +141,10 @@ class Identity(pulumi.ComponentResource):
                 lambda known: {**(known or {}), **TAKEN_OVER}
             )
         chosen = pulumi.ResourceOptions(provider=self._provider_of_all)
+        if args.type_.endswith(":PersistentVolumeClaim"):
+            # A claim stays while a pod uses it, and an `up` that was killed may leave a pod that no state knows.
+            # So `destroy` leaves the claim to the end of the namespace, which ends every pod in it first.
+            chosen.deleted_with = self._namespace
         return pulumi.ResourceTransformationResult(args.props, pulumi.ResourceOptions.merge(args.opts, chosen))
 
     def guard(self, namespace: pulumi.Input[str]) -> None:
