@@ -71,7 +71,7 @@ def pod_trouble(pod: Json, events: Iterable[Json]) -> str:
             # Between two tries, kubelets before Kubernetes 1.32 say of the pull only that they wait.
             pulls = [e for e in of_pod if e.get("message", "").startswith(f'{_PULL_FAILED} "{container.get("image")}"')]
             message = (newest_event(pulls) or {}).get("message", message)
-        return f"{waiting['reason']}: {message}".strip(": \n")
+        return _one_line(f"{waiting['reason']}: {message}").strip(": ")
     newest = newest_event(of_pod)
     if newest:
         return words_of(newest)
@@ -133,7 +133,12 @@ def newest_event(events: Iterable[Json]) -> Json | None:
 
 def words_of(event: Json | None) -> str:
     """Reason and message of an event, empty for no event."""
-    return f"{event.get('reason', '')}: {event.get('message', '')}" if event else ""
+    return _one_line(f"{event.get('reason', '')}: {event.get('message', '')}") if event else ""
+
+
+def _one_line(words: str) -> str:
+    """The words without line breaks: some releases of containerd put a registry's whole answer into their message."""
+    return " ".join(words.split())
 
 
 def registry_trouble(pods: Sequence[Json], events: Sequence[Json], login: str) -> tuple[str, str]:

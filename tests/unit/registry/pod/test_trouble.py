@@ -104,3 +104,11 @@ def test_a_volume_and_a_refusal_are_told_in_the_clusters_words() -> None:
     refused = event("forbidden by y", kind="ReplicaSet", name="registry-5", reason="FailedCreate")
     assert registry_trouble([], [refused], "") == ("forbidden by y", "")
     assert registry_trouble([], [], "") == ("", "")
+
+
+def test_what_a_registry_has_answered_in_several_lines_is_told_in_one() -> None:
+    words = f"{PULL}{OLD}unexpected status: 403 Forbidden (Body: {{\n  denied\n}})"
+    assert "\n" not in pod_trouble(pod(waiting("agent", "ErrImagePull", words)), [])
+    event = {"reason": "Failed", "message": words, "involvedObject": {"name": "p"}, "metadata": {}}
+    nothing_yet = {"name": "agent", "image": IMAGE, "state": {"waiting": {"reason": "ContainerCreating"}}}
+    assert "\n" not in pod_trouble(pod(nothing_yet), [event])
