@@ -18,15 +18,17 @@ from registry.stack.preflight import preflight
 from registry.stack.recorded import read_state
 from registry.waiting import after
 from trust.admission import admitted
-from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
+from trust.daemonset import NodeTrust, NodeTrustArgs, trust_pod
+from trust.handover import hand_over
 
 settings = load(pulumi.Config())
 cluster, recorded = Cluster(), read_state()
 preflight(settings, cluster, recorded)
+hand_over(settings, cluster, recorded.namespace)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
-samples = [agent_pod(settings.python_image, settings.host, settings.dns_suffix), registry_pod(settings, cluster)]
+samples = [trust_pod(settings), registry_pod(settings, cluster)]
 namespace = admitted("trust-admission", identity.namespace, cluster, samples, settings.ready_timeout)
 exposure = make_exposure(settings, cluster, namespace)
 
@@ -86,15 +88,13 @@ warn_if_unresolved(served.host, served.address, settings.dns_suffix)
 nodes = NodeTrust(
     "trust",
     NodeTrustArgs(
+        settings=settings,
         namespace=namespace,
         cluster=cluster,
         host=served.host,
-        lookup_config_map=lookup.config_map,
+        lookup=lookup,
         proof=registry.proof,
         pull_secret=credentials.pull_secret,
-        python_image=settings.python_image,
-        runtime_restart=settings.runtime_restart,
-        timeout=settings.ready_timeout,
     ),
 )
 identity.guard(namespace)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import kubernetes
+import kubernetes.stream
 import pulumi
 import urllib3
 import yaml
@@ -238,6 +239,50 @@ class Cluster:
             return text
         kinds: dict[int, type[Exception]] = {401: PermissionError, 403: PermissionError, 404: LookupError}
         raise kinds.get(answer.status, ConnectionError)(_sentence(text) or f"{answer.status} {answer.reason}")
+
+    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], text: str, timeout: float) -> str:
+        """What a program prints that is run in a container, and reads one line.
+
+        Args:
+            namespace: Namespace of the pod.
+            pod: Its name.
+            container: The container, which runs.
+            command: Program and arguments.
+            text: The line, which may hold a secret.
+            timeout: Seconds until the program has to have ended.
+
+        Raises:
+            PermissionError: the user may not run programs in pods.
+            ConnectionError: the API does not answer, or the program does not end in time.
+        """
+        # `stream` changes the client that it is called with, so each call needs a client of its own.
+        core: Any = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self._client.configuration))
+        streams: Any = kubernetes.stream
+        try:
+            answer = streams.stream(
+                core.connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                container=container,
+                command=list(command),
+                stdin=True,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                _request_timeout=timeout,
+                _preload_content=False,
+            )
+            answer.write_stdin(f"{text}\n")
+            answer.run_forever(timeout=timeout)
+            printed, said = answer.read_stdout(timeout=0), answer.read_stderr(timeout=0)
+        except ApiException as error:
+            kind = PermissionError if _status(error) in (401, 403) or "Forbidden" in str(error) else ConnectionError
+            raise kind(" ".join(str(getattr(error, "reason", "") or error).split())) from None
+        except Exception as error:  # noqa: BLE001 - the library has no common class for what a websocket may run into
+            raise ConnectionError(_reason(error)) from None
+        if not printed:
+            raise ConnectionError(said.strip().rpartition("\n")[2] or f"no answer within {timeout:.0f} s")
+        return str(printed)
 
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from trust.doctor.facts import TRUST, Declared, Facts, Json
+from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
-from trust.doctor.objects import agent_pod_on, condition_of, container_of, name_of, node_of
+from trust.doctor.objects import agent_pod_on, condition_of, container_of, is_labelled, name_of, node_of
 from trust.doctor.verdict import Code, Verdict
 
 _INTERVAL = 1.0
@@ -142,7 +142,7 @@ class Narrator:
         if new:
             self._say(f"{named(new)}: proved, {len(found.proved)} of {total}")
         for node in sorted(found.away.keys() - self._away):
-            self._warn(f"{found.away[node]} It is not waited for, and is proved by its agent when it returns.")
+            self._warn(f"{found.away[node]} It is not waited for, and is proved when it returns.")
         wrong = frozenset((node, v.code) for node, v in found.missing.items() if v.code not in _CALM)
         if found.missing and ((wrong and wrong != self._wrong) or now >= self._next):
             self._say("\n  ".join([f"Waiting for {len(found.missing)} of {total} nodes:", *reasons(found.missing)]))
@@ -165,7 +165,8 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
         daemon_set: Json | None = json.loads(reader.ask(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{TRUST}"))
     except (LookupError, PermissionError):
         daemon_set = None
-    pods = items(f"{place}/pods", labelSelector=f"app.kubernetes.io/name={TRUST}", resourceVersion="0")
+    both = f"app.kubernetes.io/name in ({TRUST}, {REGISTRY})"
+    pods = items(f"{place}/pods", labelSelector=both, resourceVersion="0")
     try:
         events = items(f"{place}/events", fieldSelector="type=Warning")
     except PermissionError:
@@ -173,7 +174,7 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
     try:
         nodes = items("/api/v1/nodes", resourceVersion="0")
     except PermissionError:
-        nodes = _nodes_of(pods, daemon_set)
+        nodes = _nodes_of([pod for pod in pods if is_labelled(pod, TRUST)], daemon_set)
     facts = Facts(
         declared=Declared(stack="", namespace=namespace, host=host),
         nodes=nodes,

@@ -30,6 +30,7 @@ from functools import partial
 from typing import NamedTuple, Optional
 
 from ..hostname import is_dns_name
+from .nodes import key_of, node_setup
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----\n")
 _FOLDER = "${XDG_CONFIG_HOME:-$HOME/.config}/private-registry"
@@ -59,7 +60,7 @@ class _Registry(NamedTuple):
 
 
 def client_setup(host: str, ca_certificate: str, username: Optional[str] = None) -> dict[str, str]:
-    """One snippet per client, by the client's name as `CLIENTS` has it.
+    """One snippet per client, by the client's name as `CLIENTS` has it, and the settings of nodes by `nodes.key_of`.
 
     Args:
         host: The registry's host as it is written in image references: a DNS name, with `:port` if it has one.
@@ -86,8 +87,11 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None)
     registry = _Registry(host=host, plain=host.replace(":", "-"), ca=ca)
     snippets = {client: make(registry) for client, make in _SNIPPETS.items()}
     return {
-        client: _with_login(client, snippet, host, username) if username else snippet
-        for client, snippet in snippets.items()
+        **{
+            client: _with_login(client, snippet, host, username) if username else snippet
+            for client, snippet in snippets.items()
+        },
+        **{key_of(node): setting for node, setting in node_setup(host, ca).items()},
     }
 
 

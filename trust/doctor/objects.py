@@ -26,6 +26,12 @@ def condition_of(thing: Json, kind: str) -> Json:
     return next((condition for condition in conditions if condition["type"] == kind), Json())
 
 
+def has_agent(pod: Json) -> bool:
+    """Whether the agent is in a pod of the DaemonSet. There is none where somebody else has the nodes trust the CA."""
+    containers: list[Json] = pod["spec"].get("initContainers") or []
+    return any(container["name"] == "agent" for container in containers)
+
+
 def agent_pod_on(node: str, pods: Iterable[Json]) -> Json | None:
     """The agent's pod on a node. During a rollout there are two: the younger counts, unless it is being deleted."""
     found = [pod for pod in pods if is_labelled(pod, TRUST) and node_of(pod) == node]
@@ -65,6 +71,16 @@ def pod_trouble(pod: Json, events: Iterable[Json]) -> str:
         return words_of(newest)
     scheduled = condition_of(pod, "PodScheduled")
     return scheduled.get("message", "") if scheduled.get("status") == "False" else ""
+
+
+def pull_trouble(pod: Json, events: Iterable[Json]) -> str:
+    """What the kubelet says of the pull for which a pod waits, also while it waits until it tries again.
+
+    Older kubelets give the reason in an event only, as long as they wait.
+    """
+    own = [e for e in events if e.get("involvedObject", {}).get("name") == name_of(pod) and e.get("reason") == "Failed"]
+    pulls = [e for e in own if "pull image" in e.get("message", "")]
+    return " ".join(filter(None, (pod_trouble(pod, events), (newest_event(pulls) or {}).get("message", ""))))
 
 
 def refusal(events: Iterable[Json], kinds: tuple[str, ...]) -> str:
