@@ -4,7 +4,7 @@ import pulumi
 
 from registry import names
 from registry.certificate.choice import make_certificate
-from registry.clients.local_dns import warn_if_unresolved
+from registry.clients.local_dns import resolved
 from registry.clients.lookup import Lookup, LookupArgs
 from registry.clients.namespace_shares import make_shares
 from registry.cluster import Cluster
@@ -82,7 +82,7 @@ lookup = Lookup(
     ),
 )
 shares = make_shares("shares", settings, identity, served.host, lookup.data, credentials.docker_config)
-warn_if_unresolved(served.host, served.address, settings.dns_suffix)
+found = resolved(served.host, served.address, settings)
 
 # 5. Every node trusts it, and has pulled the proof image.
 nodes = NodeTrust(
@@ -91,7 +91,7 @@ nodes = NodeTrust(
         settings=settings,
         namespace=namespace,
         cluster=cluster,
-        host=served.host,
+        host=found,
         lookup=lookup,
         proof=registry.proof,
         pull_secret=credentials.pull_secret,

@@ -284,12 +284,15 @@ class Cluster:
             raise ConnectionError(said.strip().rpartition("\n")[2] or f"no answer within {timeout:.0f} s")
         return str(printed)
 
+    def services(self) -> list[Object]:
+        """Every Service; none if the user may not list them."""
+        return self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []
+
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""
-        services = self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []
         return [
             f"{service['metadata']['namespace']}/{service['metadata']['name']}"
-            for service in services
+            for service in self.services()
             if service["spec"].get("type") == "LoadBalancer"
             and not service.get("status", {}).get("loadBalancer", {}).get("ingress")
         ]
@@ -300,12 +303,12 @@ class Cluster:
         This is a server-side dry run: the API server asks every admission plugin and webhook, and makes nothing.
 
         Args:
-            kind: `namespace` or `pod`.
+            kind: `namespace`, `pod` or `service`.
             body: The object.
-            namespace: Namespace of a pod.
+            namespace: Namespace of a pod or a Service.
         """
         core: Any = kubernetes.client.CoreV1Api(self._client)
-        create = core.create_namespace if kind == "namespace" else core.create_namespaced_pod
+        create = core.create_namespace if kind == "namespace" else getattr(core, f"create_namespaced_{kind}")
         place = [namespace] if namespace else []
         try:
             create(*place, body, dry_run="All", _request_timeout=_TIMEOUT)

@@ -108,10 +108,11 @@ def test_gke_gets_the_domain_and_a_secret_with_the_ca() -> None:
 def test_eks_gets_user_data_with_the_script_for_containerd() -> None:
     text = SETUP["eks"]
     message = message_from_string(text[text.index("MIME-Version") :])
-    [part] = message.get_payload()
+    [part] = [each for each in message.walk() if not each.is_multipart()]
+    script = str(part.get_payload())
     assert part.get_content_type() == "text/x-shellscript"
-    assert part.get_payload().startswith("#!/bin/sh\n")
-    assert SETUP["containerd"] in part.get_payload() + "\n"
+    assert script.startswith("#!/bin/sh\n")
+    assert SETUP["containerd"] in f"{script}\n"
 
 
 def test_openshift_gets_a_config_map_whose_key_is_the_host_and_the_patch_that_names_it() -> None:
