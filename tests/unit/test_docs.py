@@ -45,8 +45,8 @@ TRIED = re.compile(r"run|reproduced here: .+|from documents(: .+)?")
 
 
 VENDORS = (
-    "EKS", "Fargate", "Auto Mode", "GKE Standard", "Autopilot", "AKS", "OpenShift", "Talos", "Bottlerocket", "K3s", "RKE2",
-    "kind", "k3d", "minikube", "Docker Desktop", "OrbStack", "Colima", "MicroK8s", "k0s", "DOKS", "Rancher",
+    "EKS", "Fargate", "Auto Mode", "GKE Standard", "Autopilot", "AKS", "OpenShift", "Talos", "Bottlerocket", "K3s",
+    "RKE2", "kind", "k3d", "minikube", "Docker Desktop", "OrbStack", "Colima", "MicroK8s", "k0s", "DOKS", "Rancher",
 )  # fmt: skip
 """Those of which the page has to say something."""
 
