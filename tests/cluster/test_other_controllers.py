@@ -38,9 +38,9 @@ def namespace_of(cluster: Cluster, stack: Stack) -> str:
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for the webhook, and its key."""
     paths = folder / "webhook.crt", folder / "webhook.key"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-               "-subj", "/CN=webhook", "-addext", f"subjectAltName=IP:{network.CONTROL_PLANE}",
-               "-out", paths[0], "-keyout", paths[1]]  # fmt: skip
+    options = ("-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=webhook").split()
+    name = f"subjectAltName=IP:{network.CONTROL_PLANE}"
+    command = ["openssl", "req", "-x509", *options, "-addext", name, "-out", paths[0], "-keyout", paths[1]]
     run(command, {"PATH": "/usr/bin:/bin"})
     return paths
 
