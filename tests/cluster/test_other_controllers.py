@@ -38,7 +38,7 @@ def namespace_of(cluster: Cluster, stack: Stack) -> str:
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for the webhook, and its key."""
     paths = folder / "webhook.crt", folder / "webhook.key"
-    options = ("-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=webhook").split()
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj", "/CN=webhook"]
     name = f"subjectAltName=IP:{network.CONTROL_PLANE}"
     command = ["openssl", "req", "-x509", *options, "-addext", name, "-out", paths[0], "-keyout", paths[1]]
     run(command, {"PATH": "/usr/bin:/bin"})
