@@ -14,7 +14,8 @@ WORKERS ?= 4
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
 # told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
 # --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
-without_salt = sed -i '/^encryptionsalt:/d' $(1)
+# macOS's sed wants a suffix for the copy that it keeps, and GNU's takes one.
+without_salt = sed -i.bak '/^encryptionsalt:/d' $(1) && rm $(1).bak
 
 .PHONY: help up down doctor leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
 

@@ -2,6 +2,7 @@
 
 import pulumi
 
+import registry.stack.python_version  # noqa: F401  # pyright: ignore[reportUnusedImport] - it refuses an older Python
 from registry import names
 from registry.certificate.choice import make_certificate
 from registry.clients.local_dns import resolved
@@ -21,8 +22,7 @@ from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, trust_pod
 from trust.handover import hand_over
 
-settings = load(pulumi.Config())
-cluster, recorded = Cluster(), read_state()
+settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
 preflight(settings, cluster, recorded)
 hand_over(settings, cluster, recorded.namespace)
 

@@ -68,7 +68,7 @@ def hand_over(settings: TrustSettings, cluster: Cluster, namespace: str) -> None
         if not has_agent(template):
             return
         image: str = template["spec"]["containers"][0]["image"]
-        if settings.host and image.partition("/")[0] != settings.host:
+        if settings.host and image.partition("/")[0].partition(":")[0] != settings.host.partition(":")[0]:
             raise pulumi.RunError(
                 f"The host changes from {image.partition('/')[0]} to {settings.host} and nodeTrust from agent to "
                 "external, and nodes can be asked for the one only after the other. Run pulumi up with the new host "

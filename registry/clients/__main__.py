@@ -2,7 +2,7 @@
 
     python3 -m registry.clients --list
     python3 -m registry.clients NAME [--stack STACK]
-    python3 -m registry.clients NAME --host HOST --ca FILE [--username NAME]
+    python3 -m registry.clients NAME --host HOST --ca FILE [--username NAME] [--namespace NS]
     python3 -m registry.clients --node NAME, with the same options
 
 Run it in the program's folder. Host, CA and user are outputs of the selected stack, or of STACK, which are read through
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..names import LOOKUP
 from .nodes import NODES, key_of
-from .snippets import CLIENTS, client_setup
+from .snippets import CLIENTS, PORT_FORWARD, client_setup
 
 
 class ClientsError(Exception):
@@ -35,6 +35,7 @@ class _Outputs(NamedTuple):
     host: str
     ca: str
     username: Optional[str]
+    namespace: str
 
 
 def _from_stack(stack: Optional[str]) -> _Outputs:
@@ -46,24 +47,26 @@ def _from_stack(stack: Optional[str]) -> _Outputs:
     outputs = _pulumi("output", "--json", *(["--stack", stack] if stack else []))
     host, ca = outputs.get("registryUrl"), outputs.get("caCertificate")
     if host and ca:
-        return _Outputs(host, ca, outputs.get("username"))
+        return _Outputs(host, ca, outputs.get("username"), outputs.get("namespace") or "")
     # An `up` that waits in vain for nodes has no outputs, and what these need is what is asked for here.
-    data = _looked_up(_pulumi("export", *(["--stack", stack] if stack else [])))
-    if not data.get("host") or not data.get("ca.crt"):
+    found = _looked_up(_pulumi("export", *(["--stack", stack] if stack else [])))
+    if found is None:
         named = f"The stack {stack}" if stack else "The selected stack"
         raise ClientsError(f"{named} has no registry yet. Bring it up with `pulumi up`, or give --host and --ca.")
-    return _Outputs(data["host"], data["ca.crt"], None)
+    return found
 
 
-def _looked_up(state: dict[str, Any]) -> dict[str, str]:
-    """Host and CA in the ConfigMap of a stack's state; empty if that is not there yet."""
+def _looked_up(state: dict[str, Any]) -> Optional[_Outputs]:
+    """What the ConfigMap with host and CA in a stack's state says; None if that is not there yet."""
     deployment: dict[str, Any] = state.get("deployment") or {}
     resources: list[dict[str, Any]] = deployment.get("resources") or []
     for resource in resources:
         outputs: dict[str, Any] = resource.get("outputs") or {}
-        if resource["type"] == "kubernetes:core/v1:ConfigMap" and outputs.get("metadata", {}).get("name") == LOOKUP:
-            return outputs.get("data", {})
-    return {}
+        metadata: dict[str, Any] = outputs.get("metadata") or {}
+        if resource["type"] == "kubernetes:core/v1:ConfigMap" and metadata.get("name") == LOOKUP:
+            data: dict[str, str] = outputs.get("data") or {}
+            return _Outputs(data["host"], data["ca.crt"], None, metadata.get("namespace", ""))
+    return None
 
 
 def _pulumi(*arguments: str) -> dict[str, Any]:
@@ -116,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", help="the registry's host; no stack is read (with --ca)")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="file with the CA's certificate (with --host)")
     parser.add_argument("--username", metavar="NAME", help="the user who has the password (with --host)")
+    parser.add_argument("--namespace", metavar="NS", help="the registry's namespace, for portForward (with --host)")
     return parser
 
 
@@ -138,13 +142,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> str:
         parser.error(f"{given}; --list prints the names of all")
     if bool(options.host) != bool(options.ca):
         parser.error("--host and --ca belong together")
-    if options.username and not options.host:
-        parser.error("--username belongs to --host and --ca; a stack's user is one of its outputs")
+    if (options.username or options.namespace) and not options.host:
+        parser.error("--username and --namespace belong to --host and --ca; a stack has both among its outputs")
+    if options.client == PORT_FORWARD and options.host and not options.namespace:
+        parser.error(f"{PORT_FORWARD} goes to the registry's pod: give its namespace, too (--namespace NS)")
     if options.host and options.stack:
         parser.error("--stack is of no use with --host and --ca, which take the place of its outputs")
     try:
         if options.host:
-            outputs = _Outputs(options.host, _ca_in(options.ca), options.username)
+            outputs = _Outputs(options.host, _ca_in(options.ca), options.username, options.namespace or "")
         else:
             outputs = _from_stack(options.stack)
         return client_setup(*outputs)[key_of(options.node) if options.node else options.client]

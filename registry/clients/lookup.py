@@ -56,7 +56,7 @@ class Lookup(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=names.CLIENT_SETUP, namespace=args.namespace, labels=names.labels(names.REGISTRY)
             ),
-            data=pulumi.Output.all(args.host, args.ca_certificate, args.username).apply(
+            data=pulumi.Output.all(args.host, args.ca_certificate, args.username, args.namespace).apply(
                 lambda known: client_setup(*known)
             ),
             opts=child,

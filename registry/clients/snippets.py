@@ -19,6 +19,9 @@ itself, the snippet leaves that to the client. If the environment names the CAs:
   for OpenSSL, which reads the same variable (openssl-env(7)). On macOS and Windows Go asks the system's store.
 - curl(1): CURL_CA_BUNDLE replaces the bundle. So it names a copy of the bundle with the CA added at its end.
 
+Where the engine behind a client runs on another machine (a virtual machine of podman or Docker, DOCKER_HOST), a file on
+this machine has no effect there. Then the snippet writes nothing, and says where the file belongs.
+
 This module runs with Python 3.9 and the standard library.
 """
 
@@ -35,6 +38,11 @@ from .nodes import key_of, node_setup
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----\n")
 _FOLDER = "${XDG_CONFIG_HOME:-$HOME/.config}/private-registry"
 _KEYCHAIN = '"$HOME/Library/Keychains/login.keychain-db"'
+
+_TLS_PORT = 5443
+"""Port of the registry's pod at which it serves TLS with the host's certificate, whatever the way in is."""
+PORT_FORWARD = "portForward"
+"""The snippet that sets up no client, but the way to the registry."""
 
 _FROM_STACK = "pulumi stack output --show-secrets password"
 _LOGINS = {
@@ -57,9 +65,11 @@ class _Registry(NamedTuple):
     colon would end that entry."""
     ca: str
     """The CA's certificates, PEM."""
+    namespace: str
+    """The stack's namespace; empty if it is not known."""
 
 
-def client_setup(host: str, ca_certificate: str, username: Optional[str] = None) -> dict[str, str]:
+def client_setup(host: str, ca_certificate: str, username: Optional[str] = None, namespace: str = "") -> dict[str, str]:
     """One snippet per client, by the client's name as `CLIENTS` has it, and the settings of nodes by `nodes.key_of`.
 
     Args:
@@ -67,11 +77,12 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None)
         ca_certificate: The CA's certificate, PEM; several of them, one after the other, while one replaces another.
         username: The user who has the password; None if the registry asks for none. The second line of a client's
             snippet then says how to log in. It reads the password from the stack; no snippet and no argument holds it.
+        namespace: The stack's namespace. Without it there is no snippet `portForward`, which goes to its pod.
 
     Raises:
         ValueError: `host` is no such host, `ca_certificate` holds something else than PEM certificates, or `username`
-            holds more than letters, digits, dots and dashes. All three go into scripts, so nothing that a shell could
-            read as more than text may be in them.
+            or `namespace` holds more than letters, digits, dots and dashes. All of them go into scripts, so nothing
+            that a shell could read as more than text may be in them.
     """
     name, _, port = host.partition(":")
     is_port = re.fullmatch("[1-9][0-9]{0,4}", port) is not None and int(port) < 65536
@@ -81,11 +92,15 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None)
         )
     if username and not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", username):
         raise ValueError(f"The user is {username!r}; a name has letters, digits, dots and dashes only.")
+    if namespace and (not is_dns_name(namespace) or "." in namespace):
+        raise ValueError(
+            f"The namespace is {namespace!r}; a name has lower-case letters, digits and inner dashes only."
+        )
     ca = ca_certificate.replace("\r\n", "\n").strip() + "\n"
     if not re.fullmatch(f"(?:{_PEM.pattern})+", ca):
         raise ValueError("The CA's certificate has to be PEM: BEGIN CERTIFICATE to END CERTIFICATE, and nothing else.")
-    registry = _Registry(host=host, plain=host.replace(":", "-"), ca=ca)
-    snippets = {client: make(registry) for client, make in _SNIPPETS.items()}
+    registry = _Registry(host=host, plain=host.replace(":", "-"), ca=ca, namespace=namespace)
+    snippets = {client: make(registry) for client, make in _SNIPPETS.items() if namespace or client != PORT_FORWARD}
     return {
         **{
             client: _with_login(client, snippet, host, username) if username else snippet
@@ -148,15 +163,43 @@ def _done(client: str, registry: _Registry, more: str = "") -> str:
     return f"echo '{client} trusts {registry.host}{more}'"
 
 
-def _system_folder(client: str, root: str, registry: _Registry) -> str:
+def _system_folder(client: str, root: str, registry: _Registry, *, before: Sequence[str] = ()) -> str:
     folder = f"{root}/{registry.host}"
-    return _script(client, registry, folder, f"sudo rm -r {folder}", _done(client, registry), sudo=True)
+    undo = f"sudo rm -r {folder}"
+    return _script(client, registry, folder, undo, _done(client, registry), sudo=True, before=before)
 
 
-def _home_folder(client: str, registry: _Registry) -> str:
+def _docker(registry: _Registry) -> str:
+    root = "/etc/docker/certs.d"
+    before = [
+        _only_on_linux("use dockerDesktopMac, or dockerDesktopWindows"),
+        "# The daemon of a remote host or of a virtual machine reads the folders that it has there.",
+        "daemon=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || :)}",
+        'case "$daemon" in "" | unix:///var/run/docker.sock | unix:///run/docker.sock) ;; *)',
+        f'  echo "the daemon at $daemon reads its own files: put the CA into {root}/{registry.host}/ca.crt there" \\',
+        '    "(rootless: ~/.config/docker/certs.d instead of /etc/docker/certs.d)" >&2; exit 1 ;; esac',
+    ]
+    return _system_folder("Docker on Linux", root, registry, before=before)
+
+
+def _home_folder(client: str, registry: _Registry, *, before: Sequence[str] = ()) -> str:
     # The first of the folders that github.com/containers/image reads (docker/docker_client.go), also if root runs it.
     folder = f"$HOME/.config/containers/certs.d/{registry.host}"
-    return _script(client, registry, folder, f'rm -r "{folder}"', _done(client, registry))
+    return _script(client, registry, folder, f'rm -r "{folder}"', _done(client, registry), before=before)
+
+
+def _podman(registry: _Registry) -> str:
+    there = f"/etc/containers/certs.d/{registry.host}/ca.crt"
+    before = [
+        '[ "$(uname)" = Linux ] && [ -z "${CONTAINER_HOST:-}" ] || {',
+        f'  echo "podman\'s engine runs on another machine, which reads its own files: put the CA into {there}" \\',
+        '    "there (podman machine ssh)" >&2; exit 1; }',
+    ]
+    return _home_folder("podman", registry, before=before)
+
+
+def _only_on_linux(instead: str) -> str:
+    return f'[ "$(uname)" = Linux ] || {{ echo "not on Linux: {instead}" >&2; exit 1; }}'
 
 
 def _own_folder(root: str, user: str) -> str:
@@ -177,7 +220,7 @@ def _go(client: str, registry: _Registry) -> str:
         folder,
         f'rm "{folder}/ca.crt"',
         f"echo 'export SSL_CERT_DIR=\"{folder}:${{SSL_CERT_DIR:-/etc/ssl/certs:/etc/pki/tls/certs}}\"'",
-        before=['[ "$(uname)" = Linux ] || { echo "not on Linux: use macosKeychain or windowsCertutil" >&2; exit 1; }'],
+        before=[_only_on_linux("use macosKeychain or windowsCertutil")],
     )
 
 
@@ -225,7 +268,8 @@ def _buildx(registry: _Registry) -> str:
         f'[registry."{host}"]\n  ca = ["$folder/ca.crt"]\nEND-OF-FILE',
         "# buildx copies the CA into a builder when the builder is made. So this makes one anew and keeps its cache.",
         f"! docker buildx inspect {plain} >/dev/null 2>&1 || docker buildx rm --keep-state {plain} >/dev/null",
-        f"docker buildx create --name {plain} --driver docker-container \\",
+        "# In the network of Docker's host, the builder reaches what Docker does, such as a cluster on this laptop.",
+        f"docker buildx create --name {plain} --driver docker-container --driver-opt network=host \\",
         '  --buildkitd-config "$folder/buildkitd.toml" >/dev/null',
         _done("docker buildx", registry, f": docker buildx build --builder {plain}"),
     )
@@ -291,6 +335,27 @@ def _fingerprints(ca: str) -> list[str]:
     ]
 
 
+def _port_forward(registry: _Registry) -> str:
+    name, _, port = registry.host.partition(":")
+    line = f"127.0.0.1 {name}"
+    return "\n".join(
+        [
+            f"# {registry.host} is reached through kubectl, from a machine that does not reach the cluster. It goes on "
+            f"until Control-C. Undo: sudo sed -i.bak '/^{line}$/d' /etc/hosts",
+            "(",
+            "set -eu",
+            'sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo',
+            f"grep -qsxF '{line}' /etc/hosts || echo '{line}' | $sudo tee -a /etc/hosts >/dev/null",
+            "# The port is one that root alone may take. kubectl still reads this user's kubeconfig.",
+            'exec $sudo env "HOME=$HOME" "PATH=$PATH" ${KUBECONFIG:+"KUBECONFIG=$KUBECONFIG"} \\',
+            f"  kubectl port-forward --address 127.0.0.1 -n {registry.namespace} deployment/registry "
+            f"{port or 443}:{_TLS_PORT}",
+            ")",
+            "",
+        ]
+    )
+
+
 def _kaniko(registry: _Registry) -> str:
     host, plain = registry.host, registry.plain
     return f"""\
@@ -327,10 +392,10 @@ def _indent(text: str, spaces: int) -> str:
 
 
 _SNIPPETS: Mapping[str, Callable[[_Registry], str]] = {
-    "docker": partial(_system_folder, "Docker on Linux", "/etc/docker/certs.d"),
+    "docker": _docker,
     "dockerDesktopMac": partial(_mac, "Docker Desktop on macOS", restart=True),
     "dockerDesktopWindows": partial(_windows, "Docker Desktop on Windows", restart=True),
-    "podman": partial(_home_folder, "podman"),
+    "podman": _podman,
     "buildah": partial(_home_folder, "buildah"),
     "skopeo": partial(_home_folder, "skopeo"),
     "crane": partial(_go, "crane"),
@@ -348,6 +413,7 @@ _SNIPPETS: Mapping[str, Callable[[_Registry], str]] = {
     "linuxTrustStore": _linux_trust_store,
     "windowsCertutil": partial(_windows, "Windows", restart=False),
     "githubActions": _github_actions,
+    PORT_FORWARD: _port_forward,
 }
 
 CLIENTS = tuple(_SNIPPETS)

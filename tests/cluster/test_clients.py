@@ -239,6 +239,41 @@ def test_the_ca_of_one_stack_is_none_of_another(
                 machine.sh(both + ask, {"REGISTRY": stack.host})
 
 
+def test_what_does_not_reach_the_cluster_pushes_through_kubectl(
+    cluster: Cluster, client_registry: Deployed, app_image: Path, tmp_path: Path
+) -> None:
+    for file in app_image, Path(cluster.environment["KUBECONFIG"]), client_registry.ca_file:
+        shutil.copy(file, tmp_path)
+    snippet = client_registry.snippets["portForward"]
+    (tmp_path / "forward.sh").write_text(snippet)
+    (tmp_path / "login").write_text(client_registry.outputs["password"])
+    name, _, port = client_registry.host.partition(":")
+    variables = {
+        "KUBECONFIG": str(SHARED / "kubeconfig"),
+        "SSL_CERT_FILE": str(SHARED / client_registry.ca_file.name),
+        "URL": f"https://{name}:{port or 443}/",
+        "TARGET": f"{client_registry.host}/clients/forwarded:1",
+    }
+    with ClientMachine(tmp_path) as machine:
+        machine.sh(f"sh {SHARED}/forward.sh >forward.log 2>&1 &", variables)
+        machine.sh("timeout 30 sh -c 'until grep -q Forwarding forward.log; do sleep 0.1; done' || cat forward.log >&2")
+        done = machine.sh(
+            f"""
+            curl -sS --cacert "$SSL_CERT_FILE" -o answer -w '%{{remote_ip}} %{{ssl_verify_result}}\n' $URL
+            crane auth login {client_registry.host} --username {client_registry.outputs["username"]} \
+                --password-stdin <{SHARED}/login
+            crane push {SHARED}/{app_image.name} "$TARGET"
+            """,
+            variables,
+        )
+        assert done.stdout.splitlines()[0] == "127.0.0.1 0"
+        undo = re.search(r"Undo: sudo (.*)", snippet)
+        assert undo
+        machine.sh(undo[1])
+        assert name not in machine.sh("cat /etc/hosts").stdout
+    assert client_registry.crane("digest", variables["TARGET"])
+
+
 @pytest.mark.slow
 def test_buildx_gets_a_builder_that_holds_the_ca(client_registry: Deployed, tmp_path: Path) -> None:
     setup = client_registry.snippets
@@ -252,6 +287,7 @@ def test_buildx_gets_a_builder_that_holds_the_ca(client_registry: Deployed, tmp_
         name = client_registry.host.replace(":", "-")
         builder = machine.sh(f"{DOCKER}; docker buildx inspect {name}").stdout
         assert re.search(r"^Driver:\s+docker-container$", builder, re.MULTILINE)
+        assert re.search(r'^Driver Options:.*network="host"', builder, re.MULTILINE)
         # What buildx copies into the builder's container when it boots it.
         (node,) = json.loads(machine.sh(f"cat .docker/buildx/instances/{name}").stdout)["Nodes"]
         files = {name: base64.b64decode(content).decode() for name, content in node["Files"].items()}

@@ -94,7 +94,8 @@ def test_everything_belongs_to_a_component(made: Recorder) -> None:
 def test_the_snippets_are_in_a_config_map_that_kubectl_reads_by_the_names_of_the_clients(made: Recorder) -> None:
     config_map = made.of(":ConfigMap", "client-setup")
     assert config_map["metadata"]["name"] == "client-setup"
-    assert config_map["data"] == client_setup(f"{NAMESPACE}.10-99-0-200.nip.io", pem("certificate-ca"), "registry")
+    host = f"{NAMESPACE}.10-99-0-200.nip.io"
+    assert config_map["data"] == client_setup(host, pem("certificate-ca"), "registry", NAMESPACE)
     assert set(config_map["data"]) == {*CLIENTS, *map(key_of, NODES)}
     assert all(key.isalnum() and key[0].isalpha() for key in config_map["data"])
     assert len(json.dumps(config_map)) < 2**20 / 8, "a ConfigMap's limit is 1 MiB"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.clients.nodes import NODES, node_setup
-from registry.clients.snippets import CLIENTS, client_setup
+from registry.clients.snippets import CLIENTS, PORT_FORWARD, client_setup
 from tests.unit.support.engine import pem
 from tests.unit.support.settings import ROOT
 
@@ -60,8 +60,8 @@ def test_it_lists_the_clients() -> None:
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_with_a_host_and_a_ca_it_needs_no_stack(client: str, ca_file: Path) -> None:
-    done = command(client, "--host", HOST, "--ca", ca_file)
-    assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA)[client])
+    done = command(client, "--host", HOST, "--ca", ca_file, *(["--namespace", "ns"] if client == PORT_FORWARD else []))
+    assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA, namespace="ns")[client])
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -86,9 +86,11 @@ def test_with_a_user_the_snippet_says_how_to_log_in(ca_file: Path) -> None:
 @pytest.mark.parametrize("stack", [[], ["--stack", "pr-42"]], ids=["selected", "named"])
 @pytest.mark.parametrize("username", [None, "registry"])
 def test_it_reads_the_outputs_of_the_stack(tmp_path: Path, stack: list[str], username: str | None) -> None:
-    outputs = {"registryUrl": HOST, "caCertificate": CA, **({"username": username} if username else {})}
-    done = command("docker", *stack, path=pulumi(tmp_path, outputs))
-    assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA, username)["docker"])
+    known = {"registryUrl": HOST, "caCertificate": CA, "namespace": "ns"}
+    outputs = {**known, **({"username": username} if username else {})}
+    for client in "docker", PORT_FORWARD:
+        done = command(client, *stack, path=pulumi(tmp_path, outputs))
+        assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA, username, "ns")[client])
     assert (tmp_path / "arguments").read_text().split() == ["stack", "output", "--json", *stack]
 
 
@@ -120,7 +122,9 @@ def test_pulumis_own_error_is_passed_on(tmp_path: Path) -> None:
         (["--node", "rocket"], "rocket is no kind of node"),
         (["docker", "--node", "talos"], "takes the place of the client"),
         (["docker", "--host", HOST], "belong together"),
-        (["docker", "--username", "registry"], "belongs to --host"),
+        (["docker", "--username", "registry"], "belong to --host"),
+        (["docker", "--namespace", "ns"], "belong to --host"),
+        (["portForward", "--host", HOST, "--ca", "ca.crt"], "(--namespace NS)"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments: list[str], part: str) -> None:

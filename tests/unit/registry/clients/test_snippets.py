@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry.clients.nodes import NODES, key_of
-from registry.clients.snippets import CLIENTS, client_setup
+from registry.clients.snippets import CLIENTS, PORT_FORWARD, client_setup
+from registry.pod.nginx import TLS_PORT
 
 HOST = "registry-pr-42-r.203-0-113-7.nip.io"
 NOBODY = 65534
@@ -77,22 +78,22 @@ def undo(snippet: str) -> str:
 
 
 def test_there_is_a_snippet_for_every_client(ca: str) -> None:
-    setup = client_setup(HOST, ca)
-    assert {*POSIX, *OTHER_LANGUAGES} == set(CLIENTS)
+    setup = client_setup(HOST, ca, namespace="ns")
+    assert {*POSIX, *OTHER_LANGUAGES, PORT_FORWARD} == set(CLIENTS)
     assert set(setup) == {*CLIENTS, *map(key_of, NODES)}
     for client in CLIENTS:
         snippet = setup[client]
         assert HOST in snippet, client
-        assert "".join(ca.split()) in "".join(snippet.split()), client
+        assert client == PORT_FORWARD or "".join(ca.split()) in "".join(snippet.split()), client
         assert "Undo: " in snippet, client
         assert "jq" not in snippet.split(), client
     assert json.loads(json.dumps(setup)) == setup
 
 
-@pytest.mark.parametrize("client", POSIX)
+@pytest.mark.parametrize("client", [*POSIX, PORT_FORWARD])
 @pytest.mark.parametrize("host", [HOST, f"{HOST}:8443"])
 def test_every_shell_can_parse_it_and_finds_a_cut_one_broken(client: str, host: str, ca: str) -> None:
-    snippet = client_setup(host, ca)[client]
+    snippet = client_setup(host, ca, namespace="ns")[client]
     assert SHELLS
     for shell in SHELLS:
         subprocess.run([shell, "-n"], input=snippet, text=True, check=True)
@@ -135,18 +136,69 @@ def test_files_go_where_xdg_config_home_says(home: Path, ca: str) -> None:
     assert files(home) == [f"else where/private-registry/{HOST}/ca.crt"]
 
 
+def program(folder: Path, name: str, prints: str) -> None:
+    """Put a program into a folder that prints a line, whatever it is asked."""
+    (folder / name).write_text(f"#!/bin/sh\necho '{prints}'\n")
+    (folder / name).chmod(0o755)
+
+
+def refused(snippet: str, folder: Path, **variables: str) -> str:
+    """What a snippet says that writes nothing; programs in the folder come before the system's."""
+    before = files(folder)
+    done = subprocess.run(
+        ["sh"], input=snippet, capture_output=True, text=True, check=False,
+        env={"HOME": str(folder), "PATH": f"{folder}:{os.environ['PATH']}", **variables},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert files(folder) == before
+    return done.stderr
+
+
 @pytest.mark.parametrize("client", GO)
 def test_outside_of_linux_a_go_program_is_sent_to_the_systems_store(client: str, tmp_path: Path, ca: str) -> None:
-    (tmp_path / "uname").write_text("#!/bin/sh\necho Darwin\n")
-    (tmp_path / "uname").chmod(0o755)
-    done = subprocess.run(
-        ["sh"], input=client_setup(HOST, ca)[client], capture_output=True, text=True, check=False,
-        env={"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert "macosKeychain" in done.stderr
-    assert files(tmp_path) == ["uname"]
+    program(tmp_path, "uname", "Darwin")
+    assert "macosKeychain" in refused(client_setup(HOST, ca)[client], tmp_path)
+
+
+def test_on_a_mac_docker_is_sent_to_docker_desktops_snippet(tmp_path: Path, ca: str) -> None:
+    program(tmp_path, "uname", "Darwin")
+    assert "use dockerDesktopMac" in refused(client_setup(HOST, ca)["docker"], tmp_path)
+
+
+@pytest.mark.parametrize("by", ["DOCKER_HOST", "context"])
+@pytest.mark.parametrize("daemon", ["tcp://dind:2376", "ssh://me@build", "unix:///home/me/.docker/desktop/docker.sock"])
+def test_where_dockers_daemon_reads_other_files_the_snippet_says_where_the_ca_belongs(
+    by: str, daemon: str, tmp_path: Path, ca: str
+) -> None:
+    program(tmp_path, "docker", daemon if by == "context" else "unix:///var/run/docker.sock")
+    said = refused(client_setup(HOST, ca)["docker"], tmp_path, **({by: daemon} if by == "DOCKER_HOST" else {}))
+    assert said.startswith(f"the daemon at {daemon} reads its own files: ")
+    assert f"/etc/docker/certs.d/{HOST}/ca.crt there" in said
+
+
+@pytest.mark.parametrize("why", ["machine", "remote"])
+def test_where_podmans_engine_runs_elsewhere_the_snippet_says_where_the_ca_belongs(
+    why: str, tmp_path: Path, ca: str
+) -> None:
+    if why == "machine":
+        program(tmp_path, "uname", "Darwin")
+    variables = {"CONTAINER_HOST": "ssh://core@localhost:2222/run/podman/podman.sock"} if why == "remote" else {}
+    said = refused(client_setup(HOST, ca)["podman"], tmp_path, **variables)
+    assert f"put the CA into /etc/containers/certs.d/{HOST}/ca.crt there (podman machine ssh)" in said
+
+
+def test_port_forward_goes_to_the_port_at_which_the_pod_serves_tls(ca: str) -> None:
+    for host, port in ((HOST, 443), (f"{HOST}:30443", 30443)):
+        snippet = client_setup(host, ca, namespace="ns")[PORT_FORWARD]
+        assert f"-n ns deployment/registry {port}:{TLS_PORT}\n" in snippet
+        assert f"echo '127.0.0.1 {HOST}'" in snippet
+    assert PORT_FORWARD not in client_setup(HOST, ca), "nobody knows the namespace"
+
+
+@pytest.mark.parametrize("namespace", ["a;reboot", "$(reboot)", "A", "a.b", "-a"])
+def test_a_namespace_that_could_be_more_than_text_is_refused(namespace: str, ca: str) -> None:
+    with pytest.raises(ValueError, match="namespace is"):
+        client_setup(HOST, ca, namespace=namespace)
 
 
 def test_curls_bundle_holds_the_public_roots_and_the_ca(home: Path, ca: str) -> None:

@@ -1,5 +1,6 @@
-"""Program and doctor accept the API servers that kubectl accepts, and never call a TLS fault a login problem."""
+"""Program and doctor reach and accept the API servers that kubectl does, and never call a TLS fault a login problem."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import kubernetes
 import pulumi
 import pytest
 import urllib3
+import yaml
 
 from registry.cluster import Cluster
-from tests.unit.support.api_server import api_server, as_python_3_13, kubeconfig, old_certificates
+from tests.unit.support.api_server import TOKENS, api_server, as_python_3_13, kubeconfig, old_certificates, proxy
 from trust.doctor import read
 
 config: Any = kubernetes.config
@@ -86,3 +88,45 @@ def test_a_foreign_ca_is_a_fault_of_the_certificate_and_not_of_the_login(
         assert "Log in" not in str(caught.value)
         with pytest.raises(ConnectionError, match="certificate verify failed"):
             Cluster().ask("/version")
+
+
+@pytest.mark.parametrize("by", ["HTTPS_PROXY", "proxy-url", "NO_PROXY"])
+def test_the_api_server_is_reached_through_the_proxy_that_kubectl_takes(
+    by: str, old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, leaf, key = old
+    with api_server(leaf, key) as url, proxy() as (proxy_url, asked):
+        path = kubeconfig(tmp_path / "kubeconfig", url, ca)
+        if by == "proxy-url":
+            content = yaml.safe_load(path.read_text())
+            content["clusters"][0]["cluster"]["proxy-url"] = proxy_url
+            path.write_text(yaml.safe_dump(content))
+        else:
+            monkeypatch.setenv("HTTPS_PROXY", proxy_url)
+            monkeypatch.setenv("NO_PROXY", "127.0.0.0/8" if by == "NO_PROXY" else "")
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        assert Cluster().version() == (1, 29)
+        assert asked == ([] if by == "NO_PROXY" else [url.removeprefix("https://")])
+        api = read.lenient(config.new_client_from_config(str(path)))
+        assert client.VersionApi(api).get_code(_request_timeout=5).minor == "29"
+        assert len(asked) == (0 if by == "NO_PROXY" else 2)
+
+
+def test_the_credentials_that_a_program_prints_are_taken(
+    old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as `aws eks get-token`: the kubeconfig names a program in the place of a token."""
+    ca, leaf, key = old
+    plugin = tmp_path / "get-token"
+    credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "got"}}
+    plugin.write_text(f"#!/bin/sh\necho '{json.dumps(credential)}'\n")
+    plugin.chmod(0o755)
+    with api_server(leaf, key) as url:
+        path = kubeconfig(tmp_path / "kubeconfig", url, ca)
+        content = yaml.safe_load(path.read_text())
+        called = {"apiVersion": credential["apiVersion"], "command": "./get-token", "interactiveMode": "Never"}
+        content["users"][0]["user"] = {"exec": called}
+        path.write_text(yaml.safe_dump(content))
+        monkeypatch.setenv("KUBECONFIG", str(path))
+        assert Cluster().ask("/version")
+        assert TOKENS[-1] == "Bearer got"
