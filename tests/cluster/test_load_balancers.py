@@ -14,6 +14,7 @@ from local_cluster import network
 
 from .support.cluster import Cluster
 from .support.commands import wait_until
+from .support.controllers import ingress_controller
 from .support.faults import on
 from .support.stacks import Stack
 
@@ -150,9 +151,10 @@ def test_a_load_balancers_name_that_dns_learns_late_is_waited_for_before_any_nod
         def cloud() -> None:
             address = load_balancer_of_others(cluster, stack, name, stop)
             own = namespace_of(cluster, stack)
-            while not any(pod["status"].get("phase") == "Running" for pod in cluster.get("pods", "-n", own)["items"]):
+            wait_until(lambda: cluster.get("deployments", "-n", own)["items"], "the registry is made", timeout=60)
+            while not cluster.get("deployments", "-n", own)["items"][0]["status"].get("readyReplicas"):
                 assert not stop.wait(0.5)
-            stop.wait(20)
+            stop.wait(15)  # in this time the nodes would be asked, if nothing were waited for
             seen["early"] = cluster.get("daemonsets", "-n", own)["items"]
             line = f"{address} {name}"
             for node in cluster.nodes:
@@ -178,6 +180,31 @@ def test_a_load_balancers_name_that_dns_learns_late_is_waited_for_before_any_nod
         assert f"Waiting until DNS knows {name}" in done.stdout
         assert "3 of 3" in done.stdout
         assert stack.outputs()["registryUrl"] == name
+
+
+def test_the_second_stack_behind_a_load_balancers_name_is_refused_and_lives_with_a_host_of_its_own(
+    cluster: Cluster,
+) -> None:
+    address, name = "10.99.0.216", f"many-{secrets.token_hex(3)}"
+    hostname, own = (f"{kind}-{name}.{address.replace('.', '-')}.nip.io" for kind in ("lb", "own"))
+    settings = {"ingressClass": name, **IN_MEMORY}
+    with (
+        ingress_controller(cluster, name, address, hostname),
+        Stack(environment=cluster.environment, settings=settings) as one,
+        Stack(environment=cluster.environment, settings=settings) as two,
+    ):
+        one.up()
+        assert one.outputs()["registryUrl"] == hostname
+        failed = two.up(check=False)
+        text = failed.stdout + failed.stderr
+        assert f"The host {hostname} is served by the Ingress {namespace_of(cluster, one)}/ingress already" in text
+        assert "set host to a name of your own" in text
+        made = cluster.get("ingresses", "-n", namespace_of(cluster, two))["items"]
+        assert [each["metadata"]["name"] for each in made] == ["ingress-placeholder"]
+        two.pulumi("config", "set", "host", own)
+        two.up()
+        assert two.outputs()["registryUrl"] == own
+        one.pulumi("preview", "--expect-no-changes")
 
 
 def test_an_application_load_balancers_class_is_refused_before_anything_is_made(cluster: Cluster) -> None:
