@@ -168,6 +168,36 @@ def test_what_an_ingress_controller_publishes_becomes_the_host_also_if_it_comes_
     assert looks > late
 
 
+def test_two_stacks_get_addresses_from_a_controller_that_passes_over_a_host_that_is_served_already(
+    classes: Cluster,
+) -> None:
+    classes.apply(ingress_class("other", default=True))
+
+    def hosts(ingress: Mapping[str, Any]) -> set[str]:
+        return {rule["host"] for rule in ingress["spec"]["rules"]}
+
+    def status(found: Mapping[str, Any]) -> object:
+        others = classes.get("ingresses", "--all-namespaces")["items"]
+        taken = any(hosts(other) & hosts(found) for other in others if other["metadata"] != found["metadata"])
+        return None if taken else {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}
+
+    bounds = {"storage": "memory", "addressTimeout": "60s", "readyTimeout": "10s"}
+    stacks = [Stack(environment=classes.environment, settings=bounds) for _ in range(2)]
+    for name in ("first", "second"):
+        classes.apply(an_ingress("default", name, "shared.example.test"))
+    try:
+        with controller(classes, "ingresses", status), ExitStack() as made, ThreadPoolExecutor(2) as pool:
+            for stack in stacks:
+                made.enter_context(stack)
+            for failed in pool.map(lambda stack: stack.up(check=False), stacks):
+                assert "no address within" not in failed.stdout + failed.stderr
+                assert "The pod of the Deployment registry" in failed.stdout + failed.stderr
+            silent = classes.get("ingresses", "-n", "default")["items"]
+            assert not [each for each in silent if each["status"].get("loadBalancer")], "it passes over what collides"
+    finally:
+        classes.kubectl("delete", "ingress", "--all", "-n", "default")
+
+
 @contextmanager
 def gateway_kinds(cluster: Cluster) -> Iterator[None]:
     """The kinds of the Gateway API, and a GatewayClass that nobody serves but the test."""
