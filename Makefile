@@ -11,13 +11,15 @@ INSTALLED := .venv/.installed
 check_python := .venv/bin/python -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.version_info < (3, 11) and \
   sys.exit("Python 3.11 or newer is needed, and .venv was made with " + v + ": put a newer python3 first on PATH")'
 WORKERS ?= 4
+# What the user may give with `make up NAME=value` as well as in the environment.
+export CONTEXT BUILD DEBIAN_MIRROR
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
 # told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
 # --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
 # macOS's sed wants a suffix for the copy that it keeps, and GNU's takes one.
 without_salt = sed -i.bak '/^encryptionsalt:/d' $(1) && rm $(1).bak
 
-.PHONY: help up down doctor leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down demo doctor leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/; s/\$$\$$/$$/g' | column -t -s $$'\t'
@@ -29,7 +31,7 @@ $(INSTALLED): requirements-dev.lock
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock >&2
 	@touch $@
 
-up: $(INSTALLED) ## Set up what is missing, start a cluster unless KUBECONFIG has one, and bring up the stack STACK
+up: $(INSTALLED) ## Set up what is missing, start a cluster unless KUBECONFIG or CONTEXT names one, and bring up STACK
 	@environment="$$($(LOCAL) env --start)" && eval "$$environment" && \
 	  pulumi stack select --create $(STACK) >/dev/null && \
 	  { pulumi up --yes --skip-preview --suppress-outputs --stack $(STACK) || { $(DOCTOR) --if-deployed; exit 1; }; } && \
@@ -40,6 +42,9 @@ down: $(INSTALLED) ## Destroy the stack STACK
 	  pulumi destroy --yes --skip-preview --stack $(STACK) && \
 	  pulumi stack rm --yes --preserve-config $(STACK)
 	@$(call without_salt,Pulumi.$(STACK).yaml)
+
+demo: $(INSTALLED) ## Push an image to the registry of the stack STACK, run it on every node, and print what it says
+	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(LOCAL) demo $(STACK)
 
 doctor: $(INSTALLED) ## Say of every node whether it trusts the registry, and if not, what is broken and how to mend it
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(DOCTOR)

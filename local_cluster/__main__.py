@@ -3,11 +3,13 @@
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 
-from . import building, cluster, images, network, nodes, programs, shell
+from . import building, cluster, demo, elsewhere, images, network, nodes, programs, shell
 from .errors import BuildError, ClusterError
 
 
@@ -61,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("stack", help="its name")
     command.set_defaults(run=_hint)
 
+    command = commands.add_parser("demo", help="push an image to the registry of a stack, and run it on every node")
+    command.add_argument("stack", help="its name")
+    command.set_defaults(run=_demo)
+
     command = commands.add_parser("status", help="print one line per component and node")
     command.set_defaults(run=_status)
     return parser
@@ -94,9 +100,8 @@ def _down(_: argparse.Namespace) -> None:
 
 
 def _env(options: argparse.Namespace) -> None:
-    if cluster.is_elsewhere():
-        cluster.check_elsewhere()
-        sys.stdout.write(shell.exports(shell.environment_elsewhere(programs.ensure())))
+    if elsewhere.is_named():
+        sys.stdout.write(shell.exports(elsewhere.environment()))
         return
     if options.start:
         cluster.up()
@@ -108,8 +113,8 @@ def _run(options: argparse.Namespace) -> int:
     words = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not words:
         raise ClusterError("there is no program to run: `run -- PROGRAM ARGUMENTS...`")
-    if cluster.is_elsewhere():
-        return subprocess.run(words, check=False).returncode
+    if elsewhere.is_named():
+        return subprocess.run(words, env=os.environ | elsewhere.environment(), check=False).returncode
     cluster.require()
     return subprocess.run(network.client(*words), env=os.environ | shell.environment(), check=False).returncode
 
@@ -118,17 +123,17 @@ def _hint(options: argparse.Namespace) -> None:
     query = ["pulumi", "stack", "output", "--stack", options.stack, "--json"]
     outputs = json.loads(subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout)
     url, username = outputs["registryUrl"], outputs.get("username")
-    login = f"""
-  pulumi stack output --stack {options.stack} --show-secrets password |
-    crane auth login {url} --username {username} --password-stdin"""
-    print(f"""
-The registry: {url}
+    context = os.environ.get("CONTEXT")
+    shell_env = f"make -s shell-env{f' CONTEXT={shlex.quote(context)}' if context else ''}"
+    lines = f'eval "$({shell_env})"\n{demo.push_lines(options.stack, url, username)}'
+    lines += f"kubectl run app --image={url}/team/app:1"
+    print(f"\nThe registry: {url}\n\nPush to it, and let a pod pull:\n{textwrap.indent(lines, '  ')}")
 
-Push to it, and let a pod pull:
-  eval "$(make -s shell-env)"
-  eval "$(python3 -m registry.clients crane --stack {options.stack} | sh)"{login if username else ""}
-  crane push app.tar {url}/team/app:1
-  kubectl run app --image={url}/team/app:1""")
+
+def _demo(options: argparse.Namespace) -> None:
+    if elsewhere.is_named():
+        raise ClusterError("the demo makes its image from files of the local cluster: unset KUBECONFIG and CONTEXT")
+    demo.run(options.stack)
 
 
 def _status(_: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ from . import (
     shell,
 )
 from .errors import ClusterError
-from .paths import BIN, CLUSTER, KUBECONFIG, LOCAL, LOGS, NODES
+from .paths import BIN, CLUSTER, LOCAL, LOGS, NODES
 
 READY_SECONDS = 120.0
 """Seconds that nodes and add-ons may take to be ready on a slow machine. On two processors they take 15."""
@@ -136,26 +136,6 @@ def require() -> None:
     """
     if not _runs():
         raise ClusterError("the local cluster does not run: start it with `make cluster`")
-
-
-def is_elsewhere() -> bool:
-    """Tell whether KUBECONFIG names a cluster that is not the local one."""
-    named = os.environ.get("KUBECONFIG")
-    return bool(named) and named != str(KUBECONFIG)
-
-
-def check_elsewhere() -> None:
-    """Check that the cluster that KUBECONFIG names answers.
-
-    Raises:
-        ClusterError: It does not.
-    """
-    probe = [programs.ensure() / "kubectl", "get", "--raw=/readyz", "--request-timeout=5s"]
-    done = subprocess.run(probe, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
-        named = os.environ["KUBECONFIG"]
-        raise ClusterError(f"the cluster of KUBECONFIG={named} does not answer ({reason}): unset it for the local one")
 
 
 def status() -> list[str]:

@@ -5,20 +5,21 @@ Missing packages are installed if apt can do it, but deliberately none that star
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from . import rootfs
+from . import cgroups, programs, rootfs
 from .errors import ClusterError
-from .paths import CLUSTER
+from .paths import CLUSTER, LOCAL
 
 PACKAGES = ("ca-certificates", "curl", "iproute2", "kmod", "skopeo", "systemd-container", "util-linux")
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
 """Bits of linux/capability.h that network namespaces, mounts and systemd-nspawn need."""
 
-OWN_CLUSTER = "or set KUBECONFIG to use a cluster of your own"
+OWN_CLUSTER = "or use a cluster of your own (make up CONTEXT=NAME, or KUBECONFIG)"
 
 KERNEL_SETTINGS = {
     "fs/inotify/max_user_instances": 1024,  # every node has its own systemd, kubelet and containerd, all of one user
@@ -37,28 +38,65 @@ We raise a setting to its number if it is lower; with None we only save it, so t
 _SAVED_SETTINGS = CLUSTER / "kernel-settings.json"
 
 
+DISK_GIB = {"to build its programs": 20, "for nodes and tests": 5}
+"""What has to be free in the folder of the local cluster, before and after its programs are built."""
+MEMORY_GIB = 8
+
+
 def check() -> None:
-    """Check that a cluster can run on this machine, and install the Debian packages that are missing.
+    """Check in a moment that a cluster can run on this machine, and install the Debian packages that are missing.
 
     Raises:
-        ClusterError: It can't; the message names the first reason.
-        BuildError: This is no Debian machine, or apt failed.
+        ClusterError: It can't; the message has a sentence for each reason, with the way out.
+        BuildError: apt failed.
     """
-    if sys.platform != "linux":
-        raise ClusterError(
-            f"the local cluster needs Linux, this is {sys.platform}: go to a Debian machine, {OWN_CLUSTER}"
-        )
-    if os.geteuid() != 0:
-        raise ClusterError(f"the local cluster needs root, this is user {os.geteuid()}: use sudo, {OWN_CLUSTER}")
-    for name, bit in CAPABILITIES.items():
-        if not has_capability(bit):
-            raise ClusterError(f"root has no {name} here, which nodes need: leave the container, {OWN_CLUSTER}")
-    rootfs.install(*PACKAGES)
+    reasons = unfit(built=programs.are_built(programs.DEFAULT))
+    if reasons:
+        raise ClusterError("\n  ".join(["the local cluster cannot run on this machine:", *reasons]))
+    rootfs.install(*PACKAGES, *rootfs.KEYRINGS)
     if "overlay" not in Path("/proc/filesystems").read_text():
         loaded = subprocess.run(["modprobe", "overlay"], capture_output=True, text=True, check=False)
         if loaded.returncode != 0:
             reason = loaded.stderr.strip()
             raise ClusterError(f"the kernel has no overlay file system ({reason}): boot one that has, {OWN_CLUSTER}")
+
+
+def unfit(*, built: bool) -> list[str]:
+    """Return why no cluster can run on this machine: a sentence for each reason, none if it can. Nothing is changed.
+
+    Args:
+        built: Whether the programs of the cluster are built already.
+    """
+    if sys.platform != "linux":
+        return [f"It needs Linux, this is {sys.platform}: go to a Debian machine, {OWN_CLUSTER}."]
+    reasons: list[str] = []
+    if os.geteuid() != 0:
+        reasons.append(f"It needs root, this is user {os.geteuid()}: use sudo, {OWN_CLUSTER}.")
+    else:
+        missing = [name for name, bit in CAPABILITIES.items() if not has_capability(bit)]
+        if missing:
+            reasons.append(
+                f"Root has no {', '.join(missing)} here, which nodes need: leave the container, {OWN_CLUSTER}."
+            )
+    reasons += rootfs.unfit()
+    use = "for nodes and tests" if built else "to build its programs"
+    free = shutil.disk_usage(_existing(LOCAL)).free / 2**30
+    if free < DISK_GIB[use]:
+        reasons.append(
+            f"It needs {DISK_GIB[use]} GiB of disk {use}, and {LOCAL} has {free:.0f}: free some, or set "
+            "PRIVATE_REGISTRY_LOCAL to a folder with more."
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if memory < MEMORY_GIB * 0.9:  # the kernel keeps some of it for itself
+        reasons.append(f"It needs {MEMORY_GIB} GiB of memory, and there are {memory:.1f}: take a larger machine.")
+    if not cgroups.hierarchies():
+        reasons.append(f"No cgroup hierarchy is mounted under {cgroups.ROOT}, so no node can be started: mount it.")
+    return reasons
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the first folder above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def has_capability(bit: int) -> bool:

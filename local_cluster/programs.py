@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from . import building, provider_changes
+from . import build_times, building, provider_changes
 from .errors import BuildError
 from .paths import LOCAL, PROGRAMS
 
@@ -258,10 +258,11 @@ def ensure(groups: Sequence[str] = DEFAULT) -> Path:
         if target.is_dir():
             return target
         missing = {name: programs for name, programs in plan.items() if not folders[name].is_dir()}
-        count = iter(range(1, 1 + sum(map(len, missing.values()))))
-        total = sum(map(len, missing.values()))
+        names = [program.name for programs in missing.values() for program in programs]
+        remaining = build_times.Remaining(names)
+        titles = iter([f"[{number}/{len(names)}]" for number in range(1, 1 + len(names))])
         for name, programs in missing.items():
-            _build(GROUPS[name], programs, folders[name], (f"[{number}/{total}]" for number in count))
+            _build(GROUPS[name], programs, folders[name], titles, remaining)
         with building.complete_or_absent(target) as partial:
             partial.mkdir()
             for folder in folders.values():
@@ -341,7 +342,13 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _build(group: Group, programs: Sequence[Program], target: Path, titles: Iterator[str]) -> None:
+def _build(
+    group: Group,
+    programs: Sequence[Program],
+    target: Path,
+    titles: Iterator[str],
+    remaining: build_times.Remaining,
+) -> None:
     """Build programs into `target`, which appears when all are there; those of an interrupted build are taken over."""
     module = MODULES / group.module
     work = target.with_name(f".{target.name}.partial")
@@ -356,13 +363,16 @@ def _build(group: Group, programs: Sequence[Program], target: Path, titles: Iter
         title = f"{next(titles)} {group.module}: {binary.name}"
         if binary.exists():
             building.announce(f"{title}: was built before")
+            remaining.skipped()
             continue
         binary.parent.mkdir(parents=True, exist_ok=True)
         unfinished = binary.with_name(f".{binary.name}.partial")
         command = [go, "build", *options, f"-ldflags={_linker_flags(program, versions)}", "-o", str(unfinished)]
         start = time.monotonic()
-        building.run(title, [*command, program.package], cwd=module, env=environment)
+        announced = f"{title} (about {remaining.minutes()} min left)"
+        building.run(announced, [*command, program.package], cwd=module, env=environment)
         unfinished.rename(binary)
+        remaining.built(time.monotonic() - start)
         building.announce(f"{title}: built in {building.duration(time.monotonic() - start)}")
     for program in programs:
         for link in program.links:

@@ -9,6 +9,8 @@ import functools
 import hashlib
 import json
 import os
+import platform
+import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,6 +89,9 @@ TREES = {
 """`bookworm` brings containerd 1.6, `trixie` containerd 1.7, `python` Python 3.13 and a static busybox, `nginx` nginx
 1.26, `clients` the registry's clients that Debian has."""
 
+KEYRINGS = ("debian-archive-keyring",)
+"""The package with the keys that the archive is signed with; Debian has it, other distributions may not."""
+
 NEVER_READ = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 
 
@@ -143,13 +148,29 @@ def install(*packages: str) -> None:
     building.run(f"apt: {', '.join(missing)}", command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
 
 
+def unfit() -> list[str]:
+    """Return why no Debian can be made on this machine, as sentences with the way out; none if it can."""
+    if not shutil.which("dpkg"):
+        return ["It needs Debian, and there is no dpkg here: go to a Debian machine, or use a cluster of your own."]
+    release = platform.freedesktop_os_release()
+    if release["ID"] == "debian" or os.environ.get("DEBIAN_MIRROR"):
+        return []
+    return [
+        f"Its nodes are made from a Debian archive, and this is {release.get('NAME', release['ID'])}: give the address "
+        "of one, such as make up DEBIAN_MIRROR=https://HOST/debian."
+    ]
+
+
 @functools.cache
 def debian_mirror() -> str:
-    """Return the address of the Debian archive that this machine's apt sources name.
+    """Return the address of the Debian archive: DEBIAN_MIRROR, or what this machine's apt sources name.
 
     Raises:
         BuildError: They name none.
     """
+    given = os.environ.get("DEBIAN_MIRROR")
+    if given:
+        return given
     targets = _index_targets()
     if not targets:  # container images come without package lists
         _update()
@@ -157,7 +178,7 @@ def debian_mirror() -> str:
     for label, component, address in targets:
         if (label, component) == ("Debian", "main"):
             return address
-    raise BuildError("apt's sources name no Debian archive: add one, then run `apt-get update`")
+    raise BuildError("apt's sources name no Debian archive: add one, or give its address in DEBIAN_MIRROR")
 
 
 def _index_targets() -> list[list[str]]:

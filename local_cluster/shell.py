@@ -59,18 +59,10 @@ def environment() -> dict[str, str]:
     }
 
 
-def environment_elsewhere(built: Path) -> dict[str, str]:
-    """Return the variables of a shell on a cluster of the user's own: what is installed goes before what we built.
-
-    Args:
-        built: Folder of the built programs.
-    """
-    folders = os.environ.get("PATH", os.defpath).split(":")
-    variables = {"PATH": ":".join([*folders, str(REPOSITORY / ".venv" / "bin"), str(built)])}
-    if "PULUMI_BACKEND_URL" in os.environ or (Path.home() / ".pulumi" / "credentials.json").exists():
-        return variables  # they keep their stacks where they always do
+def own_backend() -> dict[str, str]:
+    """Return the variables of a Pulumi that keeps its stacks in our folder, for users who have no place for them."""
     _write_pulumi_files(STACKS)
-    return variables | {
+    return {
         "PULUMI_BACKEND_URL": f"file://{STACKS}",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE),
         "PULUMI_SKIP_UPDATE_CHECK": "true",

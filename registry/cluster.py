@@ -5,21 +5,18 @@ judge what it reads; the parts do that, each for what it needs.
 """
 
 import json
-import os
-import ssl
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
 from http.client import FORBIDDEN, NOT_FOUND, OK
-from pathlib import Path
 from typing import Any, cast
 
 import kubernetes
 import kubernetes.stream
 import pulumi
 import urllib3
-import yaml
 from kubernetes.client.exceptions import ApiException
-from urllib3.util import create_urllib3_context
+
+from . import kubeconfig
 
 _TIMEOUT = (5.0, 15.0)
 """Seconds to wait for the connection, and for each part of an answer."""
@@ -49,62 +46,17 @@ class Cluster:
     def __init__(self) -> None:
         """Connect with the same kubeconfig as the Kubernetes provider.
 
-        That is the provider's own setting, else KUBECONFIG, else ~/.kube/config, else the service account of the pod.
-
         Raises:
             pulumi.RunError: the kubeconfig is missing or broken.
         """
-        config: Any = kubernetes.config
         provider = pulumi.Config("kubernetes")
-        given, context = provider.get("kubeconfig") or "", provider.get("context")
-        configuration: Any = kubernetes.client.Configuration()
-        configuration.retries = False
-        names = (os.environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)
-        files = [Path(name).expanduser() for name in names]
-        self.context = context or ""
         try:
-            content = yaml.safe_load(given)
-            if isinstance(content, dict):  # the provider takes a path or the content
-                found = cast(Object, content)
-                config.load_kube_config_from_dict(found, context, configuration, persist_config=False)
-                self.context = context or str(found.get("current-context", ""))
-            elif not given and "KUBERNETES_SERVICE_HOST" in os.environ and not any(file.exists() for file in files):
-                config.load_incluster_config(configuration)
-            else:
-                paths = str(Path(given).expanduser()) if given else os.pathsep.join(map(str, files))
-                config.load_kube_config(paths, context, configuration, persist_config=False)
-                self.context = context or str(config.list_kube_config_contexts(paths)[1]["name"])
-            self._client: Any = kubernetes.client.ApiClient(configuration)
-            self._accept_what_kubectl_accepts()
-        except (config.ConfigException, OSError, yaml.YAMLError) as error:
-            source = "the setting kubernetes:kubeconfig" if given else os.pathsep.join(map(str, files))
-            msg = f"There is no usable kubeconfig in {source} ({error}). First make `kubectl get nodes` work."
-            raise pulumi.RunError(msg) from None
-        self.server = str(configuration.host)
-
-    def _accept_what_kubectl_accepts(self) -> None:
-        """Verify the API server's certificate as kubectl and the provider do.
-
-        From Python 3.13 on, the default is stricter than Go: it refuses the certificates of API servers that have no
-        key identifiers or no key usage, as on older clusters of EKS and MicroK8s
-        (https://docs.python.org/3/library/ssl.html#ssl.create_default_context).
-
-        All connections share one context, which gets the certificates here and only here. The library would load them
-        again for each connection, and a connection of another thread that just starts would crash the process.
-        """
-        configuration = self._client.configuration
-        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE)
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if configuration.ssl_ca_cert or configuration.ca_cert_data:
-            context.load_verify_locations(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
-        else:
-            context.load_default_certs()
-        if configuration.cert_file:
-            context.load_cert_chain(configuration.cert_file, configuration.key_file)
-        keywords = self._client.rest_client.pool_manager.connection_pool_kw
-        for loaded in ("ca_certs", "ca_cert_data", "cert_file", "key_file"):
-            keywords.pop(loaded, None)
-        keywords["ssl_context"] = context
+            found = kubeconfig.connect(provider.get("kubeconfig") or "", provider.get("context") or "")
+        except kubeconfig.KubeconfigError as error:
+            raise pulumi.RunError(str(error)) from None
+        self._client: Any = found.client
+        self.context = found.context
+        self.server = str(self._client.configuration.host)
 
     def version(self) -> tuple[int, int]:
         """Major and minor version of the API server.

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ from xdist import is_xdist_worker
 from xdist.remote import Producer
 
 from local_cluster import cluster as local_cluster
-from local_cluster import host_machine, image_archive, rootfs
+from local_cluster import demo, host_machine
 from local_cluster.errors import ClusterError
 from local_cluster.paths import CLUSTER
 
@@ -126,17 +125,7 @@ def app_image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pat
     A node that has pulled an image under one name no longer takes it for preloaded under another, and pulls that one
     too (the kubelet's imagePullCredentialsVerificationPolicy); so none of the cluster's own images may be pushed.
     """
-    folder = tmp_path_factory.mktemp("app")
-    programs = folder / "root" / "bin"
-    programs.mkdir(parents=True)
-    shutil.copy2(rootfs.ensure("python") / "usr" / "bin" / "busybox", programs / "busybox")
-    for name in ("sh", "sleep"):
-        (programs / name).symlink_to("busybox")
-    (folder / "root" / "unique").write_text(secrets.token_hex())
-    archive = folder / "app.tar"
-    config = image_archive.Config(command=("sleep", "1000000"))
-    image_archive.write(archive, folder / "root", names=["example.com/app:1"], config=config)
-    return archive
+    return demo.app_image(tmp_path_factory.mktemp("app"), "sleep", "1000000")
 
 
 @pytest.fixture(scope="session")

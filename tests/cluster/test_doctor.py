@@ -102,6 +102,18 @@ def test_every_node_of_a_healthy_stack_is_proved(cluster: Cluster, default_stack
         assert re.fullmatch(rf"{node} +containerd {re.escape(version)}\S* +/{re.escape(root)} +proved", lines[node])
 
 
+def test_the_namespace_and_a_kubeconfig_are_all_that_it_needs(cluster: Cluster, default_stack: Deployed) -> None:
+    nothing_of_pulumi = ("env", "-i", f"KUBECONFIG={cluster.environment['KUBECONFIG']}", "PATH=/usr/bin:/bin")
+    doctor = (*nothing_of_pulumi, sys.executable, "-m", "trust.doctor", "--namespace")
+    done = cluster.run(*doctor, default_stack.namespace, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == diagnose(cluster, default_stack.stack).text
+    for namespace, why in (("default", "has no annotation"), ("no-such-namespace", "does not exist")):
+        refused = cluster.run(*doctor, namespace, check=False)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"The namespace {namespace} {why}")
+
+
 def test_another_ca_in_the_config_map_is_named(cluster: Cluster, default_stack: Deployed, tmp_path: Path) -> None:
     with mended(default_stack):
         certificate, _ = other_certificate(tmp_path, default_stack.host)

@@ -10,7 +10,14 @@ import pytest
 
 from local_cluster.paths import REPOSITORY
 
-FLOORS = (("bench",), ("tests",), ("local_cluster",), ("__main__",), ("registry", "trust"), ("registry.names",))
+FLOORS = (
+    ("bench",),
+    ("tests",),
+    ("local_cluster",),
+    ("__main__",),
+    ("registry", "trust"),
+    ("registry.names", "registry.kubeconfig"),
+)
 """Top-level packages from the roof to the ground. A package imports only from floors below its own."""
 
 TOPS = sorted({name for floor in FLOORS for name in floor if "." not in name})

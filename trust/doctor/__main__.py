@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 
 from .judge import NodeReport, all_proved, judge
-from .read import DoctorError, facts
+from .read import DoctorError, facts, facts_of_namespace
 from .verdict import Code, Verdict
 
 
@@ -28,10 +28,20 @@ def main() -> int:
     """Print the diagnosis. Returns 0 if every schedulable Linux node is proved, else 1."""
     parser = argparse.ArgumentParser(prog="python3 -m trust.doctor", description=__doc__)
     parser.add_argument("--stack", default="", help="name of the stack, by default the selected one")
+    parser.add_argument(
+        "--namespace", default="", help="the stack's namespace instead: nothing of Pulumi is asked then"
+    )
+    parser.add_argument(
+        "--context", default="", help="context of the kubeconfig, by default the current one (with --namespace)"
+    )
     parser.add_argument("--if-deployed", action="store_true", help="print nothing if the stack has no namespace yet")
     options = parser.parse_args()
+    if options.namespace and options.stack:
+        parser.error("--stack and --namespace name the same thing: give one of them")
+    if options.context and not options.namespace:
+        parser.error("--context belongs to --namespace; the context of a stack is in its state")
     try:
-        found = facts(options.stack)
+        found = facts_of_namespace(options.namespace, options.context) if options.namespace else facts(options.stack)
     except DoctorError as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,19 +7,17 @@ import json
 import ssl
 import subprocess
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import kubernetes
 import kubernetes.stream
-import yaml
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
-from urllib3.util import create_urllib3_context
 
+from registry import kubeconfig, names
 from trust.agent import connect
 from trust.agent.faults import Fault
 
@@ -28,7 +26,6 @@ from .facts import LOOKUP, REGISTRY, TRUST, Declared, Facts, Json, Probe
 Client = Any
 """An API of the Kubernetes client, which has no types. `_json` asks it for plain JSON, not for its own classes."""
 client: Any = kubernetes.client
-config: Any = kubernetes.config
 streams: Any = kubernetes.stream
 
 _PROGRAM = Path(__file__).parents[2]
@@ -50,15 +47,43 @@ def facts(stack: str) -> Facts:
     """
     state: Json = json.loads(_pulumi("stack", "export", *_option(stack)))
     declared = declaration(stack, state)
-    try:
-        api = _api(stack)
+    with _one_sentence(f"The cluster of stack {declared.stack}"):
+        return _look(_api(stack, state), declared)
+
+
+def facts_of_namespace(namespace: str, context: str) -> Facts:
+    """Look at the stack that made a namespace. It takes the rights to read it, and nothing of Pulumi.
+
+    Args:
+        namespace: Its name.
+        context: A context of the kubeconfig; empty for the current one.
+
+    Raises:
+        DoctorError: The cluster does not answer, or no stack of ours has made such a namespace.
+    """
+    with _one_sentence("The cluster"):
+        api = _connect("", context)
+        core = client.CoreV1Api(api)
+        found = _one(core.read_namespace, namespace)
+        annotations: Json = (found or Json()).get("metadata", Json()).get("annotations") or Json()
+        stack = annotations.get(names.STACK, "")
+        if not stack:
+            what = f"has no annotation {names.STACK}" if found else "does not exist"
+            msg = f"The namespace {namespace} {what}, so no stack has made it; `make leftovers` lists those of stacks."
+            raise DoctorError(msg)
+        lookup: Json = (_one(core.read_namespaced_config_map, LOOKUP, namespace) or Json()).get("data") or Json()
+        declared = Declared(stack=stack, namespace=namespace, host=lookup.get("host", ""), ca=lookup.get("ca.crt", ""))
         return _look(api, declared)
-    except (ApiException, HTTPError, ConfigException) as error:
+
+
+@contextlib.contextmanager
+def _one_sentence(cluster: str) -> Generator[None, None, None]:
+    """Turn the errors of a cluster that does not answer into one sentence."""
+    try:
+        yield
+    except (ApiException, HTTPError) as error:
         reason = getattr(error, "reason", None) or error
-        msg = (
-            f"The cluster of stack {declared.stack} cannot be asked ({reason}); check KUBECONFIG and the setting "
-            "kubernetes:context."
-        )
+        msg = f"{cluster} cannot be asked ({reason}); check KUBECONFIG and the setting kubernetes:context."
         raise DoctorError(msg) from error
 
 
@@ -105,41 +130,22 @@ def _pulumi(*arguments: str) -> str:
     return done.stdout
 
 
-def _api(stack: str) -> Client:
-    """A client of the cluster that the stack's Kubernetes provider uses."""
+def _api(stack: str, state: Json) -> Client:
+    """A client of the cluster that the stack's Kubernetes provider uses: the state keeps the context of `up`."""
     settings: Json = json.loads(_pulumi("config", "--json", "--show-secrets", *_option(stack)))
-
-    def setting(key: str) -> str:
-        return settings.get(f"kubernetes:{key}", {}).get("value") or ""
-
-    context, kubeconfig = setting("context") or None, setting("kubeconfig")
-    if not kubeconfig:
-        return lenient(config.new_client_from_config(context=context))
-    if "\n" not in kubeconfig and Path(kubeconfig).expanduser().is_file():
-        return lenient(config.new_client_from_config(str(Path(kubeconfig).expanduser()), context=context))
-    return lenient(config.new_client_from_config_dict(yaml.safe_load(kubeconfig), context=context))
+    given = {key: settings.get(f"kubernetes:{key}", {}).get("value") or "" for key in ("kubeconfig", "context")}
+    deployment: Json = state.get("deployment") or Json()
+    resources: list[Json] = deployment.get("resources") or []
+    providers: list[Json] = [r.get("inputs") or Json() for r in resources if r["type"] == "pulumi:providers:kubernetes"]
+    recorded: list[str] = [inputs["context"] for inputs in providers if inputs.get("context")]
+    return _connect(given["kubeconfig"], recorded[0] if recorded else given["context"])
 
 
-def lenient(api: Client) -> Client:
-    """A client that accepts what kubectl accepts: from Python 3.13 on the default is stricter about certificates.
-
-    All connections share one context, which gets the certificates here and only here. The library would load them again
-    for each connection, and a connection of another thread that just starts would crash the process.
-    """
-    configuration = api.configuration
-    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if configuration.verify_ssl else ssl.CERT_NONE)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if configuration.ssl_ca_cert or configuration.ca_cert_data:
-        context.load_verify_locations(cafile=configuration.ssl_ca_cert, cadata=configuration.ca_cert_data)
-    else:
-        context.load_default_certs()
-    if configuration.cert_file:
-        context.load_cert_chain(configuration.cert_file, configuration.key_file)
-    keywords = api.rest_client.pool_manager.connection_pool_kw
-    for loaded in ("ca_certs", "ca_cert_data", "cert_file", "key_file"):
-        keywords.pop(loaded, None)
-    keywords["ssl_context"] = context
-    return api
+def _connect(given: str, context: str) -> Client:
+    try:
+        return kubeconfig.connect(given, context).client
+    except kubeconfig.KubeconfigError as error:
+        raise DoctorError(str(error)) from None
 
 
 def _look(api: Client, declared: Declared) -> Facts:

@@ -1,6 +1,7 @@
 """Program and doctor reach and accept the API servers that kubectl does, and never call a TLS fault a login problem."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,9 @@ import urllib3
 import yaml
 
 from registry.cluster import Cluster
-from tests.unit.support.api_server import TOKENS, api_server, as_python_3_13, kubeconfig, old_certificates, proxy
-from trust.doctor import read
+from registry.kubeconfig import connect
+from tests.unit.support.api_server import TOKENS, api_server, as_python_3_13, old_certificates, proxy, write_kubeconfig
 
-config: Any = kubernetes.config
 client: Any = kubernetes.client
 
 
@@ -37,7 +37,7 @@ def test_the_program_accepts_an_api_server_whose_certificates_have_no_key_identi
 ) -> None:
     ca, leaf, key = old
     with api_server(leaf, key) as url:
-        monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", url, ca)))
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url, ca)))
         assert Cluster().version() == (1, 29)
         assert '"major"' in Cluster().ask("/version")
 
@@ -48,9 +48,9 @@ def test_certificates_are_loaded_once_and_not_for_each_connection(
     """Loading them while another thread connects crashes the process, so no connection may load any."""
     ca, leaf, key = old
     with api_server(leaf, key) as url:
-        path = kubeconfig(tmp_path / "kubeconfig", url, ca)
+        path = write_kubeconfig(tmp_path / "kubeconfig", url, ca)
         monkeypatch.setenv("KUBECONFIG", str(path))
-        cluster, api = Cluster(), read.lenient(config.new_client_from_config(str(path)))
+        cluster, api = Cluster(), connect(str(path)).client
         ca.unlink()
         assert cluster.version() == (1, 29)
         assert client.VersionApi(api).get_code(_request_timeout=5).minor == "29"
@@ -60,7 +60,7 @@ def test_a_kubeconfig_without_its_ca_file_is_one_sentence(
     old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ca, _, _ = old
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", ca)))
+    monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", ca)))
     ca.unlink()
     with pytest.raises(pulumi.RunError, match="There is no usable kubeconfig in .*kubectl get nodes"):
         Cluster()
@@ -69,8 +69,8 @@ def test_a_kubeconfig_without_its_ca_file_is_one_sentence(
 def test_the_doctor_accepts_it_too(old: tuple[Path, Path, Path], tmp_path: Path) -> None:
     ca, leaf, key = old
     with api_server(leaf, key) as url:
-        path = str(kubeconfig(tmp_path / "kubeconfig", url, ca))
-        api = read.lenient(config.new_client_from_config(path))
+        path = str(write_kubeconfig(tmp_path / "kubeconfig", url, ca))
+        api = connect(path).client
         assert client.VersionApi(api).get_code(_request_timeout=5).minor == "29"
 
 
@@ -80,7 +80,7 @@ def test_a_foreign_ca_is_a_fault_of_the_certificate_and_not_of_the_login(
     _, leaf, key = old
     foreign, _, _ = old_certificates(tmp_path, "foreign")
     with api_server(leaf, key) as url:
-        monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "kubeconfig", url, foreign)))
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url, foreign)))
         with pytest.raises(pulumi.RunError) as caught:
             Cluster().version()
         assert f"The cluster at {url} cannot be reached over TLS" in str(caught.value)
@@ -96,7 +96,7 @@ def test_the_api_server_is_reached_through_the_proxy_that_kubectl_takes(
 ) -> None:
     ca, leaf, key = old
     with api_server(leaf, key) as url, proxy() as (proxy_url, asked):
-        path = kubeconfig(tmp_path / "kubeconfig", url, ca)
+        path = write_kubeconfig(tmp_path / "kubeconfig", url, ca)
         if by == "proxy-url":
             content = yaml.safe_load(path.read_text())
             content["clusters"][0]["cluster"]["proxy-url"] = proxy_url
@@ -107,7 +107,7 @@ def test_the_api_server_is_reached_through_the_proxy_that_kubectl_takes(
         monkeypatch.setenv("KUBECONFIG", str(path))
         assert Cluster().version() == (1, 29)
         assert asked == ([] if by == "NO_PROXY" else [url.removeprefix("https://")])
-        api = read.lenient(config.new_client_from_config(str(path)))
+        api = connect(str(path)).client
         assert client.VersionApi(api).get_code(_request_timeout=5).minor == "29"
         assert len(asked) == (0 if by == "NO_PROXY" else 2)
 
@@ -122,7 +122,7 @@ def test_the_credentials_that_a_program_prints_are_taken(
     plugin.write_text(f"#!/bin/sh\necho '{json.dumps(credential)}'\n")
     plugin.chmod(0o755)
     with api_server(leaf, key) as url:
-        path = kubeconfig(tmp_path / "kubeconfig", url, ca)
+        path = write_kubeconfig(tmp_path / "kubeconfig", url, ca)
         content = yaml.safe_load(path.read_text())
         called = {"apiVersion": credential["apiVersion"], "command": "./get-token", "interactiveMode": "Never"}
         content["users"][0]["user"] = {"exec": called}
@@ -130,3 +130,21 @@ def test_the_credentials_that_a_program_prints_are_taken(
         monkeypatch.setenv("KUBECONFIG", str(path))
         assert Cluster().ask("/version")
         assert TOKENS[-1] == "Bearer got"
+
+
+def test_the_first_file_that_names_a_current_context_counts_as_for_kubectl(
+    old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, leaf, key = old
+    with api_server(leaf, key) as url, api_server(leaf, key) as other:
+        first = write_kubeconfig(tmp_path / "first", url, ca, "first")
+        last = write_kubeconfig(tmp_path / "last", other, ca, "last")
+        neither = tmp_path / "neither"
+        neither.write_text("apiVersion: v1\nkind: Config\ncurrent-context: ''\n")
+        files = (tmp_path / "missing", neither, first, last, neither)
+        monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, files)))
+        cluster = Cluster()
+        assert (cluster.context, cluster.server) == ("first", url)
+        assert cluster.version() == (1, 29)
+        assert TOKENS[-1] == "Bearer first"
+        assert connect(context="last").client.configuration.host == other

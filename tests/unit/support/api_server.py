@@ -18,8 +18,7 @@ import urllib3.util
 import urllib3.util.ssl_
 import yaml
 
-from registry import cluster
-from trust.doctor import read
+from registry import kubeconfig
 
 _CA = """
 [req]
@@ -86,15 +85,15 @@ def api_server(leaf: Path, key: Path) -> Iterator[str]:
         server.server_close()
 
 
-def kubeconfig(path: Path, url: str, ca: Path) -> Path:
-    """A kubeconfig for the API server at a URL."""
+def write_kubeconfig(path: Path, url: str, ca: Path, context: str = "c") -> Path:
+    """A kubeconfig for the API server at a URL; the one context is the current one."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": url, "certificate-authority": str(ca)}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
+        "current-context": context,
+        "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
+        "clusters": [{"name": context, "cluster": {"server": url, "certificate-authority": str(ca)}}],
+        "users": [{"name": context, "user": {"token": context}}],
     }
     path.write_text(yaml.safe_dump(content))
     return path
@@ -144,5 +143,5 @@ def as_python_3_13(monkeypatch: pytest.MonkeyPatch) -> None:
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context
 
-    for module in (urllib3.util.ssl_, urllib3.util, urllib3.connection, cluster, read):
+    for module in (urllib3.util.ssl_, urllib3.util, urllib3.connection, kubeconfig):
         monkeypatch.setattr(module, "create_urllib3_context", strict)

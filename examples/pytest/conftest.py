@@ -1,0 +1,28 @@
+"""A registry for a session of tests: made before the first test that asks for it, destroyed after the last one.
+
+Copy this file into your tests, and set PRIVATE_REGISTRY to a checkout of the program. It needs the package `pulumi`,
+the Pulumi CLI after `pulumi login`, and a kubeconfig.
+"""
+
+import os
+import secrets
+from collections.abc import Generator
+
+import pytest
+from pulumi import automation
+
+
+@pytest.fixture(scope="session")
+def registry() -> Generator[dict[str, str], None, None]:
+    """The outputs of a registry of the session's own, such as `registryUrl`, `caCertificate` and `password`."""
+    stack = automation.create_or_select_stack(
+        stack_name=f"tests-{secrets.token_hex(4)}", work_dir=os.environ["PRIVATE_REGISTRY"]
+    )
+    stack.set_config("storage", automation.ConfigValue("memory"))
+    stack.set_config("storageSize", automation.ConfigValue("1Gi"))
+    try:
+        outputs = stack.up(on_output=print).outputs
+        yield {name: output.value for name, output in outputs.items()}
+    finally:
+        stack.destroy(on_output=print)
+        stack.workspace.remove_stack(stack.name)

@@ -1,0 +1,110 @@
+"""With KUBECONFIG or CONTEXT nothing of a local cluster is built, and what is missing is said at once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local_cluster import elsewhere, programs, shell
+from local_cluster.__main__ import main
+from local_cluster.paths import KUBECONFIG
+from registry import kubeconfig
+from tests.unit.support.api_server import api_server, old_certificates, write_kubeconfig
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home folder of a user with nothing: no kubeconfig, no Pulumi, no place for stacks."""
+    for name in ("KUBECONFIG", "CONTEXT", "BUILD", "PULUMI_BACKEND_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for name, path in {"SHELL": "", "_CONTEXT_FILE": "context.json"}.items():
+        monkeypatch.setattr(elsewhere, name, tmp_path / "shell" / path)
+    for name in ("PASSPHRASE", "PULUMI_HOME", "STACKS"):
+        monkeypatch.setattr(shell, name, tmp_path / "shell" / name)
+    monkeypatch.setattr(programs, "ensure", lambda *_groups: pytest.fail("something is built"))
+    return tmp_path
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of an API server, to which the file `mine` leads; ~/.kube/config leads to none."""
+    with monkeypatch.context() as before:
+        before.setenv("PATH", os.defpath)
+        ca, leaf, key = old_certificates(tmp_path_factory.mktemp("certificates"))
+    with api_server(leaf, key) as url:
+        (home / ".kube").mkdir()
+        write_kubeconfig(home / "mine", url, ca, "mine")
+        write_kubeconfig(home / ".kube" / "config", "https://127.0.0.1:1", ca, "other")
+        yield url
+
+
+def with_pulumi(home: Path) -> None:
+    """Put a program pulumi on PATH."""
+    (home / "bin").mkdir()
+    (home / "bin" / "pulumi").write_text("#!/bin/sh\n")
+    (home / "bin" / "pulumi").chmod(0o755)
+
+
+def test_the_local_cluster_is_meant_unless_another_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not elsewhere.is_named()
+    monkeypatch.setenv("KUBECONFIG", str(KUBECONFIG))
+    assert not elsewhere.is_named()
+    monkeypatch.setenv("CONTEXT", "mine")
+    assert elsewhere.is_named()
+    monkeypatch.delenv("CONTEXT")
+    monkeypatch.setenv("KUBECONFIG", str(home))
+    assert elsewhere.is_named()
+
+
+def test_without_pulumi_its_install_page_is_named_and_nothing_is_built(
+    home: Path, server: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(home / "mine"))
+    assert main(["env", "--start"]) == 1
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "there is no program pulumi on PATH: install it (https://www.pulumi.com/" in printed.err
+    assert "make up BUILD=1" in printed.err
+
+
+def test_with_pulumi_nothing_is_built(home: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_pulumi(home)
+    monkeypatch.setenv("KUBECONFIG", str(home / "mine"))
+    variables = elsewhere.environment()
+    assert variables["PATH"].startswith(f"{home / 'bin'}:")
+    assert variables["PULUMI_BACKEND_URL"] == f"file://{shell.STACKS}"
+    assert "KUBECONFIG" not in variables
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://stacks")
+    assert list(elsewhere.environment()) == ["PATH"], "who has a place for stacks keeps it"
+
+
+def test_a_context_becomes_the_current_one_of_every_program_and_nothing_is_copied(
+    home: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_pulumi(home)
+    monkeypatch.setenv("KUBECONFIG", f"{home / '.kube' / 'config'}:{home / 'mine'}")
+    monkeypatch.setenv("CONTEXT", "mine")
+    variables = elsewhere.environment()
+    files = variables["KUBECONFIG"].split(os.pathsep)
+    assert files[1:] == [str(home / ".kube" / "config"), str(home / "mine")]
+    assert "token" not in Path(files[0]).read_text()
+    monkeypatch.setenv("KUBECONFIG", variables["KUBECONFIG"])
+    assert elsewhere.environment()["KUBECONFIG"] == variables["KUBECONFIG"], "it is the same in a shell that has it"
+    found = kubeconfig.connect()
+    assert (found.context, found.client.configuration.host) == ("mine", server)
+
+
+def test_a_cluster_that_does_not_answer_and_a_context_that_is_missing_are_one_sentence(
+    home: Path, server: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CONTEXT", "other")
+    assert main(["env", "--start"]) == 1
+    assert "the cluster of CONTEXT=other does not answer" in capfd.readouterr().err
+    monkeypatch.setenv("CONTEXT", "missing")
+    assert main(["env", "--start"]) == 1
+    said = capfd.readouterr().err
+    assert "There is no usable kubeconfig in" in said
+    assert "missing" in said
