@@ -159,7 +159,8 @@ def test_what_an_ingress_controller_publishes_becomes_the_host_also_if_it_comes_
         looks += 1
         return {"loadBalancer": {"ingress": [point]}} if looks > late else None
 
-    bounds = {"storage": "memory", "addressTimeout": "60s", "readyTimeout": "10s"}
+    # A name that nobody knows would be waited for as long as an address.
+    bounds = {"storage": "memory", "addressTimeout": "60s" if late else "15s", "readyTimeout": "10s"}
     with controller(classes, "ingresses", status), Stack(environment=classes.environment, settings=bounds) as stack:
         failed = stack.up(check=False)  # there is no node on which its pod could run
         assert "no address within" not in failed.stdout + failed.stderr
