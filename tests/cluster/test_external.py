@@ -51,7 +51,7 @@ def test_nodes_that_somebody_else_set_up_are_proved_and_one_that_is_not_is_named
     cluster: Cluster, host: str, app_image: Path, namespace: str, default_stack: Deployed
 ) -> None:
     first, *others = cluster.nodes
-    settings = {"host": host, "nodeTrust": "external", "readyTimeout": "30s"}
+    settings = {"host": host, "nodeTrust": "external", "readyTimeout": "60s"}
     with Stack(environment=cluster.environment, settings=settings) as stack:
         failed = stack.up(check=False)
         text = failed.stdout + failed.stderr
