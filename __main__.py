@@ -9,7 +9,7 @@ from registry.clients.local_dns import resolved
 from registry.clients.lookup import Lookup, LookupArgs
 from registry.clients.namespace_shares import make_shares
 from registry.cluster import Cluster
-from registry.credentials import Credentials, CredentialsArgs
+from registry.credentials import Credentials, CredentialsArgs, with_image_login
 from registry.exposure.choice import make_exposure
 from registry.exposure.taken import own_host
 from registry.registry import Registry, RegistryArgs, registry_pod
@@ -30,6 +30,7 @@ hand_over(settings, cluster, recorded.namespace)
 identity = make_identity("identity", settings, cluster, recorded)
 samples = [trust_pod(settings), registry_pod(settings, cluster)]
 namespace = admitted("trust-admission", identity.namespace, cluster, samples, settings.ready_timeout)
+namespace = with_image_login("image-login", settings.image_pull_secret, namespace)
 exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
@@ -56,16 +57,13 @@ registry = Registry(
     RegistryArgs(
         namespace=namespace,
         cluster=cluster,
-        image=settings.registry_image,
-        nginx_image=settings.nginx_image,
-        python_image=settings.python_image,
+        images=settings.images,
         host=served.host,
         tls_secret=certificate.secret,
         secret=credentials.secret,
         auth=credentials.mode,
-        in_memory=settings.storage == "memory",
-        storage_size=settings.storage_size,
-        storage_class=settings.storage_class,
+        storage=settings.storage,
+        seed=identity.seed,
         timeout=settings.ready_timeout,
     ),
 )
@@ -106,5 +104,6 @@ pulumi.export("configMap", lookup.config_map)
 pulumi.export("username", credentials.username)
 pulumi.export("password", credentials.password)
 pulumi.export("sharedName", shares and shares.object_name)
+pulumi.export("removeImages", registry.removal)
 pulumi.export("clusterId", identity.cluster_id)
 pulumi.export("version", names.VERSION)

@@ -1,8 +1,9 @@
 """Every program that the local cluster and its tests run, built from Go modules and kept per machine.
 
 Few Go modules, because packages compile once per set of versions: `cluster` (what Kubernetes is made of), `containers`
-(same versions but for a newer CRI, and without Traefik's fork of gorilla/mux, with which the registry answers 500) and
-`providers` (older Kubernetes libraries). All are built with the same flags, or Go would share nothing between them.
+(same versions but for a newer CRI, and without Traefik's fork of gorilla/mux, with which the registry answers 500),
+`providers` (older Kubernetes libraries) and `s3` (a server of buckets, which shares next to nothing with the others).
+All are built with the same flags, or Go would share nothing between them.
 
 A group of programs has a key, the hash of all that it is built from; `ensure` gives one folder with the programs of
 several groups, hard-linked, so that it can be put on PATH and be mounted into a node.
@@ -168,6 +169,18 @@ GROUPS = {
         ),
         changes=provider_changes.CREATE_BY_POST,
     ),
+    # A server of buckets, which keeps its objects as files.
+    "s3": Group(
+        module="s3",
+        programs=(
+            Program(
+                name="versitygw",
+                package="github.com/versity/versitygw/cmd/versitygw",
+                module="github.com/versity/versitygw",
+                variables={"main.Version": "v{version}"},
+            ),
+        ),
+    ),
     # The same provider as its module has it; no test asks for it by itself, see `install_plugins`.
     "provider-unchanged": Group(
         module="providers", programs=(_provider("kubernetes", "plugins-unchanged", KUBERNETES_PROVIDER),)
@@ -230,7 +243,7 @@ GROUPS = {
     },
 }
 
-DEFAULT = ("cluster", "containers", "providers")
+DEFAULT = ("cluster", "containers", "providers", "s3")
 """What the cluster, the program and `make test` need."""
 
 EXTRA = tuple(name for name in GROUPS if name not in DEFAULT)

@@ -1,4 +1,7 @@
-"""Who may push and pull: whoever has the password, or everyone where the address is private and for pulls alone."""
+"""Who may push and pull: whoever has the password, or everyone where the address is private and for pulls alone.
+
+And the login with which nodes pull the images of the program's own pods, which is one for another registry.
+"""
 
 import base64
 import hashlib
@@ -6,7 +9,7 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -14,6 +17,7 @@ import pulumi_kubernetes as k8s
 from . import names
 from .pod.nginx import PUSHERS, READERS, AuthMode
 from .settings import Auth
+from .waiting import after
 
 HTTP_SECRET, DOCKER_CONFIG = "secret", ".dockerconfigjson"
 """Keys of the Secret, beside the password files `READERS` and `PUSHERS`: what the registry signs uploads with, and the
@@ -217,3 +221,47 @@ class Credentials(pulumi.ComponentResource):
                 "dockerConfig": self.docker_config,
             }
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLoginArgs:
+    """What an `ImageLogin` needs."""
+
+    namespace: pulumi.Input[str]
+    """Namespace of the Secret."""
+    login: str = field(repr=False)
+    """The login in the format of Docker's config.json, a secret."""
+
+
+class ImageLogin(pulumi.ComponentResource):
+    """The Secret with the login with which nodes pull the images of the program's pods.
+
+    Ready when: 1. the Secret exists.
+    Delete removes the Secret.
+    Does not: start pods anew when the login changes. The kubelet reads it at each pull.
+    """
+
+    secret: pulumi.Output[str]
+    """Name of the Secret."""
+
+    def __init__(self, name: str, args: ImageLoginArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the Secret. `name` is the prefix of the resource's name."""
+        super().__init__("private-registry:registry:ImageLogin", name, None, opts)
+        secret = k8s.core.v1.Secret(
+            f"{name}-secret",
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=names.IMAGE_LOGIN, namespace=args.namespace, labels=names.labels(names.REGISTRY)
+            ),
+            type="kubernetes.io/dockerconfigjson",
+            string_data={DOCKER_CONFIG: pulumi.Output.secret(args.login)},
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.secret = secret.metadata.name
+        self.register_outputs({"secret": self.secret})
+
+
+def with_image_login(name: str, login: str, namespace: pulumi.Output[str]) -> pulumi.Output[str]:
+    """The namespace, once an `ImageLogin` is in it, if there is a login. `name` is that of the component."""
+    if not login:
+        return namespace
+    return after(namespace, ImageLogin(name, ImageLoginArgs(namespace=namespace, login=login)).secret)

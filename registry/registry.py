@@ -1,23 +1,27 @@
-"""The registry: its volume, its configuration, and the pod that serves it."""
+"""The registry: its storage, its configuration, and the pods that serve it."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from . import names, volume
+from . import names
 from .cluster import Cluster
 from .credentials import HTTP_SECRET
 from .exposure import network_policy
 from .pod import nginx, proof_image
-from .settings import Settings
-from .waiting import after, rolled_out, timeouts
+from .pod.images import Images
+from .settings import Bucket, Settings, Storage
+from .storage import bucket, volume
+from .waiting import after, awaited, pod_not_ready, rolled_out, timeouts
 
 _LABELS = names.labels(names.REGISTRY)
+_SPREAD = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
 _USER = 1000
 # Paths in the pod.
 _DATA = "/var/lib/registry"
@@ -28,16 +32,25 @@ _MEMORY = 512 * 2**20
 """Bytes of memory that the registry may use, not counting the images that it keeps there."""
 _REQUESTED = 64 * 2**20
 """Bytes of memory that it is promised, not counting these images."""
+_UPLOADS = 512 * 2**20
+"""Bytes of memory that it may use besides, for the uploads that are on their way into a bucket."""
+_LEAVE = 5
+"""Seconds between the end of a pod is decided and nginx's end. By then nobody sends requests to the pod any more, since
+the others serve them."""
 
 
-def configuration() -> dict[str, object]:
-    """The registry's configuration file (distribution 3, docs/content/about/configuration.md)."""
+def configuration(used: Bucket | None = None) -> dict[str, object]:
+    """The registry's configuration file (distribution 3, docs/content/about/configuration.md).
+
+    Args:
+        used: The bucket with the images; None if they are in files.
+    """
     return {
         "version": 0.1,
         # nginx writes the access log.
         "log": {"level": "info", "accesslog": {"disabled": True}},
         "storage": {
-            "filesystem": {"rootdirectory": _DATA},
+            **(bucket.configuration(used) if used else {"filesystem": {"rootdirectory": _DATA}}),
             "delete": {"enabled": True},
             # An upload that its client has given up is removed after a day.
             "maintenance": {"uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}},
@@ -71,12 +84,8 @@ class RegistryArgs:
     """Namespace of all its objects."""
     cluster: Cluster
     """The cluster, which is asked whether the pod is ready."""
-    image: str
-    """Image of the registry."""
-    nginx_image: str
-    """Image of nginx with a POSIX shell."""
-    python_image: str
-    """Image with Python, for the program that pushes the proof image."""
+    images: Images
+    """The images of its containers, and how nodes get them."""
     host: pulumi.Input[str]
     """Host under which clients reach it."""
     tls_secret: pulumi.Input[str]
@@ -85,12 +94,10 @@ class RegistryArgs:
     """Secret with the keys that the module `credentials` describes."""
     auth: pulumi.Output[nginx.AuthMode]
     """Who is asked for a password."""
-    in_memory: bool
-    """Whether images are kept in memory, and are gone when the pod is."""
-    storage_size: str
-    """Size of the volume, or the most that is kept in memory, as a Kubernetes quantity."""
-    storage_class: str
-    """StorageClass of the volume; empty for the cluster's default one."""
+    storage: Storage
+    """Where images are kept."""
+    seed: pulumi.Input[str]
+    """The stack's seed, by which nobody can guess the bucket's keys from what the pods carry."""
     timeout: str
     """How long to wait for each object, such as `2m`."""
 
@@ -98,25 +105,28 @@ class RegistryArgs:
 class Registry(pulumi.ComponentResource):
     """A registry behind nginx, in one pod: plain HTTP on one port, and TLS on another.
 
-    The pod has the same shape for every way in. Certificate and passwords may change at any time.
+    The pod has the same shape for every way in. Certificate and passwords may change at any time. With a bucket there
+    may be several pods, of which each can go on with an upload that another one has begun; a change replaces them one
+    after the other.
     Ready when: 1. its volume is bound; 2. the registry answers through nginx and its storage works; 3. the proof image
-    is in it.
-    Delete removes the pod, the volume and every image in it.
+    is in it; all that in every pod.
+    Delete removes the pods, the volume and every image in it; images in a bucket stay.
     Does not: make itself reachable. The way in does that.
     """
 
     proof: pulumi.Output[str]
     """The proof image as `repository@digest`, known once the registry holds it."""
+    removal: pulumi.Output[str] | None
+    """The command that removes the images from the bucket; None if they are in none."""
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the registry. `name` is the name of its objects in the namespace."""
         super().__init__("private-registry:registry:Registry", name, None, opts)
         child = pulumi.ResourceOptions(parent=self, custom_timeouts=timeouts(args.timeout))
 
-        if args.in_memory:
-            data = volume.memory(args.storage_size)
-        else:
-            data = volume.claimed(name, args.namespace, args.storage_size, args.storage_class, child)
+        used = args.storage.bucket
+        keys = [bucket.make_secret(names.BUCKET, args.namespace, used.keys, child)] if used and used.keys else []
+        data = _data(name, args, child)
         files = _files(args)
         config = k8s.core.v1.ConfigMap(
             f"{name}-config",
@@ -124,18 +134,26 @@ class Registry(pulumi.ComponentResource):
             data=files,
             opts=child,
         )
+
+        def reason(asked: Mapping[str, Any]) -> str:
+            return pod_not_ready(args.cluster, asked["metadata"]["namespace"], name, args.timeout)
+
         deployment = k8s.apps.v1.Deployment(
             f"{name}-deployment",
             metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
             spec=k8s.apps.v1.DeploymentSpecArgs(
-                replicas=1,
-                # Only one node can use the volume, and two registries on one volume would disagree about uploads.
-                strategy=k8s.apps.v1.DeploymentStrategyArgs(type="Recreate"),
+                replicas=args.storage.replicas,
+                strategy=_strategy(args.storage),
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
                 template=_template(args, files, data, config.metadata.name),
             ),
-            opts=child,
+            # New pods read the new keys.
+            opts=pulumi.ResourceOptions.merge(
+                awaited(f"{name}-not-ready", self, args.timeout, reason), pulumi.ResourceOptions(depends_on=keys)
+            ),
         )
+        if args.storage.replicas > 1:
+            _keep_one(name, args.namespace, child)
         network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
 
         async def ready(namespace: str) -> str:
@@ -144,13 +162,49 @@ class Registry(pulumi.ComponentResource):
             return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
 
         self.proof = after(args.namespace, deployment.id).apply(ready)
-        self.register_outputs({"proof": self.proof})
+        self.removal = bucket.removal(used, args.namespace) if used else None
+        self.register_outputs({"proof": self.proof, "removal": self.removal})
+
+
+def _data(name: str, args: RegistryArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.VolumeArgs | None:
+    """Claim a volume if the storage is one; the pod's volume `data`, if it has any."""
+    storage = args.storage
+    match storage.kind:
+        case "volume":
+            return volume.claimed(name, args.namespace, storage.size, storage.storage_class, opts)
+        case "memory":
+            return volume.memory(storage.size)
+        case "s3":
+            return None
+
+
+def _strategy(storage: Storage) -> k8s.apps.v1.DeploymentStrategyArgs:
+    """How pods are replaced."""
+    if not storage.bucket:
+        # Only one node can use the volume, and two registries on one volume would disagree about uploads.
+        return k8s.apps.v1.DeploymentStrategyArgs(type="Recreate")
+    rolling = k8s.apps.v1.RollingUpdateDeploymentArgs(max_unavailable=0, max_surge=1)
+    return k8s.apps.v1.DeploymentStrategyArgs(type="RollingUpdate", rolling_update=rolling)
+
+
+def _keep_one(name: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions) -> None:
+    """Have whoever drains nodes take one pod at a time."""
+    k8s.policy.v1.PodDisruptionBudget(
+        f"{name}-budget",
+        metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=namespace, labels=_LABELS),
+        spec=k8s.policy.v1.PodDisruptionBudgetSpecArgs(
+            max_unavailable=1, selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS)
+        ),
+        opts=opts,
+    )
 
 
 def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
     """The content of the pod's ConfigMap: the configurations, and the programs that the pod runs."""
+    used = args.storage.bucket
     return {
-        "config.yml": json.dumps(configuration(), indent=2),  # JSON is YAML
+        "config.yml": json.dumps(configuration(used), indent=2),  # JSON is YAML
+        **({bucket.CA_FILE: used.ca} if used and used.ca else {}),
         "nginx.conf": args.auth.apply(nginx.configuration),
         "nginx.sh": Path(nginx.__file__).with_suffix(".sh").read_text(),
         "proof_image.py": Path(proof_image.__file__).read_text(),
@@ -159,7 +213,11 @@ def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
 
 def _annotations(args: RegistryArgs, files: dict[str, pulumi.Input[str]]) -> dict[str, pulumi.Input[str]]:
     """Annotations of the pod: when one of them changes, the pod is made anew."""
+    used = args.storage.bucket
+    # The registry reads the bucket's keys when it starts.
+    keys = {"private-registry/bucket": bucket.fingerprint(args.seed, used.keys)} if used and used.keys else {}
     return {
+        **keys,
         # A ConfigMap changes in place, and the pod's programs read it only when they start.
         "private-registry/config": pulumi.Output.all(*files.values()).apply(_checksum),
         # New host, new pod. A running pod would serve the old certificate for up to a minute, while nodes already ask
@@ -171,34 +229,29 @@ def _annotations(args: RegistryArgs, files: dict[str, pulumi.Input[str]]) -> dic
 def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1.PodTemplateSpecArgs]:
     """Whose pod it is, and the pod's template, as it will be made but for values that are not known yet."""
     claim = k8s.core.v1.PersistentVolumeClaimVolumeSourceArgs(claim_name="sample")
-    in_memory = settings.storage == "memory"
     args = RegistryArgs(
         namespace="sample",
         cluster=cluster,
-        image=settings.registry_image,
-        nginx_image=settings.nginx_image,
-        python_image=settings.python_image,
+        images=settings.images,
         host="sample",
         tls_secret="sample",  # noqa: S106 - a name
         secret="sample",  # noqa: S106 - a name
         auth=pulumi.Output.from_input("basic"),
-        in_memory=in_memory,
-        storage_size=settings.storage_size,
-        storage_class=settings.storage_class,
+        storage=settings.storage,
+        seed="sample",
         timeout="0s",
     )
-    data = (
-        volume.memory(settings.storage_size)
-        if in_memory
-        else k8s.core.v1.VolumeArgs(name="data", persistent_volume_claim=claim)
-    )
+    data = {
+        "memory": volume.memory(settings.storage.size),
+        "volume": k8s.core.v1.VolumeArgs(name="data", persistent_volume_claim=claim),
+    }.get(settings.storage.kind)
     return "the registry's", _template(args, {"config.yml": ""}, data, "sample")
 
 
 def _template(
     args: RegistryArgs,
     files: dict[str, pulumi.Input[str]],
-    data: k8s.core.v1.VolumeArgs,
+    data: k8s.core.v1.VolumeArgs | None,
     config_map: pulumi.Input[str],
 ) -> k8s.core.v1.PodTemplateSpecArgs:
     return k8s.core.v1.PodTemplateSpecArgs(
@@ -209,7 +262,9 @@ def _template(
     )
 
 
-def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:
+def _pod(
+    args: RegistryArgs, data: k8s.core.v1.VolumeArgs | None, config_map: pulumi.Input[str]
+) -> k8s.core.v1.PodSpecArgs:
     """The pod: nginx and the program that keeps the proof image in the registry, and the registry as their sidecar."""
     core = k8s.core.v1
     return core.PodSpecArgs(
@@ -217,7 +272,8 @@ def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.In
         enable_service_links=False,
         node_selector={"kubernetes.io/os": "linux"},
         # Open transfers have `DRAIN` seconds to complete. The rest is for the registry, which ends after nginx.
-        termination_grace_period_seconds=nginx.DRAIN + 10,
+        termination_grace_period_seconds=nginx.DRAIN + 10 + (_LEAVE if args.storage.bucket else 0),
+        topology_spread_constraints=[_spread(key) for key in _SPREAD] if args.storage.replicas > 1 else None,
         security_context=core.PodSecurityContextArgs(
             run_as_non_root=True,
             run_as_user=_USER,
@@ -227,16 +283,28 @@ def _pod(args: RegistryArgs, data: k8s.core.v1.VolumeArgs, config_map: pulumi.In
             fs_group_change_policy="OnRootMismatch",
             seccomp_profile=core.SeccompProfileArgs(type="RuntimeDefault"),
         ),
+        image_pull_secrets=[core.LocalObjectReferenceArgs(name=name) for name in [args.images.pull_secret] if name],
         init_containers=[_registry_container(args)],
         containers=[_nginx_container(args), _proof_container(args)],
         volumes=[
-            data,
+            *([data] if data else []),
             core.VolumeArgs(name="config", config_map=core.ConfigMapVolumeSourceArgs(name=config_map)),
             core.VolumeArgs(name="nginx", empty_dir=core.EmptyDirVolumeSourceArgs()),
             core.VolumeArgs(name="proof", empty_dir=core.EmptyDirVolumeSourceArgs()),
             _secret_volume("tls", args.tls_secret),
             _secret_volume("users", args.secret, nginx.READERS, nginx.PUSHERS),
         ],
+    )
+
+
+def _spread(topology: str) -> k8s.core.v1.TopologySpreadConstraintArgs:
+    """Have the pods of one version of the Deployment on several nodes or zones, as far as there are any."""
+    return k8s.core.v1.TopologySpreadConstraintArgs(
+        max_skew=1,
+        topology_key=topology,
+        when_unsatisfiable="ScheduleAnyway",
+        label_selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
+        match_label_keys=["pod-template-hash"],
     )
 
 
@@ -248,10 +316,13 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     """
     core = k8s.core.v1
     http_secret = core.SecretKeySelectorArgs(name=args.secret, key=HTTP_SECRET)
-    kept = volume.quantity_bytes(args.storage_size) if args.in_memory else 0
+    storage = args.storage
+    kept = volume.quantity_bytes(storage.size) if storage.kind == "memory" else 0
+    uploads = _UPLOADS if storage.bucket else 0
+    data = [] if storage.bucket else [_mount("data", _DATA, read_only=None)]
     return core.ContainerArgs(
         name="registry",
-        image=args.image,
+        image=args.images.registry,
         # This makes an init container a native sidecar (Kubernetes 1.29). A sidecar is told to end after the pod's
         # other containers have ended, and so the registry serves what nginx still completes.
         restart_policy="Always",
@@ -260,11 +331,12 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         env=[
             core.EnvVarArgs(name="OTEL_TRACES_EXPORTER", value="none"),  # by default v3 sends traces to localhost
             core.EnvVarArgs(name="REGISTRY_HTTP_SECRET", value_from=core.EnvVarSourceArgs(secret_key_ref=http_secret)),
+            *(bucket.environment(storage.bucket, names.BUCKET, _CONFIG) if storage.bucket else []),
         ],
         security_context=_restricted(),
         # What is in memory can't be taken back, so the node has to have as much to spare as the registry may use.
-        resources=_resources(requests=("50m", str(_REQUESTED + kept)), limits=("2", str(_MEMORY + kept))),
-        volume_mounts=[_mount("config", _CONFIG), _mount("data", _DATA, read_only=None)],
+        resources=_resources(requests=("50m", str(_REQUESTED + kept)), limits=("2", str(_MEMORY + kept + uploads))),
+        volume_mounts=[_mount("config", _CONFIG), *data],
     )
 
 
@@ -272,14 +344,16 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     """nginx, which serves the pod's ports."""
     core = k8s.core.v1
     tls = [f"{nginx.TLS}/{name}" for name in ("tls.crt", "tls.key")]
+    leave = core.LifecycleHandlerArgs(exec_=core.ExecActionArgs(command=["sleep", str(_LEAVE)]))
     return core.ContainerArgs(
         name="nginx",
-        image=args.nginx_image,
+        image=args.images.nginx,
         command=["sh", f"{_CONFIG}/nginx.sh", f"{_CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
         ports=[
             core.ContainerPortArgs(name="plain", container_port=nginx.PLAIN_PORT),
             core.ContainerPortArgs(name="tls", container_port=nginx.TLS_PORT),
         ],
+        lifecycle=core.LifecycleArgs(pre_stop=leave) if args.storage.bucket else None,
         readiness_probe=core.ProbeArgs(
             http_get=core.HTTPGetActionArgs(path="/", port="plain"), period_seconds=2, timeout_seconds=5
         ),
@@ -303,7 +377,7 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     own_namespace = core.ObjectFieldSelectorArgs(field_path="metadata.namespace")
     return core.ContainerArgs(
         name="proof-image",
-        image=args.python_image,
+        image=args.images.python,
         command=["python3", f"{_CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY],
         env=[
             core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),

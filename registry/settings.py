@@ -8,26 +8,29 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Literal, cast, get_args
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
+from . import names
 from .hostname import is_dns_name, is_host_name, is_ip_address
+from .pod import images
+from .pod.images import Images
 
 _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?")
 _DURATION = re.compile(r"([1-9][0-9]*)(s|m|h)")
-# The grammar of image references (github.com/distribution/reference, reference.go).
-_PATH = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
-_IMAGE = re.compile(
-    rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PATH}(?:/{_PATH})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
-)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # A qualified name of Kubernetes, such as the key of an annotation (apimachinery, pkg/util/validation).
 _NAME = re.compile(
     r"(?=.{1,317}$)([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 )
+# docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_CERTIFICATES = re.compile(r"(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+")
+_SHOWN = 80
+"""The most characters of a wrong value that an error shows."""
 
 
 class SettingError(pulumi.RunError):
@@ -45,20 +48,56 @@ class SettingError(pulumi.RunError):
             path: What `pulumi config set` has to be given instead of the key.
         """
         project = pulumi.get_project()
+        shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
         super().__init__(
-            f"The setting {project}:{key} is {value!r}, but {rule}. Set it with, for example: "
+            f"The setting {project}:{key} is {shown!r}, but {rule}. Set it with, for example: "
             f"pulumi config set {path or key} {example}{more and '; ' + more}"
         )
 
+
+LOGIN = "imagePullSecret"
+"""The one setting that is a secret."""
 
 Auth = Literal["auto", "none", "push", "basic"]
 Exposure = Literal["ingress", "loadBalancer", "nodePort", "gateway"]
 Issuer = Literal["tls", "cert-manager"]
 NodeTrust = Literal["agent", "external"]
-Storage = Literal["volume", "memory"]
+StorageKind = Literal["volume", "memory", "s3"]
 
-SIZES: Mapping[Storage, str] = {"volume": "10Gi", "memory": "2Gi"}
-"""The size of the storage where the settings name none. A node has to have the memory to spare."""
+SIZES: Mapping[StorageKind, str] = {"volume": "10Gi", "memory": "2Gi", "s3": ""}
+"""The size of the storage where the settings name none; a bucket has none. A node has to have the memory to spare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """A bucket of a server that speaks S3. Each field is the setting of the same name after `s3`."""
+
+    name: str
+    """Its name: the setting `s3Bucket`."""
+    region: str
+    """Its region, which is part of each request's signature."""
+    endpoint: str
+    """Where the server is reached, such as `https://s3.example.com:9000`; empty for Amazon's own."""
+    ca: str
+    """CA certificates, PEM, of which one has signed the server's; empty for those that the registry's image knows."""
+    keys: tuple[pulumi.Output[str], pulumi.Output[str]] | None
+    """Access key and secret key, both secret; None where the pod gets an identity from its node or its cloud."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Where images are kept, and how many pods serve them."""
+
+    kind: StorageKind
+    """On a volume, in the memory of the pod's node, or in a bucket."""
+    size: str
+    """Size of the volume, or the most that is kept in memory, as a Kubernetes quantity; empty for a bucket."""
+    storage_class: str
+    """StorageClass of the volume; empty for the cluster's default one."""
+    bucket: Bucket | None
+    """The bucket, if it is one."""
+    replicas: int
+    """Number of the registry's pods; more than one only with a bucket."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +106,12 @@ class Settings:
 
     namespace: str
     """Name of the namespace that the stack makes; empty for the one that it has, or a name made from the stack's."""
-    registry_image: str
-    """Image of the registry (distribution v3)."""
-    nginx_image: str
-    """Image of nginx with a POSIX shell, for the container in front of the registry."""
-    python_image: str
-    """Image with Python 3.12 or newer for the node agent and for the container that pushes the proof image."""
+    images: Images
+    """The images of the program's pods: the settings `images.KEYS`, and whether there is a login for them."""
+    image_pull_secret: str = field(repr=False)
+    """The login with which nodes pull these images, in the format of Docker's config.json, a secret; empty for none."""
     storage: Storage
-    """Where images are kept: on a volume, or in the memory of the pod's node."""
-    storage_size: str
-    """Size of the volume, or the most that is kept in memory, as a Kubernetes quantity."""
-    storage_class: str
-    """StorageClass of the volume; empty for the cluster's default one."""
+    """Where images are kept: the settings `STORAGE_KEYS` together."""
     exposure: Exposure
     """The way in: an Ingress, a Service of type LoadBalancer, a port of the nodes, or a Gateway."""
     ingress_class: str
@@ -147,6 +180,14 @@ def _is_host(value: str) -> bool:
     return is_host_name(name) and (not colon or _is_port(port))
 
 
+def _is_origin(value: str) -> bool:
+    match = re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[^:/\[\]]+)(?::([0-9]+))?", value)
+    if not match:
+        return False
+    name, port = match.groups()
+    return (is_ip_address(name.strip("[]")) or is_dns_name(name)) and (port is None or _is_port(port))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """What a setting's value has to be."""
@@ -184,7 +225,12 @@ def _class(kind: str, plural: str, example: str) -> Rule:
 
 
 def _image(example: str) -> Rule:
-    return Rule(holds=_matches(_IMAGE), text="it has to be an image reference", example=example)
+    return Rule(
+        holds=_matches(images.IMAGE),
+        text="it has to be the name of an image at imageRegistry, such as python:3.13-alpine, or a whole reference "
+        "that begins with a registry's host, such as docker.io/library/python:3.13-alpine",
+        example=example,
+    )
 
 
 _TIMEOUT = Rule(holds=_matches(_DURATION), text="a time-out is a whole number and s, m or h", example="2m")
@@ -195,16 +241,46 @@ RULES: Mapping[str, Rule] = {
         text="a namespace's name is at most 63 lower-case letters, digits and inner dashes",
         example="registry-pr-42",
     ),
-    "registryImage": _image("docker.io/library/registry:3"),
-    "nginxImage": _image("docker.io/library/nginx:stable-alpine-slim"),
-    "pythonImage": _image("docker.io/library/python:3.13-alpine"),
-    "storage": _one_of(get_args(Storage)),
+    "imageRegistry": Rule(
+        holds=_matches(images.REGISTRY),
+        text="it has to be a registry's host, with a path if there is one, and without https:// or a slash at its end",
+        example="mirror.example.com/library",
+    ),
+    "registryImage": _image("registry:3"),
+    "nginxImage": _image("nginx:stable-alpine-slim"),
+    "pythonImage": _image("python:3.13-alpine"),
+    "storage": _one_of(get_args(StorageKind)),
     "storageSize": Rule(
         holds=_empty_or(_matches(_QUANTITY)),
         text="a volume's size is a Kubernetes quantity",
         example="10Gi",
     ),
     "storageClass": _class("a StorageClass", "storageclass", "standard"),
+    "s3Bucket": Rule(
+        holds=_empty_or(_matches(_BUCKET)),
+        text="a bucket's name is 3 to 63 lower-case letters, digits, dots and dashes",
+        example="team-images",
+    ),
+    "s3Region": Rule(
+        holds=_empty_or(_matches("[a-z0-9][a-z0-9-]{0,62}")),
+        text="a region's name is lower-case letters, digits and dashes",
+        example="eu-central-1",
+    ),
+    "s3Endpoint": Rule(
+        holds=_empty_or(_is_origin),
+        text="it has to be http:// or https://, a host in lower case, and :PORT if need be, without a path",
+        example="https://s3.example.com:9000",
+    ),
+    "s3Ca": Rule(
+        holds=_empty_or(_matches(_CERTIFICATES)),
+        text="it has to be one CA certificate or more in the format PEM",
+        example="< ca.crt",
+    ),
+    "replicas": Rule(
+        holds=_matches("[1-9][0-9]?"),
+        text="it has to be a whole number from 1 to 99",
+        example="2",
+    ),
     "exposure": _one_of(get_args(Exposure)),
     "ingressClass": _class("an IngressClass", "ingressclass", "nginx"),
     "gatewayClass": _class("a GatewayClass", "gatewayclass", "traefik"),
@@ -259,7 +335,13 @@ def _camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-KEYS = tuple(_camel(field.name) for field in fields(Settings))
+SECRET_KEYS = ("s3AccessKey", "s3SecretKey")
+"""The settings of the storage that have to be set as secrets."""
+_BUCKET_KEYS = ("s3Bucket", "s3Region", "s3Endpoint", "s3Ca", *SECRET_KEYS)
+STORAGE_KEYS = ("storage", "storageSize", "storageClass", "replicas", *_BUCKET_KEYS)
+"""The settings of the storage."""
+_SIMPLE = (_camel(each.name) for each in fields(Settings) if not is_dataclass(each.type))
+KEYS = (*_SIMPLE, *images.KEYS, *STORAGE_KEYS)
 """Every key under the project's own name, as Pulumi.yaml spells it."""
 
 
@@ -362,6 +444,88 @@ def networks(key: str, value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cast(list[str], found)))
 
 
+def secret(config: pulumi.Config, key: str) -> pulumi.Output[str] | None:
+    """The value of a setting that has to be a secret; None if it is not set.
+
+    Raises:
+        pulumi.RunError: the value is in plain text. The message does not hold it.
+    """
+    value = (config.get(key) or "").strip()
+    if not value:
+        return None
+    if not is_config_secret(config.full_key(key)):
+        raise pulumi.RunError(
+            f"The setting {config.full_key(key)} is in plain text in the stack's configuration, but it has to be a "
+            f"secret, so that no file and no state shows it. Set it with: pulumi config set --secret {key} (without a "
+            "value, so that it is asked for, or read from a pipe). If others could read the file, make a new key first."
+        )
+    return pulumi.Output.secret(value)
+
+
+def _storage(config: pulumi.Config, text: Callable[[str], str]) -> Storage:
+    """The settings of the storage, which have to fit each other.
+
+    Raises:
+        pulumi.RunError: one breaks its rule, or they do not fit.
+    """
+    kind = cast(StorageKind, text("storage"))
+    values = {key: text(key) for key in STORAGE_KEYS if key not in SECRET_KEYS}
+    keys = {key: secret(config, key) for key in SECRET_KEYS}
+    given = [key for key in _BUCKET_KEYS if values.get(key) or keys.get(key)]
+    replicas = int(values["replicas"])
+    if kind != "s3":
+        if given:
+            rule = f"{given[0]} is set, which is for images in a bucket only"
+            raise SettingError("storage", kind, rule, "s3", more=f"or remove it: pulumi config rm {given[0]}")
+        if replicas > 1:
+            rule = "several pods can serve the same images only from a bucket"
+            raise SettingError("replicas", str(replicas), rule, "1", more="or keep images in one: see s3Bucket")
+        bucket = None
+    else:
+        bucket = _bucket(values, keys)
+    return Storage(
+        kind=kind,
+        size=values["storageSize"] or SIZES[kind],
+        storage_class=values["storageClass"],
+        bucket=bucket,
+        replicas=replicas,
+    )
+
+
+def _bucket(values: Mapping[str, str], keys: Mapping[str, pulumi.Output[str] | None]) -> Bucket:
+    """The settings of the bucket, which have to fit each other.
+
+    Raises:
+        SettingError: they do not.
+    """
+    endpoint, region = values["s3Endpoint"], values["s3Region"]
+    for key in ("storageSize", "storageClass"):
+        if values[key]:
+            more = f"or remove it: pulumi config rm {key}"
+            raise SettingError("storage", "s3", f"{key} is set, and a bucket has none", "volume", more=more)
+    if not values["s3Bucket"]:
+        raise SettingError("s3Bucket", "", "storage is s3, so a bucket has to be named", "team-images")
+    if not region and not endpoint:
+        raise SettingError("s3Region", "", "Amazon's S3 has to be told the region of the bucket", "eu-central-1")
+    if values["s3Ca"] and not endpoint.startswith("https://"):
+        rule = "s3Ca is set, which is for an endpoint with TLS only"
+        more = "or remove it: pulumi config rm s3Ca"
+        raise SettingError("s3Endpoint", endpoint, rule, "https://s3.example.com:9000", more=more)
+    access, hidden = (keys[key] for key in SECRET_KEYS)
+    if (access is None) != (hidden is None):
+        missing, there = SECRET_KEYS if access is None else reversed(SECRET_KEYS)
+        rule = f"{there} is set, and one is of no use without the other"
+        raise SettingError(missing, "", rule, missing, path="--secret", more=f"or remove it: pulumi config rm {there}")
+    return Bucket(
+        name=values["s3Bucket"],
+        # Servers other than Amazon's mostly have one region, and call it by this name.
+        region=region or "us-east-1",
+        endpoint=endpoint,
+        ca=values["s3Ca"],
+        keys=(access, hidden) if access is not None and hidden is not None else None,
+    )
+
+
 def unknown_error(project: str, given: Iterable[str]) -> pulumi.RunError | None:
     """The error of a configuration with a key that is no setting: a misspelled one would not have any effect.
 
@@ -379,6 +543,24 @@ def unknown_error(project: str, given: Iterable[str]) -> pulumi.RunError | None:
                 f"them all. Remove it: pulumi config rm {key}"
             )
     return None
+
+
+def _login(config: pulumi.Config, found: Mapping[str, str]) -> str:
+    """The login with which nodes pull the images, which are given by setting; empty if there is none.
+
+    Raises:
+        pulumi.RunError: it is not kept as a secret, or is none for these images. No part of it is in the message.
+    """
+    key = config.full_key(LOGIN)
+    login = (config.get(LOGIN) or "").strip()
+    fault = "its value is not encrypted" if not is_config_secret(key) else images.login_fault(login, found)
+    if login and fault:
+        raise pulumi.RunError(
+            f"The setting {key} has to be the content of Docker's config.json with a login for the registry that the "
+            f"program's images come from, kept as a secret, but {fault}. Its value is not shown here. Set it with: "
+            f"pulumi config set --secret {LOGIN} < config.json (docs/settings.md says how to get that file)"
+        )
+    return login
 
 
 def load(config: pulumi.Config) -> Settings:
@@ -401,14 +583,13 @@ def load(config: pulumi.Config) -> Settings:
             raise SettingError(key, value, "it has to be true or false", "true")
         return value == "true"
 
+    found = {key: images.whole(text(key), text(images.KEYS[0])) for key in images.KEYS[1:]}
+    login = _login(config, found)
     return Settings(
         namespace=text("namespace"),
-        registry_image=text("registryImage"),
-        nginx_image=text("nginxImage"),
-        python_image=text("pythonImage"),
-        storage=cast(Storage, text("storage")),
-        storage_size=text("storageSize") or SIZES[cast(Storage, text("storage"))],
-        storage_class=text("storageClass"),
+        images=Images(*found.values(), pull_secret=names.IMAGE_LOGIN if login else None),
+        image_pull_secret=login,
+        storage=_storage(config, text),
         exposure=cast(Exposure, text("exposure")),
         ingress_class=text("ingressClass"),
         gateway_class=text("gatewayClass"),

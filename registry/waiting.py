@@ -1,13 +1,16 @@
 """Waits with a time-out. When it is reached, an error of our own says why, and what helps."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import pulumi
 
+from . import names
 from .cluster import Cluster, Object
+from .pod.trouble import registry_trouble
 
 T = TypeVar("T")
 
@@ -69,6 +72,30 @@ def is_rolled_out(deployment: Object) -> bool:
     return seen and all(status.get(key) == wanted for key in ("replicas", "updatedReplicas", "readyReplicas"))
 
 
+def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> str:
+    """The error of the registry's pod if it is not ready within the time: the reason, and what to do.
+
+    Args:
+        cluster: The cluster, which is asked for the reason.
+        namespace: Namespace of the Deployment.
+        name: Its name, and the value of the name label of its pods.
+        timeout: How long it was waited for, such as `2m`.
+    """
+    place = f"/api/v1/namespaces/{namespace}"
+    why, fix = "", ""
+    try:
+        pods = json.loads(cluster.ask(f"{place}/pods", labelSelector=f"app.kubernetes.io/name={name}"))["items"]
+        events = json.loads(cluster.ask(f"{place}/events", fieldSelector="type=Warning"))["items"]
+        why, fix = registry_trouble(pods, events, names.IMAGE_LOGIN)
+    except (OSError, LookupError):
+        pass  # the user may not read them, or the API does not answer: then the sentence says where to look
+    because = "; ".join(filter(None, (why.rstrip("."), fix)))
+    return (
+        f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} (the setting "
+        f"readyTimeout){because and ': ' + because}. Its events tell more: kubectl describe pods -n {namespace}"
+    )
+
+
 async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) -> None:
     """Wait until a Deployment is rolled out.
 
@@ -88,9 +115,5 @@ async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) 
     deadline = time.monotonic() + seconds_of(timeout)
     while not is_rolled_out(await asyncio.to_thread(cluster.read, "apps/v1", "deployments", namespace, name)):
         if time.monotonic() > deadline:
-            msg = (
-                f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} (the "
-                f"setting readyTimeout). Its events tell why: kubectl describe pods -n {namespace}"
-            )
-            raise pulumi.RunError(msg)
+            raise pulumi.RunError(await asyncio.to_thread(pod_not_ready, cluster, namespace, name, timeout))
         await asyncio.sleep(_INTERVAL)

@@ -123,7 +123,7 @@ async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) 
         body["metadata"]["generateName"] = "dry-run-"
         words = await _refusal(cluster, body, namespace, deadline)
         if words:
-            found.append(refused(whose, words, namespace))
+            found.append(refused(whose, words, namespace, body["spec"]))
     if found:
         raise pulumi.RunError("\n".join(found))
 

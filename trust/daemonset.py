@@ -12,7 +12,7 @@ import pulumi_kubernetes as k8s
 
 from registry import names
 from trust.admission import PRIORITY_CLASS, Sample
-from trust.machines import VIRTUAL
+from trust.machines import ARCHITECTURE, VIRTUAL
 from trust.proving import Reader, Unproved, prove
 
 _LABELS = names.labels("trust")
@@ -26,6 +26,20 @@ _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
 # The provider's own wait counts nodes that are down, and says of none what is missing. This condition holds at once.
 # The wait for the deletion stays.
 _MADE = "jsonpath={.metadata.uid}"
+
+
+class Images(Protocol):
+    """What the settings say of the program's images, as far as it counts here."""
+
+    @property
+    def python(self) -> str:
+        """Image with Python 3.12 or newer, from anywhere but this registry."""
+        ...
+
+    @property
+    def pull_secret(self) -> str | None:
+        """Name of the Secret with the login that this image takes; None: it takes none."""
+        ...
 
 
 class TrustSettings(Protocol):
@@ -42,8 +56,8 @@ class TrustSettings(Protocol):
         ...
 
     @property
-    def python_image(self) -> str:
-        """Image with Python 3.12 or newer, from anywhere but this registry."""
+    def images(self) -> Images:
+        """The agent's image, and how nodes get it."""
         ...
 
     @property
@@ -261,7 +275,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
 
     agent = core.ContainerArgs(
         name="agent",
-        image=settings.python_image,
+        image=settings.images.python,
         restart_policy="Always",  # this makes an init container a native sidecar (Kubernetes 1.29)
         command=["python3", "-m", "agent"],
         working_dir=_APP,
@@ -292,7 +306,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         ],
     )
     return core.PodSpecArgs(
-        **_everywhere(args),
+        **_everywhere(args, settings.images.pull_secret),
         host_pid=True,  # the agent finds the runtime's process and the node's files through /proc
         host_network=True,  # the agent resolves and connects as the kubelet's pulls do
         dns_policy="Default",
@@ -332,20 +346,25 @@ def _proof(args: NodeTrustArgs) -> k8s.core.v1.ContainerArgs:
     )
 
 
-def _everywhere(args: NodeTrustArgs) -> dict[str, Any]:
-    """What a pod needs on every node that is a machine, with or without an agent."""
+def _everywhere(args: NodeTrustArgs, login: str | None = None) -> dict[str, Any]:
+    """What a pod needs on every node that is a machine, with or without an agent.
+
+    Args:
+        args: What the component needs.
+        login: Name of the Secret with a login for an image that is not in the registry; None: there is none.
+    """
     core = k8s.core.v1
     return {
         "automount_service_account_token": False,
         "enable_service_links": False,
         "image_pull_secrets": pulumi.Output.from_input(args.pull_secret).apply(
-            lambda name: [core.LocalObjectReferenceArgs(name=name)] if name else []
+            lambda own: [core.LocalObjectReferenceArgs(name=name) for name in (own, login) if name]
         ),
         "node_selector": {"kubernetes.io/os": "linux"},
         "affinity": core.AffinityArgs(
             node_affinity=core.NodeAffinityArgs(
                 required_during_scheduling_ignored_during_execution=core.NodeSelectorArgs(
-                    node_selector_terms=[core.NodeSelectorTermArgs(match_expressions=_machines())]
+                    node_selector_terms=_machines()
                 )
             )
         ),
@@ -353,9 +372,13 @@ def _everywhere(args: NodeTrustArgs) -> dict[str, Any]:
     }
 
 
-def _machines() -> list[k8s.core.v1.NodeSelectorRequirementArgs]:
-    """What a node's labels must not say, since then it is no machine."""
-    return [
-        k8s.core.v1.NodeSelectorRequirementArgs(key=key, operator="NotIn", values=list(values))
+def _machines() -> list[k8s.core.v1.NodeSelectorTermArgs]:
+    """What a node's labels have to say, so that a pull can be proved there: one of these terms has to hold."""
+    core = k8s.core.v1
+    no_virtual = [
+        core.NodeSelectorRequirementArgs(key=key, operator="NotIn", values=list(values))
         for key, values in VIRTUAL.items()
     ]
+    fits = core.NodeSelectorRequirementArgs(key=ARCHITECTURE, operator="In", values=list(names.ARCHITECTURES))
+    unknown = core.NodeSelectorRequirementArgs(key=ARCHITECTURE, operator="DoesNotExist")
+    return [core.NodeSelectorTermArgs(match_expressions=[*no_virtual, each]) for each in (fits, unknown)]

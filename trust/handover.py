@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import pulumi
 
+from registry.pod.trouble import condition_of
 from trust.daemonset import TrustSettings, is_external
 from trust.doctor.facts import TRUST, Json
-from trust.doctor.objects import condition_of, has_agent, node_of
+from trust.doctor.objects import has_agent, node_of
 
 _SECONDS = 150.0
 """How long (s) an agent has for two pulls."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from registry.pod.trouble import condition_of, container_of
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
-from trust.doctor.objects import agent_pod_on, condition_of, container_of, is_labelled, name_of, node_of
+from trust.doctor.objects import agent_pod_on, is_labelled, name_of, node_of
 from trust.doctor.verdict import Code, Verdict
 
 _INTERVAL = 1.0
@@ -62,6 +63,9 @@ class Progress:
     away: Mapping[str, str] = field(default_factory=dict[str, str])
     """The nodes that are not waited for, as their kubelets are not Ready, and what is said of each."""
 
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The nodes that no agent is for, since the proof image does not run there, and what is said of each."""
+
     @property
     def done(self) -> bool:
         """Whether the promise holds. It does not if there is no node on which anything was proved."""
@@ -98,17 +102,20 @@ def progress(facts: Facts) -> Progress:
     proved: set[str] = set()
     missing: dict[str, Verdict] = {}
     away: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for node in sorted(facts.nodes, key=name_of):
-        if not is_counted(node):
-            continue
         verdict = node_verdict(node, agent_pod_on(name_of(node), facts.pods), facts, None)
-        if verdict.code == Code.PROVED:
+        if verdict.code == Code.OTHER_ARCHITECTURE:
+            left_out[name_of(node)] = verdict.sentence
+        elif not is_counted(node):
+            continue
+        elif verdict.code == Code.PROVED:
             proved.add(name_of(node))
         elif verdict.code == Code.NODE_NOT_READY:
             away[name_of(node)] = verdict.sentence
         else:
             missing[name_of(node)] = verdict
-    return Progress(proved=frozenset(proved), missing=missing, away=away)
+    return Progress(proved=frozenset(proved), missing=missing, away=away, left_out=left_out)
 
 
 def named(nodes: Sequence[str]) -> str:
@@ -133,6 +140,7 @@ class Narrator:
         self._next = now + _PATIENCE
         self._proved: frozenset[str] = frozenset()
         self._away: frozenset[str] = frozenset()
+        self._left_out: frozenset[str] = frozenset()
         self._wrong: frozenset[tuple[str, str]] = frozenset()
 
     def tell(self, found: Progress, now: float) -> None:
@@ -143,11 +151,14 @@ class Narrator:
             self._say(f"{named(new)}: proved, {len(found.proved)} of {total}")
         for node in sorted(found.away.keys() - self._away):
             self._warn(f"{found.away[node]} It is not waited for, and is proved when it returns.")
+        for node in sorted(found.left_out.keys() - self._left_out):
+            self._warn(found.left_out[node])
         wrong = frozenset((node, v.code) for node, v in found.missing.items() if v.code not in _CALM)
         if found.missing and ((wrong and wrong != self._wrong) or now >= self._next):
             self._say("\n  ".join([f"Waiting for {len(found.missing)} of {total} nodes:", *reasons(found.missing)]))
             self._next = now + _REMIND
         self._proved, self._away, self._wrong = found.proved, frozenset(found.away), wrong
+        self._left_out = frozenset(found.left_out)
 
 
 def look(reader: Reader, namespace: str, host: str) -> Facts:
@@ -259,8 +270,9 @@ async def prove(
 
 _NO_NODE = (
     "The DaemonSet trust matches no node, so no kubelet trusts the registry: it needs nodes with the label "
-    "kubernetes.io/os=linux that are machines. Virtual nodes, such as those of Fargate and virtual kubelets, are left "
-    "out: add a node pool of machines (kubectl get nodes -L kubernetes.io/os), then pulumi up."
+    "kubernetes.io/os=linux that are machines of amd64 or arm64. Virtual nodes, such as those of Fargate and virtual "
+    "kubelets, are left out: add a node pool of machines (kubectl get nodes -L kubernetes.io/os,kubernetes.io/arch), "
+    "then pulumi up."
 )
 
 

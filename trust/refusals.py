@@ -1,18 +1,28 @@
 """What is said when the cluster refuses a pod: its own words, and the fix that fits them. Pure functions."""
 
+from typing import Any
 
-def refused(what: str, words: str, namespace: str) -> str:
+
+def refused(what: str, words: str, namespace: str, pod: dict[str, Any]) -> str:
     """The sentences on a refused pod.
 
     Args:
         what: Whose pod it is, such as `the node agent's`.
         words: What the cluster says.
         namespace: Namespace of the pod.
+        pod: The pod's spec.
     """
-    return f"The cluster refuses {what} pod in the namespace {namespace}: {words.rstrip('.')}. {_fix(words, namespace)}"
+    fix = _fix(words, namespace, pod)
+    return f"The cluster refuses {what} pod in the namespace {namespace}: {words.rstrip('.')}. {fix}"
 
 
-def _fix(words: str, namespace: str) -> str:
+def _images(pod: dict[str, Any]) -> list[str]:
+    """The images of a pod, but for the proof's, which is in the registry itself."""
+    containers = [*pod.get("initContainers", []), *pod.get("containers", [])]
+    return sorted({str(each["image"]) for each in containers if each["name"] != "proof"})
+
+
+def _fix(words: str, namespace: str, pod: dict[str, Any]) -> str:
     lower = words.lower()
     if "security context constraint" in lower or "securitycontextconstraint" in lower:
         return (
@@ -29,7 +39,7 @@ def _fix(words: str, namespace: str) -> str:
     )
     if "image" in lower or "registry" in lower or "registries" in lower:
         fix += (
-            " If it lists the registries from which images may come: it has to allow those of registryImage and "
-            "pythonImage, and this registry's own host."
+            f" If it lists the registries from which images may come: it has to allow {', '.join(_images(pod))} "
+            "(imageRegistry sets where they come from), and this registry's own host."
         )
     return fix

@@ -10,6 +10,7 @@ from kubernetes.client.exceptions import ApiException
 
 from ..cluster import Cluster, Object, api_message
 from ..hostname import is_ip_address, split_port
+from ..pod.images import Images
 from ..settings import Settings
 from .address import host_of
 
@@ -81,13 +82,28 @@ def taken_error(host: str, address: str, server: Server) -> pulumi.RunError:
     )
 
 
+def circle_error(host: str, images: Images) -> pulumi.RunError | None:
+    """The error of images that would come from this very registry."""
+    own = [image for image in (images.registry, images.nginx, images.python) if image.startswith(f"{host}/")]
+    if not own:
+        return None
+    return pulumi.RunError(
+        f"The image {own[0]} would come from the registry that it is for: once its pod is gone, no other one could "
+        "start. Take it from elsewhere: pulumi config set imageRegistry docker.io/library"
+    )
+
+
 async def own_host(settings: Settings, cluster: Cluster, namespace: str, address: str, port: int) -> str:
     """The registry's host, which nobody else's Ingress or route serves; see `host_of`.
 
     Raises:
-        pulumi.RunError: no host can be made from the address, or somebody else serves it.
+        pulumi.RunError: no host can be made from the address, somebody else serves it, or the program's own images
+            would come from it.
     """
     host = host_of(settings, namespace, address, port)
+    circle = circle_error(host, settings.images)
+    if circle:
+        raise circle
     if settings.exposure not in ("ingress", "gateway"):
         return host  # it leads to a Service of the stack's own, by an address or a port that no other one has
     found = await asyncio.to_thread(_everything, cluster)

@@ -178,7 +178,8 @@ class ProofPusher:
     def _call(self, method: str, path: str, body: bytes = b"", media_type: str = "") -> tuple[int, str]:
         connection = http.client.HTTPConnection(self._address, timeout=10)
         try:
-            headers = {"Content-Type": media_type} if media_type else {}
+            # Without the header Accept the registry says of a manifest that it is not there.
+            headers = {"Content-Type": media_type} if media_type else {"Accept": f"{_MANIFEST}, {_INDEX}"}
             connection.request(method, path, body or None, {"Content-Length": str(len(body)), **headers})
             response = connection.getresponse()
             response.read()

@@ -6,11 +6,11 @@ to no part. What this deliberately does not do: it does not guess. What the user
 
 import pulumi
 
-from .. import volume
 from ..certificate import choice as certificates
 from ..cluster import Cluster
 from ..exposure import choice as exposures
 from ..settings import Settings
+from ..storage import volume
 from . import strangers
 from .identity import POD_SECURITY, required_labels
 from .recorded import Recorded

@@ -145,7 +145,13 @@ def test_a_list_of_allowed_registries_is_told_before_anything_is_in_the_namespac
         name = f"allowed-{stack.name}"
         with cluster.policy("ValidatingAdmissionPolicy", name, "/pods", {"validations": rules}, DENY, here(stack)):
             wait_in_force(cluster, stack, "images come from docker.io only")
-            fails(stack, "The cluster refuses the node agent's pod", "images come from docker.io only", "own host")
+            fails(
+                stack,
+                "The cluster refuses the node agent's pod",
+                "images come from docker.io only",
+                "allow docker.io/library/python:",
+                "own host",
+            )
             [made] = [n for n in cluster.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
             kinds = "deployments,daemonsets,services,ingresses,secrets"
             assert cluster.kubectl("get", kinds, "-n", made.removeprefix("namespace/"), "-o", "name") == ""

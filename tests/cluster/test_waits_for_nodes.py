@@ -76,6 +76,22 @@ def test_virtual_nodes_get_no_agent_and_do_not_count(cluster: Cluster) -> None:
         assert all(line.endswith("(not counted)") for line in left_out)
 
 
+def test_a_machine_that_the_proof_cannot_run_on_is_warned_of_and_not_waited_for(cluster: Cluster) -> None:
+    other = {"riscv": {"kubernetes.io/arch": "riscv64"}}
+    with fake_nodes(cluster, **other), Stack(environment=cluster.environment) as stack:
+        done = text_of(stack)
+        assert "3 of 3" in done
+        assert "Node fake-riscv is a machine of the architecture riscv64, which the proof image is not for" in done
+        namespace = stack.outputs()["namespace"]
+        pods = cluster.get("pods", "-n", namespace, "-l", "app.kubernetes.io/name=trust")["items"]
+        assert {pod["spec"]["nodeName"] for pod in pods} == set(cluster.nodes)
+        diagnosis = diagnose(cluster, stack)
+        assert diagnosis.proved
+        [left_out] = [line for line in diagnosis.text.splitlines() if "OTHER_ARCHITECTURE" in line]
+        assert left_out.startswith("fake-riscv")
+        assert left_out.endswith("(not counted)")
+
+
 def test_a_fake_node_that_claims_to_be_a_machine_is_waited_for_and_named(cluster: Cluster) -> None:
     fake = {"machine": {"example.com/fake": "machine"}}
     with Stack(environment=cluster.environment, settings={"readyTimeout": "30s"}) as stack:

@@ -9,29 +9,27 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from registry import names
+from registry.pod.trouble import (
+    condition_of,
+    container_of,
+    image_fix,
+    is_starting,
+    names_login,
+    pod_trouble,
+    refusal,
+    waits_for_image,
+)
 from trust.agent import outcome
 from trust.agent.certificates import fingerprints
 from trust.agent.connect import mismatch
 from trust.agent.faults import Reason
 from trust.agent.outcome import READY, Outcome
-from trust.machines import virtual
+from trust.machines import other_architecture, virtual
 from trust.refusals import refused
 
 from .facts import LOOKUP, REGISTRY, TRUST, Facts, Json, Probe
-from .objects import (
-    agent_pod_on,
-    condition_of,
-    container_of,
-    has_agent,
-    is_labelled,
-    is_starting,
-    name_of,
-    node_of,
-    pod_trouble,
-    pull_trouble,
-    refusal,
-    waits_for_image,
-)
+from .objects import agent_pod_on, has_agent, is_labelled, name_of, node_of
 from .stack import shared_fault
 from .verdict import BrokenLink, Code, Verdict, verdict_of
 
@@ -78,10 +76,14 @@ def _report(node: Json, facts: Facts, shared: Verdict | None) -> NodeReport:
 
 
 def is_counted(node: Json) -> bool:
-    """Whether the promise covers a node: it does for schedulable Linux nodes that are machines."""
+    """Whether the promise covers a node.
+
+    It does for schedulable Linux nodes that are machines of an architecture that the proof image is for.
+    """
     labels: Json = node["metadata"].get("labels", {})
     linux = labels.get("kubernetes.io/os", "linux") == "linux"
-    return linux and not virtual(labels) and not node.get("spec", {}).get("unschedulable", False)
+    fits = linux and not virtual(labels) and not other_architecture(labels)
+    return fits and not node.get("spec", {}).get("unschedulable", False)
 
 
 def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | None) -> Verdict:
@@ -94,6 +96,12 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
     if virtual(labels):
         sentence = f"Node {name} is no machine (label {virtual(labels)}), so it has no kubelet that could pull."
         return Verdict(Code.VIRTUAL_NODE, BrokenLink.NODE, sentence)
+    if other_architecture(labels):
+        sentence = (
+            f"Node {name} is a machine of the architecture {other_architecture(labels)}, which the proof image is not "
+            f"for ({', '.join(names.ARCHITECTURES)}), so it gets no agent, and does not trust the registry."
+        )
+        return Verdict(Code.OTHER_ARCHITECTURE, BrokenLink.NODE, sentence)
     ready = condition_of(node, "Ready")
     if ready.get("status") != "True":
         why = ready.get("message") or "it has never reported"
@@ -139,11 +147,8 @@ def _no_pod(node: Json, facts: Facts) -> Verdict:
         return Verdict(Code.NO_MATCHING_NODE, BrokenLink.AGENT, sentence)
     words = refusal(facts.events, ("DaemonSet",))
     if words:
-        return Verdict(
-            Code.POD_REFUSED,
-            BrokenLink.POLICY,
-            refused(_whose(facts), words, namespace),
-        )
+        template: Json = daemon_set.get("spec", {}).get("template", {}).get("spec", {})
+        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused(_whose(facts), words, namespace, template))
     see = f"kubectl -n {namespace} describe daemonset {TRUST}"
     sentence = f"The DaemonSet {TRUST} has no pod on node {name_of(node)} yet; see {see}."
     return Verdict(Code.NO_POD, BrokenLink.AGENT, sentence)
@@ -195,7 +200,8 @@ def _agent_fault(pod: Json, facts: Facts) -> Verdict | None:
         )
         fix = f"see kubectl -n {namespace} describe pod {name}"
         if waits_for_image(agent):
-            fix = _image_fix(pod, facts, "agent", "set pythonImage to an image that this node can pull")
+            helps = image_fix({**agent, "image": image}, why, has_login=names_login(pod, names.IMAGE_LOGIN))
+            fix = _image_fix(pod, facts, "agent", helps)
         return Verdict(Code.AGENT_NOT_RUNNING, BrokenLink.AGENT, f"The agent ({image}) does not run ({why}); {fix}.")
     probe = facts.probes.get(name)
     if probe is None:
@@ -306,7 +312,7 @@ def _proof_alone(pod: Json, facts: Facts) -> Verdict:
         return Verdict(Code.PROVED)
     namespace, name = facts.declared.namespace, name_of(pod)
     proof = container_of(pod, "proof")
-    words = pull_trouble(pod, facts.events)
+    words = pod_trouble(pod, facts.events)
     known = _PULLS if waits_for_image(proof) and not rewritten_image(pod, facts, "proof") else ()
     for pattern, code, link, fix in known:
         if re.search(pattern, words):

@@ -1,10 +1,12 @@
 """Verdicts on what all nodes share: stack, registry, address, ConfigMap and DaemonSet. Pure functions."""
 
+from registry import names
+from registry.pod.trouble import registry_trouble
 from trust.agent.certificates import fingerprints
 from trust.agent.faults import Fault, Reason
 
 from .facts import LOOKUP, REGISTRY, TRUST, Facts, Json
-from .objects import condition_of, is_labelled, name_of, newest_event, pod_trouble, refusal, words_of
+from .objects import is_labelled, name_of
 from .verdict import BrokenLink, Code, Verdict
 
 
@@ -48,15 +50,9 @@ def _registry_fault(facts: Facts, up: str) -> Verdict | None:
         )
         return Verdict(Code.REGISTRY_DOWN, BrokenLink.REGISTRY, sentence)
     pods = [pod for pod in facts.pods if is_labelled(pod, REGISTRY)]
-    claims = (e for e in facts.events if e.get("involvedObject", {}).get("kind") == "PersistentVolumeClaim")
-    volume = words_of(newest_event(claims))
-    unscheduled = volume if any(condition_of(pod, "PodScheduled").get("status") == "False" for pod in pods) else ""
-    trouble = next(filter(None, (pod_trouble(pod, facts.events) for pod in pods)), "")
-    why = unscheduled or trouble or refusal(facts.events, ("ReplicaSet", "Deployment")) or "nothing says why"
-    sentence = (
-        f"The registry's pod is not ready ({why}); "
-        f"see kubectl -n {namespace} describe pods -l app.kubernetes.io/name={REGISTRY}."
-    )
+    why, fix = registry_trouble(pods, facts.events, names.IMAGE_LOGIN)
+    see = f"see kubectl -n {namespace} describe pods -l app.kubernetes.io/name={REGISTRY}"
+    sentence = f"The registry's pod is not ready ({why or 'nothing says why'}); {fix or see}."
     return Verdict(Code.REGISTRY_DOWN, BrokenLink.REGISTRY, sentence)
 
 

@@ -32,6 +32,8 @@ class Code(StrEnum):
     """The node does not run Linux, so it gets no agent."""
     VIRTUAL_NODE = "VIRTUAL_NODE"
     """The node is no machine, such as Fargate's, so it gets no agent."""
+    OTHER_ARCHITECTURE = "OTHER_ARCHITECTURE"
+    """The proof image is not for the node's machine, so it gets no agent."""
     NODE_NOT_READY = "NODE_NOT_READY"
     """The kubelet does not report, or reports that it is not ready."""
     NO_MATCHING_NODE = "NO_MATCHING_NODE"

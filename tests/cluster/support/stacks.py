@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from local_cluster import nodes
 from local_cluster.paths import REPOSITORY
+from registry.settings import SECRET_KEYS
 
 from .cluster import Cluster, is_ready
 from .commands import run, wait_until
@@ -32,7 +33,8 @@ class Stack:
         """Make the stack, which is empty at first."""
         self.pulumi("stack", "init", self.name, "--no-select")
         for key, value in self.settings.items():
-            self.pulumi("config", "set", "--path", key, value)
+            secret = ["--secret"] if key in SECRET_KEYS else []
+            self.pulumi("config", "set", "--path", *secret, key, value)
         return self
 
     def __exit__(self, *_: object) -> None:

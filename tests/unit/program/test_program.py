@@ -55,7 +55,8 @@ def test_the_version_is_the_one_of_the_project() -> None:
 
 def test_these_are_all_types_of_components() -> None:
     ingress, gateway, load_balancer, node_port = Recorder(), Recorder(), Recorder(), Recorder()
-    run_program(ingress, advertise="true")
+    login = json.dumps({"auths": {"docker.io": {"auth": "bWU6aGlkZGVu"}}})
+    run_program(ingress, ("imagePullSecret",), advertise="true", imagePullSecret=login)
     run_program(gateway, exposure="gateway", certificateIssuer="cert-manager")
     run_program(load_balancer, exposure="loadBalancer")
     run_program(node_port, exposure="nodePort")
@@ -65,6 +66,7 @@ def test_these_are_all_types_of_components() -> None:
         "private-registry:registry:Credentials",
         "private-registry:registry:Gateway",
         "private-registry:registry:Identity",
+        "private-registry:registry:ImageLogin",
         "private-registry:registry:Ingress",
         "private-registry:registry:LoadBalancer",
         "private-registry:registry:Lookup",
@@ -157,14 +159,17 @@ def test_the_agent_starts_first_and_the_proof_only_after_it_is_ready(made: Recor
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
 
 
-def test_virtual_nodes_are_left_out_by_affinity(made: Recorder) -> None:
+def test_virtual_nodes_and_those_that_the_proof_cannot_run_on_are_left_out_by_affinity(made: Recorder) -> None:
     affinity = made.of(":DaemonSet")["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
-    [term] = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    assert term["matchExpressions"] == [
+    terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    virtual = [
         {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]},
         {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet", "kwok"]},
         {"key": "liqo.io/type", "operator": "NotIn", "values": ["virtual-node"]},
     ]
+    fits = {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]}
+    unknown = {"key": "kubernetes.io/arch", "operator": "DoesNotExist"}
+    assert [term["matchExpressions"] for term in terms] == [[*virtual, fits], [*virtual, unknown]]
 
 
 def test_the_provider_waits_for_the_deletion_of_the_daemon_set_and_not_for_its_nodes(made: Recorder) -> None:
@@ -444,6 +449,20 @@ def test_in_memory_there_is_no_volume_and_the_node_has_to_have_the_memory_of_the
     assert int(resources["requests"]["memory"]) == 2 * 2**30 + 64 * 2**20
 
 
+def test_with_a_bucket_several_pods_are_made_and_an_output_says_how_the_images_are_removed() -> None:
+    recorder = Recorder()
+    keys = {"s3AccessKey": "the access key", "s3SecretKey": "the secret key"}
+    outputs = run_program(recorder, storage="s3", s3Bucket="team-images", s3Region="eu-central-1", replicas="2", **keys)
+    assert outputs["removeImages"] == (
+        f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region eu-central-1  # destroy keeps these images"
+    )
+    assert recorder.of(":Deployment")["spec"]["replicas"] == 2
+    assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
+    for (_, name), inputs in recorder.resources.items():
+        for key in keys.values():
+            assert (key in json.dumps(inputs)) == (name == "registry-s3"), name
+
+
 def test_default_classes_are_left_to_the_cluster(made: Recorder) -> None:
     assert "storageClassName" not in made.of(":PersistentVolumeClaim")["spec"]
     assert "ingressClassName" not in made.of(":Ingress", "ingress-served")["spec"]
@@ -479,3 +498,29 @@ def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exp
 def test_the_registry_runs_on_linux_nodes_only(run: tuple[Recorder, dict[str, Any]]) -> None:
     pod = run[0].of(":Deployment")["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
+
+
+def test_the_login_for_the_images_is_a_secret_that_every_pod_of_ours_names() -> None:
+    recorder = Recorder()
+    login = json.dumps({"auths": {"mirror.example.com": {"auth": "bWU6aGlkZGVu"}}})
+    run_program(recorder, ("imagePullSecret",), imageRegistry="mirror.example.com/hub", imagePullSecret=login)
+    made = recorder.of(":Secret", "image-login")
+    assert made["metadata"]["name"] == "image-login"
+    assert made["type"] == "kubernetes.io/dockerconfigjson"
+    assert pulumi.runtime.rpc.is_rpc_secret(made["stringData"]), "the state holds it encrypted"
+    assert made["stringData"]["value"] == {".dockerconfigjson": login}
+    pods = [recorder.of(kind)["spec"]["template"]["spec"] for kind in (":Deployment", ":DaemonSet")]
+    assert [[each["name"] for each in pod["imagePullSecrets"]] for pod in pods] == [
+        ["image-login"],
+        [names.CREDENTIALS, "image-login"],
+    ]
+    own = [each for pod in pods for each in (*pod["initContainers"], *pod["containers"]) if each["name"] != "proof"]
+    assert all(each["image"].startswith("mirror.example.com/hub/") for each in own)
+    before = {
+        key
+        for key, needs in recorder.dependencies.items()
+        if ("kubernetes:core/v1:Secret", "image-login-secret") in needs
+    }
+    assert {typ.rpartition(":")[2] for typ, _ in before} >= {"Deployment", "DaemonSet"}
+    others = [json.dumps(inputs) for (_, name), inputs in recorder.resources.items() if name != "image-login-secret"]
+    assert not [inputs for inputs in others if "bWU6aGlkZGVu" in inputs]

@@ -1,6 +1,7 @@
 """The registry's component alone: what its pod is made of."""
 
 import json
+from collections.abc import Callable
 from typing import Any, cast, get_args
 
 import pulumi
@@ -9,34 +10,49 @@ import pytest
 from registry import names
 from registry.cluster import Cluster
 from registry.pod import nginx, proof_image
+from registry.pod.images import Images
 from registry.pod.nginx import AuthMode
 from registry.registry import Registry, RegistryArgs
+from registry.settings import Bucket, Storage, StorageKind
 from tests.unit.support.clusters import QuietCluster
 from tests.unit.support.engine import NAMESPACE, Recorder, run_component
+from tests.unit.support.settings import stored
 
 
-def made(*, auth: AuthMode = "push", in_memory: bool = False) -> tuple[Recorder, dict[str, Any]]:
+def made(*, auth: AuthMode = "push", storage: Callable[[], Storage] = stored) -> tuple[Recorder, dict[str, Any]]:
     recorder = Recorder()
 
     def make() -> dict[str, Any]:
         args = RegistryArgs(
             namespace=NAMESPACE,
             cluster=cast(Cluster, QuietCluster()),
-            image="registry:3",
-            nginx_image="nginx:stable",
-            python_image="python:3",
+            images=Images(registry="registry:3", nginx="nginx:stable", python="python:3", pull_secret=None),
             host="registry.example.com",
             tls_secret="certificate-tls",  # noqa: S106 - the name of a Secret
             secret=names.CREDENTIALS,
             auth=pulumi.Output.from_input(auth),
-            in_memory=in_memory,
-            storage_size="10Gi",
-            storage_class="",
+            storage=storage(),
+            seed="seed",
             timeout="2m",
         )
-        return {"proof": Registry("registry", args).proof}
+        registry = Registry("registry", args)
+        return {"proof": registry.proof, "removal": registry.removal}
 
     return recorder, run_component(recorder, make)
+
+
+CA = "-----BEGIN CERTIFICATE-----\nMTIz\n-----END CERTIFICATE-----\n"
+
+
+def in_bucket(*, replicas: int = 2, hidden: str = "hidden", keys: bool = True, **values: str) -> Callable[[], Storage]:
+    """What makes the storage of images in a bucket of a server of one's own; outputs belong to one run of a program."""
+    given = {"name": "team-images", "region": "us-east-1", "endpoint": "https://s3.example.com", "ca": CA, **values}
+
+    def make() -> Storage:
+        both = (pulumi.Output.secret("access"), pulumi.Output.secret(hidden)) if keys else None
+        return stored("s3", bucket=Bucket(**given, keys=both), replicas=replicas)
+
+    return make
 
 
 def pod(recorder: Recorder) -> dict[str, Any]:
@@ -47,12 +63,12 @@ def containers(recorder: Recorder) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in (*pod(recorder)["initContainers"], *pod(recorder)["containers"])}
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
-def test_each_container_mounts_what_it_needs_and_every_volume_is_mounted(in_memory: bool) -> None:
-    recorder, known = made(in_memory=in_memory)
+@pytest.mark.parametrize(("kind", "data"), [("volume", ["data"]), ("memory", ["data"]), ("s3", [])])
+def test_each_container_mounts_what_it_needs_and_every_volume_is_mounted(kind: StorageKind, data: list[str]) -> None:
+    recorder, known = made(storage=in_bucket() if kind == "s3" else lambda: stored(kind))
     mounts = {name: [each["name"] for each in made["volumeMounts"]] for name, made in containers(recorder).items()}
     assert mounts == {
-        "registry": ["config", "data"],
+        "registry": ["config", *data],
         "nginx": ["config", "nginx", "tls", "users"],
         "proof-image": ["config", "proof"],
     }
@@ -61,7 +77,7 @@ def test_each_container_mounts_what_it_needs_and_every_volume_is_mounted(in_memo
     }
     assert known["proof"] == f"private-registry/proof@{proof_image.build(NAMESPACE).index.digest}"
     claims = [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
-    assert len(claims) == (0 if in_memory else 1)
+    assert len(claims) == (1 if kind == "volume" else 0)
 
 
 def test_the_registry_is_the_untouched_image_on_loopback_alone_and_nginx_serves_the_ports() -> None:
@@ -96,3 +112,98 @@ def test_a_changed_configuration_makes_a_new_pod() -> None:
 
     assert len({checksum(made(auth=auth)[0]) for auth in get_args(AuthMode)}) == 3
     assert checksum(made()[0]) == checksum(made()[0])
+
+
+def environment(recorder: Recorder) -> dict[str, Any]:
+    """What each variable of the registry's container is, or which key of which object it is from."""
+    return {
+        each["name"]: each.get("value") or next(iter(each["valueFrom"].values()))
+        for each in containers(recorder)["registry"]["env"]
+    }
+
+
+def test_the_registry_keeps_images_in_the_bucket_below_its_namespace_and_sends_nobody_there() -> None:
+    recorder, known = made(storage=in_bucket())
+    storage = json.loads(recorder.of(":ConfigMap")["data"]["config.yml"])["storage"]
+    assert "filesystem" not in storage
+    assert storage["redirect"] == {"disable": True}, "kubelets need not reach the bucket"
+    assert storage["s3"] == {
+        "bucket": "team-images",
+        "region": "us-east-1",
+        "regionendpoint": "https://s3.example.com",
+        "forcepathstyle": True,
+        "chunksize": 5242880,
+    }
+    found = environment(recorder)
+    assert found["NAMESPACE"] == {"fieldPath": "metadata.namespace"}
+    assert found["REGISTRY_STORAGE_S3_ROOTDIRECTORY"] == "/$(NAMESPACE)"
+    assert found["AWS_CA_BUNDLE"] == "/etc/private-registry/s3-ca.crt"
+    assert recorder.of(":ConfigMap")["data"]["s3-ca.crt"] == CA
+    assert known["removal"] == (
+        f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region us-east-1 "
+        "--endpoint-url https://s3.example.com  # destroy keeps these images"
+    )
+
+
+def test_amazons_own_buckets_need_no_endpoint_and_pods_with_an_identity_no_keys() -> None:
+    recorder, known = made(storage=in_bucket(endpoint="", ca="", region="eu-central-1", keys=False))
+    storage = json.loads(recorder.of(":ConfigMap")["data"]["config.yml"])["storage"]
+    assert storage["s3"] == {"bucket": "team-images", "region": "eu-central-1", "chunksize": 5242880}
+    assert not [name for name in environment(recorder) if name.startswith("AWS")]
+    assert not [typ for typ, _ in recorder.resources if typ.endswith(":Secret")]
+    assert known["removal"].startswith(f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region eu-central-1  #")
+
+
+def test_the_buckets_keys_are_in_a_secret_alone_and_others_make_new_pods() -> None:
+    recorder, _ = made(storage=in_bucket())
+    data = recorder.of(":Secret")["stringData"]
+    assert pulumi.runtime.rpc.is_rpc_secret(data)
+    assert pulumi.runtime.rpc.unwrap_rpc_secret(data) == {"accessKey": "access", "secretKey": "hidden"}
+    found = environment(recorder)
+    assert found["AWS_ACCESS_KEY_ID"] == {"name": "registry-s3", "key": "accessKey"}
+    assert found["AWS_SECRET_ACCESS_KEY"] == {"name": "registry-s3", "key": "secretKey"}
+    deployment = recorder.of(":Deployment")
+    assert "hidden" not in json.dumps(deployment)
+
+    def mark(recorder: Recorder) -> str:
+        return recorder.of(":Deployment")["spec"]["template"]["metadata"]["annotations"]["private-registry/bucket"]
+
+    assert mark(made(storage=in_bucket())[0]) == mark(recorder)
+    assert mark(made(storage=in_bucket(hidden="another"))[0]) != mark(recorder)
+    dependencies = recorder.dependencies["kubernetes:apps/v1:Deployment", "registry-deployment"]
+    assert ("kubernetes:core/v1:Secret", "registry-s3") in dependencies, "new pods read the new keys"
+
+
+@pytest.mark.parametrize("kind", ["volume", "memory"])
+def test_what_only_one_pod_can_use_is_let_go_before_the_next_pod_starts(kind: StorageKind) -> None:
+    recorder, known = made(storage=lambda: stored(kind))
+    spec = recorder.of(":Deployment")["spec"]
+    assert spec["replicas"] == 1
+    assert spec["strategy"] == {"type": "Recreate"}
+    assert "lifecycle" not in containers(recorder)["nginx"]
+    assert pod(recorder)["terminationGracePeriodSeconds"] == nginx.DRAIN + 10
+    assert known["removal"] is None
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_with_a_bucket_new_pods_are_ready_before_old_ones_go_and_nobody_asks_these_any_more(replicas: int) -> None:
+    recorder, _ = made(storage=in_bucket(replicas=replicas))
+    spec = recorder.of(":Deployment")["spec"]
+    assert spec["replicas"] == replicas
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert containers(recorder)["nginx"]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+    assert pod(recorder)["terminationGracePeriodSeconds"] == 5 + nginx.DRAIN + 10
+
+
+def test_of_several_pods_one_at_a_time_may_be_evicted_and_they_are_spread() -> None:
+    recorder, _ = made(storage=in_bucket(replicas=2))
+    labels = recorder.of(":Deployment")["spec"]["template"]["metadata"]["labels"]
+    budget = recorder.of(":PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+    spread = pod(recorder)["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    assert {each["whenUnsatisfiable"] for each in spread} == {"ScheduleAnyway"}, "one node is enough"
+    single, _ = made(storage=in_bucket(replicas=1))
+    assert not [typ for typ, _ in single.resources if typ.endswith(":PodDisruptionBudget")], "it would stop a drain"
+    assert "topologySpreadConstraints" not in pod(single)

@@ -1,13 +1,14 @@
 """Waits: the sentence that says why one has reached its time-out, and when a Deployment counts as rolled out."""
 
 import asyncio
+import json
 from typing import Any, cast
 
 import pulumi
 import pytest
 
 from registry.cluster import Cluster, Object
-from registry.waiting import after, awaited, is_rolled_out, rolled_out
+from registry.waiting import after, awaited, is_rolled_out, pod_not_ready, rolled_out
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,9 @@ class Answers:
         assert (group_version, plural, namespace, name) == ("apps/v1", "deployments", "team", "registry")
         return self.left.pop(0) if len(self.left) > 1 else self.left[0]
 
+    def ask(self, _path: str, **_: str) -> str:
+        return '{"items": []}'
+
 
 def test_the_wait_ends_with_the_roll_out() -> None:
     answers = Answers(deployment(seen=1), deployment(updated=0), deployment())
@@ -100,3 +104,48 @@ def test_a_value_is_known_after_what_it_waits_for() -> None:
 
     order, known = asyncio.run(run())
     assert (order[0], known) == ("ready", "value")
+
+
+LIMIT = {
+    "metadata": {"name": "registry-1"},
+    "status": {
+        "containerStatuses": [
+            {
+                "name": "nginx",
+                "image": "docker.io/library/nginx:1",
+                "state": {"waiting": {"reason": "ErrImagePull", "message": "429 Too Many Requests"}},
+            }
+        ]
+    },
+}
+
+
+class Lists:
+    """A cluster that answers each path's last part with these objects, or with an error."""
+
+    def __init__(self, **answers: list[Object] | Exception) -> None:
+        self._answers = answers
+
+    def ask(self, path: str, **_: str) -> str:
+        answer = self._answers[path.rpartition("/")[2]]
+        if isinstance(answer, Exception):
+            raise answer
+        return json.dumps({"items": answer})
+
+
+def test_a_pod_that_is_not_ready_is_told_with_the_clusters_words_and_the_fix() -> None:
+    told = pod_not_ready(cast(Cluster, Lists(pods=[LIMIT], events=[])), "ns", "registry", "2m")
+    assert told.startswith(
+        "The pod of the Deployment registry in the namespace ns was not ready within 2m (the setting readyTimeout): "
+        "ErrImagePull: 429 Too Many Requests; docker.io limits how often it is pulled from"
+    )
+    assert told.endswith("Its events tell more: kubectl describe pods -n ns")
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), ConnectionError("gone"), LookupError("none")])
+def test_a_pod_that_cannot_be_read_is_told_with_where_to_look(error: Exception) -> None:
+    told = pod_not_ready(cast(Cluster, Lists(pods=error)), "ns", "registry", "2m")
+    assert told == (
+        "The pod of the Deployment registry in the namespace ns was not ready within 2m (the setting readyTimeout). "
+        "Its events tell more: kubectl describe pods -n ns"
+    )

@@ -9,7 +9,7 @@ import multiprocessing
 import re
 import runpy
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from pulumi.runtime import mocks
 from registry import cluster
 from registry.clients import local_dns
 from registry.hostname import stack_namespace
+from registry.settings import SECRET_KEYS
 from registry.stack.recorded import SEED_NAME, instance_id
 
 from .clusters import ADDRESS, NODE_ADDRESS, QuietCluster
@@ -134,8 +135,8 @@ def _type(urn: str) -> str:
     return urn.split("::")[2].rpartition("$")[2] if urn else ""
 
 
-def _run(recorder: Recorder, program: Callable[[], object], **config: str) -> None:
-    """Run a program until nothing is pending."""
+def _run(recorder: Recorder, program: Callable[[], object], secrets: Sequence[str] = (), **config: str) -> None:
+    """Run a program until nothing is pending. `secrets` are the keys whose values are kept as secrets."""
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(
         recorder,
@@ -149,7 +150,11 @@ def _run(recorder: Recorder, program: Callable[[], object], **config: str) -> No
     assert root is not None
     root._transformations = []
     given = {**DEFAULTS, **config}
-    pulumi.runtime.set_all_config({f"private-registry:{key}": value for key, value in given.items()})
+    project = "private-registry"
+    pulumi.runtime.set_all_config(
+        {f"{project}:{key}": value for key, value in given.items()},
+        [f"{project}:{key}" for key in (*SECRET_KEYS, *secrets)],
+    )
 
     async def run() -> None:
         program()
@@ -164,14 +169,14 @@ def _value(output: object) -> Any:
     return asyncio.get_event_loop().run_until_complete(output.future())
 
 
-def run_program(recorder: Recorder, **config: str) -> dict[str, Any]:
-    """Run `__main__.py` with these settings; its outputs."""
+def run_program(recorder: Recorder, secrets: Sequence[str] = (), **config: str) -> dict[str, Any]:
+    """Run `__main__.py` with these settings, of which some are kept as secrets; its outputs."""
     exports: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "Cluster", QuietCluster)
         patch.setattr(local_dns, "look_up", _resolved)
         patch.setattr(pulumi, "export", lambda name, value: exports.__setitem__(name, value))
-        _run(recorder, lambda: runpy.run_path(str(ROOT / "__main__.py")), **config)
+        _run(recorder, lambda: runpy.run_path(str(ROOT / "__main__.py")), secrets, **config)
         values = {name: _value(value) for name, value in exports.items()}
     return {name: value for name, value in values.items() if value is not None}  # the engine drops them, too
 

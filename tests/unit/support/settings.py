@@ -31,6 +31,12 @@ class FakeConfig(pulumi.Config):
         return self._values.get(key, default)
 
 
+def stored(kind: settings.StorageKind = "volume", **values: Any) -> settings.Storage:
+    """The default storage of a kind, except for some of its fields."""
+    made = settings.Storage(kind=kind, size=settings.SIZES[kind], storage_class="", bucket=None, replicas=1)
+    return dataclasses.replace(made, **values)
+
+
 def having(**values: Any) -> settings.Settings:
     """The default settings, except for some."""
     return dataclasses.replace(settings.load(FakeConfig()), **values)

@@ -144,12 +144,17 @@ def test_each_pod_that_is_refused_has_a_paragraph() -> None:
         ("insufficient quota to match these scopes", "Raise that quota in the namespace ns"),
         ("minimum memory usage per Container is 16Mi, but request is 4Mi", "Change that LimitRange"),
         ("cpu max limit to request ratio per Container is 10, but provided ratio is 50", "Change that LimitRange"),
-        ("image h/private-registry/proof is not from an allowed registry", "registryImage and pythonImage, and this"),
+        (
+            "image h/private-registry/proof is not from an allowed registry",
+            "has to allow docker.io/library/python:3 (imageRegistry sets",
+        ),
         ("no privileged pods", "exempt the namespace"),
     ],
 )
 def test_the_fix_fits_the_clusters_words(words: str, fix: str) -> None:
-    said = refused("the node agent's", f"{words}.", "ns")
+    containers = [{"name": "proof", "image": "h/private-registry/proof"}]
+    pod = {"initContainers": [{"name": "agent", "image": "docker.io/library/python:3"}], "containers": containers}
+    said = refused("the node agent's", f"{words}.", "ns", pod)
     assert f"in the namespace ns: {words}. " in said
     assert fix in said
     assert said.endswith(".") or said.endswith("own host.")

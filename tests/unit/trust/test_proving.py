@@ -99,6 +99,19 @@ def test_a_line_is_said_as_each_node_is_proved(told: Told) -> None:
     assert not told.warned
 
 
+def test_a_node_that_the_proof_cannot_run_on_is_warned_of_once_and_not_waited_for(told: Told) -> None:
+    other = node("node-b")
+    other["metadata"]["labels"]["kubernetes.io/arch"] = "s390x"
+    found = seen(node("node-a"), other, pods=(agent_pod(on="node-a"),))
+    assert found.done
+    assert found.proved == {"node-a"}
+    for second in range(3):
+        told.narrator.tell(found, second)
+    [warning] = told.warned
+    assert warning.startswith("Node node-b is a machine of the architecture s390x")
+    assert told.said == ["node-a: proved, 1 of 1"]
+
+
 def test_who_is_missing_is_said_at_once_when_the_reason_changes_and_else_once_a_minute(told: Told) -> None:
     for second in range(130):
         verdict = Verdict("NO_TLS", BrokenLink.NETWORK, "No TLS.") if 20 <= second < 40 else REFUSED

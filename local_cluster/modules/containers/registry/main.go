@@ -1,4 +1,4 @@
-// Command registry is the distribution registry with local storage: the SDKs of S3, GCS and Azure are left out.
+// Command registry is the distribution registry with local storage and S3: the SDKs of GCS and Azure are left out.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/proxy"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
 )
 
 func main() {

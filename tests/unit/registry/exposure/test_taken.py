@@ -9,8 +9,9 @@ from kubernetes.client.exceptions import ApiException
 
 from registry.cluster import Cluster, Object
 from registry.exposure.taken import PATHS, own_host
+from registry.settings import load
 from tests.unit.support.clusters import QuietCluster
-from tests.unit.support.settings import having
+from tests.unit.support.settings import FakeConfig, having
 
 HOST = "registry-x.10-0-0-1.nip.io"
 
@@ -61,6 +62,13 @@ def test_a_way_in_of_the_stacks_own_is_not_concerned(exposure: str) -> None:
 )
 def test_whatever_serves_no_such_host_elsewhere_is_no_error(item: Object) -> None:
     assert host({PATHS["Ingress"][0]: [item]}) == HOST
+
+
+@pytest.mark.parametrize("exposure", ["ingress", "loadBalancer"])
+def test_images_that_would_come_from_this_very_registry_are_refused(exposure: str) -> None:
+    settings = load(FakeConfig(imageRegistry=f"{HOST}/hub", exposure=exposure))
+    with pytest.raises(pulumi.RunError, match=f"{HOST}/hub/registry:3 would come from.*set imageRegistry docker.io"):
+        asyncio.run(own_host(settings, cast(Cluster, QuietCluster()), "registry-x", "10.0.0.1", 443))
 
 
 def test_a_host_of_the_settings_is_compared_without_its_port() -> None:

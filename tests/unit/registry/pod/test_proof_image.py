@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.names import ARCHITECTURES
 from registry.pod.proof_image import Content, Image, build
 
 
@@ -28,6 +29,11 @@ def _by_digest(image: Image) -> dict[str, Content]:
 def test_the_digest_is_the_same_on_every_machine(image: Image) -> None:
     # Nodes keep the image by digest, so a change here rolls every DaemonSet: it must be meant.
     assert image.index.digest == "sha256:0db6d87b5e259689322af79207167c3eaea3639a2fce47efeb69222331538cce"
+
+
+def test_it_is_for_the_architectures_that_nodes_are_chosen_by(image: Image) -> None:
+    platforms = [entry["platform"] for entry in json.loads(image.index.data)["manifests"]]
+    assert platforms == [{"architecture": each, "os": "linux"} for each in ARCHITECTURES]
 
 
 def test_every_reference_resolves_with_the_right_size_and_type(image: Image) -> None:

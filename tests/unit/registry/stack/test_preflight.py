@@ -10,7 +10,7 @@ from registry.cluster import Cluster, Object
 from registry.stack import preflight
 from registry.stack.recorded import Recorded
 from tests.unit.support.errors import says
-from tests.unit.support.settings import having
+from tests.unit.support.settings import having, stored
 
 
 @pytest.mark.parametrize("version", [(1, 28), (1, 9), (0, 99)])
@@ -65,10 +65,10 @@ class EmptyCluster:
     [
         ({}, ["ingress_classes", "storage_classes"], ("IngressClass", "StorageClass")),
         ({"exposure": "nodePort"}, ["storage_classes"], ("InternalIP", "StorageClass")),
-        ({"exposure": "loadBalancer", "storage": "memory"}, [], ()),
-        ({"exposure": "gateway", "storage": "memory"}, ["gateway.networking.k8s.io/v1"], ("Gateway API",)),
+        ({"exposure": "loadBalancer", "storage": stored("memory")}, [], ()),
+        ({"exposure": "gateway", "storage": stored("memory")}, ["gateway.networking.k8s.io/v1"], ("Gateway API",)),
         (
-            {"exposure": "loadBalancer", "storage": "memory", "certificate_issuer": "cert-manager"},
+            {"exposure": "loadBalancer", "storage": stored("memory"), "certificate_issuer": "cert-manager"},
             ["cert-manager.io/v1"],
             ("cert-manager",),
         ),

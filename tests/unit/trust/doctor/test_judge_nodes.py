@@ -67,6 +67,17 @@ def test_a_virtual_node_is_reported_and_not_counted(healthy: Facts, key: str, va
     assert all_proved(shared, reports)
 
 
+def test_a_machine_that_the_proof_cannot_run_on_is_reported_and_not_counted(healthy: Facts) -> None:
+    other, known = node("node-b"), node()
+    other["metadata"]["labels"]["kubernetes.io/arch"] = "riscv64"
+    known["metadata"]["labels"]["kubernetes.io/arch"] = "amd64"
+    shared, reports = judge(replace(healthy, nodes=[known, other]))
+    assert [report.verdict.code for report in reports] == ["PROVED", "OTHER_ARCHITECTURE"]
+    assert "riscv64, which the proof image is not for (amd64, arm64)" in reports[1].verdict.sentence
+    assert [report.counted for report in reports] == [True, False]
+    assert all_proved(shared, reports)
+
+
 def test_a_machine_may_have_other_values_of_these_labels(healthy: Facts) -> None:
     machine = node()
     machine["metadata"]["labels"] |= {"eks.amazonaws.com/compute-type": "ec2", "type": "worker"}

@@ -147,7 +147,8 @@ def test_without_an_agent_the_kubelets_words_tell_what_is_wrong(
     pod, events = proof_alone(f"failed to pull and unpack image: {words}"), list(healthy.events)
     if backing_off:  # an older kubelet gives the reason in an event only
         pod = proof_alone("Back-off pulling image", "ImagePullBackOff")
-        events = [event("Pod", "trust-1", "Failed", f"Failed to pull image: {words}")]
+        pod["status"]["containerStatuses"][0]["image"] = "h/proof"
+        events = [event("Pod", "trust-1", "Failed", f'Failed to pull image "h/proof": {words}')]
     found = of_proof_alone(healthy, pod, events=events)
     assert (found.code, words in found.sentence) == (code, True)
     if code == Code.NOT_TRUSTED:

@@ -1,13 +1,13 @@
-"""Where the registry keeps its images: on a volume, or in the memory of the pod's node."""
+"""A volume for the registry's images: one that is claimed, or the memory of the pod's node."""
 
 from collections.abc import Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from . import names
-from .cluster import Cluster, Object, has_annotation, object_names
-from .settings import SettingError, Settings
+from .. import names
+from ..cluster import Cluster, Object, has_annotation, object_names
+from ..settings import SettingError, Settings
 
 _DEFAULT_CLASS = (
     "storageclass.kubernetes.io/is-default-class",
@@ -64,9 +64,9 @@ def storage_class_error(storage_class: str, classes: Sequence[Object] | None) ->
 
 def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
     """Why the cluster cannot make the volume that the settings ask for; empty if it can, or if they ask for none."""
-    if settings.storage != "volume":
+    if settings.storage.kind != "volume":
         return []
-    error = storage_class_error(settings.storage_class, cluster.storage_classes())
+    error = storage_class_error(settings.storage.storage_class, cluster.storage_classes())
     return [error] if error else []
 
 

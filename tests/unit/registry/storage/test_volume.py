@@ -4,12 +4,12 @@ from typing import cast
 
 import pytest
 
-from registry import volume
 from registry.cluster import Cluster, Object
-from registry.volume import quantity_bytes, storage_class_error
+from registry.storage import volume
+from registry.storage.volume import quantity_bytes, storage_class_error
 from tests.unit.support.clusters import named
 from tests.unit.support.errors import says
-from tests.unit.support.settings import having
+from tests.unit.support.settings import having, stored
 
 
 def storage_class(name: str, *, default: bool = False) -> Object:
@@ -52,4 +52,4 @@ def test_in_memory_no_class_is_asked_for() -> None:
     class Refusing:
         """A cluster that nobody asks."""
 
-    assert volume.errors(having(storage="memory"), cast(Cluster, Refusing())) == []
+    assert volume.errors(having(storage=stored("memory")), cast(Cluster, Refusing())) == []

@@ -1,0 +1,156 @@
+"""What the cluster says of a pod that does not run, and what helps: pure functions over the API's JSON."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Json = dict[str, Any]
+
+_STARTS = (None, "PodInitializing", "ContainerCreating")
+"""Reasons of a waiting container with which nothing is wrong yet; None: it does not wait."""
+_IMAGE_FAULTS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
+"""Reasons of a container that waits because of its image."""
+_PULL_FAILED = "Failed to pull image"
+"""How the kubelet's event on a failed pull begins, which has the container runtime's words."""
+_LIMITED = re.compile(r"\b429\b|toomanyrequests|too many requests|rate limit", re.IGNORECASE)
+_NO_LOGIN = re.compile(
+    r"\b40[13]\b|unauthorized|authorization failed|no basic auth credentials|access denied|is denied|forbidden",
+    re.IGNORECASE,
+)
+"""What runtimes say of a registry that limits pulls, and of one that asks for a login or does not accept it."""
+
+_SET_LOGIN = "pulumi config set --secret imagePullSecret < config.json"
+_ELSEWHERE = "take all images from elsewhere (pulumi config set imageRegistry mirror.example.com/library)"
+
+IMAGE_SETTINGS = {
+    "registry": "registryImage",
+    "nginx": "nginxImage",
+    "proof-image": "pythonImage",
+    "agent": "pythonImage",
+}
+"""The settings from which the images of the program's containers are made, by the container's name."""
+
+
+def containers(pod: Json) -> list[Json]:
+    """The status of each container that has one."""
+    status: Json = pod.get("status", {})
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def container_of(pod: Json, name: str) -> Json:
+    """The status of one container, empty if it has none yet."""
+    return next((container for container in containers(pod) if container["name"] == name), Json())
+
+
+def condition_of(thing: Json, kind: str) -> Json:
+    """The condition of type `kind`, empty if the object has none."""
+    conditions: list[Json] = thing.get("status", {}).get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == kind), Json())
+
+
+def waits_for_image(container: Json) -> bool:
+    """Whether a container, given by its status, does not start because its image cannot be had."""
+    return container.get("state", {}).get("waiting", {}).get("reason") in _IMAGE_FAULTS
+
+
+def is_starting(container: Json) -> bool:
+    """Whether a container, given by its status, runs or has not started yet without anything being wrong."""
+    return container.get("state", {}).get("waiting", {}).get("reason") in _STARTS
+
+
+def pod_trouble(pod: Json, events: Iterable[Json]) -> str:
+    """Why a pod does not run, in the API's own words; empty if nothing says so."""
+    of_pod = [e for e in events if e.get("involvedObject", {}).get("name") == pod["metadata"]["name"]]
+    for container in containers(pod):
+        if is_starting(container):
+            continue
+        waiting: Json = container["state"]["waiting"]
+        last: Json = container.get("lastState", {}).get("terminated", {})
+        message = last.get("message") or waiting.get("message") or ""
+        if waits_for_image(container) and "ErrImagePull" not in f"{waiting['reason']} {message}":
+            # Between two tries, kubelets before Kubernetes 1.32 say of the pull only that they wait.
+            pulls = [e for e in of_pod if e.get("message", "").startswith(f'{_PULL_FAILED} "{container.get("image")}"')]
+            message = (newest_event(pulls) or {}).get("message", message)
+        return f"{waiting['reason']}: {message}".strip(": \n")
+    newest = newest_event(of_pod)
+    if newest:
+        return words_of(newest)
+    scheduled = condition_of(pod, "PodScheduled")
+    return scheduled.get("message", "") if scheduled.get("status") == "False" else ""
+
+
+def image_fix(container: Json, words: str, *, has_login: bool) -> str:
+    """What helps when the image of one of the program's containers cannot be pulled, without a full stop.
+
+    Args:
+        container: The container's status.
+        words: What the cluster says of it.
+        has_login: Whether the pod names a Secret with a login for the image.
+    """
+    setting = IMAGE_SETTINGS[container["name"]]
+    image = str(container.get("image") or "its image")
+    host = image.partition("/")[0]
+    if _LIMITED.search(words):
+        more = "log in as a user who may pull more" if has_login else "log in, which allows more pulls"
+        return f"{host} limits how often it is pulled from: {more} ({_SET_LOGIN}), or {_ELSEWHERE}"
+    if _NO_LOGIN.search(words) and has_login:
+        return (
+            f"{host} does not give {image} to the login in the setting imagePullSecret: set another one "
+            f"({_SET_LOGIN}), or mend the image's name ({setting})"
+        )
+    if _NO_LOGIN.search(words):
+        return (
+            f"{host} gives {image} to nobody without a login, or has no such image: set a login ({_SET_LOGIN}), or "
+            f"mend the image's name ({setting}), or {_ELSEWHERE}"
+        )
+    return f"set {setting} to an image that this node can pull, or {_ELSEWHERE}"
+
+
+def names_login(pod: Json, secret: str) -> bool:
+    """Whether a pod names a Secret to pull with."""
+    secrets: list[Json] = pod.get("spec", {}).get("imagePullSecrets") or []
+    return any(each.get("name") == secret for each in secrets)
+
+
+def refusal(events: Iterable[Json], kinds: tuple[str, ...]) -> str:
+    """Why the API server refuses the pods that controllers of these kinds want to create; empty if it does not."""
+    newest = newest_event(
+        event
+        for event in events
+        if event.get("reason") == "FailedCreate" and event.get("involvedObject", {}).get("kind") in kinds
+    )
+    return newest.get("message", "") if newest else ""
+
+
+def newest_event(events: Iterable[Json]) -> Json | None:
+    """The newest of some events."""
+    return max(
+        events,
+        key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or e["metadata"].get("creationTimestamp") or "",
+        default=None,
+    )
+
+
+def words_of(event: Json | None) -> str:
+    """Reason and message of an event, empty for no event."""
+    return f"{event.get('reason', '')}: {event.get('message', '')}" if event else ""
+
+
+def registry_trouble(pods: Sequence[Json], events: Sequence[Json], login: str) -> tuple[str, str]:
+    """Why the registry has no pod that is ready, in the API's own words, and what helps; each empty if it is not known.
+
+    Args:
+        pods: The registry's pods.
+        events: The warnings of its namespace.
+        login: Name of the Secret with the login for the program's images.
+    """
+    claims = (e for e in events if e.get("involvedObject", {}).get("kind") == "PersistentVolumeClaim")
+    volume = words_of(newest_event(claims))
+    if volume and any(condition_of(pod, "PodScheduled").get("status") == "False" for pod in pods):
+        return volume, ""
+    for pod in pods:
+        words = pod_trouble(pod, events)
+        waiting = [each for each in containers(pod) if waits_for_image(each) and each["name"] in IMAGE_SETTINGS]
+        if words:
+            return words, image_fix(waiting[0], words, has_login=names_login(pod, login)) if waiting else ""
+    return refusal(events, ("ReplicaSet", "Deployment")), ""

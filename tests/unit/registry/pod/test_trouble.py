@@ -1,0 +1,101 @@
+"""Why a pod of the program does not run, in the cluster's own words, and what helps."""
+
+from typing import Any
+
+import pytest
+
+from registry.pod.trouble import image_fix, pod_trouble, registry_trouble
+
+IMAGE = "docker.io/library/python:3.13-alpine"
+PULL = f'Failed to pull image "{IMAGE}": rpc error: code = Unknown desc = '
+LIMITS = {
+    "containerd 1.6": f'failed to resolve reference "{IMAGE}": unexpected status code [manifests 3.13-alpine]: 429 Too '
+    "Many Requests",
+    "Docker Hub": "toomanyrequests: You have reached your unauthenticated pull rate limit.",
+}
+LOGINS = {
+    "401": 'failed to resolve reference "x": failed to authorize: failed to fetch anonymous token: unexpected status '
+    "from GET request to https://auth.example.com/token: 401 Unauthorized",
+    "403": 'failed to resolve reference "x": unexpected status from HEAD request to https://x/v2/: 403 Forbidden',
+    "CRI-O": "reading manifest 3 in x: denied: requested access to the resource is denied",
+    "none": "pull access denied, repository does not exist or may require authorization: authorization failed: no "
+    "basic auth credentials",
+}
+
+
+def waiting(name: str, reason: str, message: str) -> dict[str, Any]:
+    return {"name": name, "image": IMAGE, "state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def pod(*containers: dict[str, Any], login: str = "") -> dict[str, Any]:
+    secrets = [{"name": login}] if login else []
+    return {
+        "metadata": {"name": "registry-1"},
+        "spec": {"imagePullSecrets": secrets},
+        "status": {"containerStatuses": list(containers)},
+    }
+
+
+def event(message: str, *, kind: str = "Pod", name: str = "registry-1", reason: str = "Failed") -> dict[str, Any]:
+    return {"metadata": {}, "involvedObject": {"kind": kind, "name": name}, "reason": reason, "message": message}
+
+
+@pytest.mark.parametrize("words", LIMITS.values(), ids=LIMITS)
+def test_a_limit_of_pulls_is_named_with_both_settings(words: str) -> None:
+    fix = image_fix(waiting("agent", "ErrImagePull", words), words, has_login=False)
+    assert fix.startswith(
+        "docker.io limits how often it is pulled from: log in, which allows more pulls (pulumi config "
+    )
+    assert "pulumi config set --secret imagePullSecret < config.json" in fix
+    assert "pulumi config set imageRegistry mirror.example.com/library" in fix
+    assert "as a user who may pull more" in image_fix(waiting("agent", "", words), words, has_login=True)
+
+
+@pytest.mark.parametrize("words", LOGINS.values(), ids=LOGINS)
+def test_a_registry_that_wants_a_login_is_named_with_the_setting(words: str) -> None:
+    container = waiting("nginx", "ErrImagePull", words)
+    fix = image_fix(container, words, has_login=False)
+    assert fix.startswith(f"docker.io gives {IMAGE} to nobody without a login")
+    assert "pulumi config set --secret imagePullSecret < config.json" in fix
+    assert "nginxImage" in fix
+    assert "to the login in the setting imagePullSecret" in image_fix(container, words, has_login=True)
+
+
+def test_an_image_that_is_not_there_is_named_with_its_setting() -> None:
+    fix = image_fix(waiting("proof-image", "ErrImagePull", ""), "not found", has_login=False)
+    assert fix.startswith("set pythonImage to an image that this node can pull")
+
+
+def test_between_two_tries_the_event_has_the_runtimes_words() -> None:
+    back_off = waiting("nginx", "ImagePullBackOff", f'Back-off pulling image "{IMAGE}"')
+    events = [event(PULL + LIMITS["Docker Hub"]), event("Error: ErrImagePull")]
+    assert pod_trouble(pod(back_off), events) == f"ImagePullBackOff: {PULL}{LIMITS['Docker Hub']}"
+    newer = waiting(
+        "nginx", "ImagePullBackOff", f'Back-off pulling image "{IMAGE}": ErrImagePull: {LIMITS["Docker Hub"]}'
+    )
+    assert pod_trouble(pod(newer), []).endswith(LIMITS["Docker Hub"])
+
+
+def test_the_registrys_pod_is_told_with_the_fix_of_the_container_that_waits() -> None:
+    found = pod(
+        {"name": "nginx", "state": {"running": {}}}, waiting("proof-image", "ErrImagePull", LIMITS["Docker Hub"])
+    )
+    why, fix = registry_trouble([found], [], "image-login")
+    assert why == f"ErrImagePull: {LIMITS['Docker Hub']}"
+    assert fix.startswith("docker.io limits")
+    _, fix = registry_trouble([{**found, "spec": {"imagePullSecrets": [{"name": "image-login"}]}}], [], "image-login")
+    assert "as a user who may pull more" in fix
+
+
+def test_a_container_that_somebody_injected_is_told_without_a_setting() -> None:
+    assert registry_trouble([pod(waiting("istio-proxy", "ErrImagePull", "429"))], [], "") == ("ErrImagePull: 429", "")
+
+
+def test_a_volume_and_a_refusal_are_told_in_the_clusters_words() -> None:
+    volume = event("no such class", kind="PersistentVolumeClaim", name="registry", reason="ProvisioningFailed")
+    unscheduled = {**pod(), "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "waits"}]}}
+    assert registry_trouble([unscheduled], [volume], "") == ("ProvisioningFailed: no such class", "")
+    assert registry_trouble([unscheduled], [], "") == ("waits", "")
+    refused = event("forbidden by y", kind="ReplicaSet", name="registry-5", reason="FailedCreate")
+    assert registry_trouble([], [refused], "") == ("forbidden by y", "")
+    assert registry_trouble([], [], "") == ("", "")
