@@ -20,11 +20,11 @@ from registry.stack.recorded import read_state
 from registry.waiting import after
 from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, trust_pod
-from trust.handover import hand_over
+from trust.letting_go import let_go
 
 settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
 preflight(settings, cluster, recorded)
-hand_over(settings, cluster, recorded.namespace)
+let_go(settings, cluster, recorded.namespace)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)

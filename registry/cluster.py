@@ -255,12 +255,12 @@ class Cluster:
         This is a server-side dry run: the API server asks every admission plugin and webhook, and makes nothing.
 
         Args:
-            kind: `namespace`, `pod` or `service`.
+            kind: `namespace` or `pod`.
             body: The object.
-            namespace: Namespace of a pod or a Service.
+            namespace: Namespace of a pod.
         """
         core: Any = kubernetes.client.CoreV1Api(self._client)
-        create = core.create_namespace if kind == "namespace" else getattr(core, f"create_namespaced_{kind}")
+        create = core.create_namespace if kind == "namespace" else core.create_namespaced_pod
         place = [namespace] if namespace else []
         try:
             create(*place, body, dry_run="All", _request_timeout=_TIMEOUT)

@@ -1,6 +1,5 @@
 """The way in `nodePort`: a port of every node, for clusters that have no load balancer."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,35 +64,23 @@ def node_address_error(address: str, nodes: Sequence[Object] | None) -> pulumi.R
     return SettingError("address", "", rule, "192.0.2.10")
 
 
-def service_with(port: int) -> Object:
-    """A Service that a dry run asks for, to find out whether the cluster gives this port of the nodes to anybody."""
-    return {
-        "metadata": {"generateName": "dry-run-"},
-        "spec": {"type": "NodePort", "ports": [{"port": 443, "nodePort": port}]},
-    }
+USUAL_PORTS = range(30000, 32768)
+"""The ports of nodes that an API server gives by default; no call of the API tells which ones it does give."""
 
 
-def node_port_error(port: int, refusal: str, services: Sequence[Object]) -> pulumi.RunError | None:
-    """The error of a port that the cluster does not give: it is outside of its range, or somebody else has it.
+def node_port_error(port: int, services: Sequence[Object]) -> pulumi.RunError | None:
+    """The error of a port that somebody else has.
 
     Args:
-        port: The setting `nodePort`.
-        refusal: What the cluster says of a Service with this port; empty if it would take it.
+        port: The setting `nodePort`; 0 for none.
         services: Every Service, as far as the user may list them.
     """
-    if "already allocated" in refusal:
-        holders = [each for each in services if port in [p.get("nodePort") for p in each["spec"].get("ports", [])]]
-        for metadata in (each["metadata"] for each in holders):
-            if LABELS.items() <= metadata.get("labels", {}).items():
-                continue  # it is this stack's own, most likely; if it is that of another one, the cluster says so
+    holders = [each for each in services if port in [p.get("nodePort") for p in each["spec"].get("ports", [])]]
+    for metadata in (each["metadata"] for each in holders if port):
+        if not LABELS.items() <= metadata.get("labels", {}).items():
             rule = f"the Service {metadata['namespace']}/{metadata['name']} has this port of the nodes"
             return SettingError("nodePort", str(port), rule, "0")
-    if "valid range" not in refusal:
-        return None
-    valid = re.search(r"valid ports is (\d+)-(\d+)", refusal)
-    first, last = valid.groups() if valid else ("30000", "32767")
-    rule = f"the cluster gives Services ports of its nodes from {first} to {last} only"
-    return SettingError("nodePort", str(port), rule, str(min(int(last), int(first) + 443)))
+    return None  # one that is ours is this stack's own, most likely; if it is another one's, the cluster says so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +117,15 @@ class NodePort(pulumi.ComponentResource):
 
     @staticmethod
     def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
-        """No node has an address that is known, and the settings name none; or the cluster does not give the port."""
-        refusal = cluster.refusal("service", service_with(settings.node_port), "default") if settings.node_port else ""
-        services = cluster.services() if "already allocated" in refusal else []
-        found = (
-            node_address_error(settings.address, cluster.nodes),
-            node_port_error(settings.node_port, refusal, services),
-        )
+        """No node has an address that is known, and the settings name none; or somebody else has the port."""
+        port = settings.node_port
+        if port and port not in USUAL_PORTS:
+            pulumi.log.warn(
+                f"nodePort is {port}, and unless a cluster is set up otherwise it gives ports from {USUAL_PORTS[0]} to "
+                f"{USUAL_PORTS[-1]} only. If this one refuses it: pulumi config set nodePort 30443"
+            )
+        services = cluster.services() if port else []
+        found = node_address_error(settings.address, cluster.nodes), node_port_error(port, services)
         return [error for error in found if error]
 
     def __init__(self, name: str, args: NodePortArgs, opts: pulumi.ResourceOptions | None = None) -> None:

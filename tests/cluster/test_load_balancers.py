@@ -87,13 +87,10 @@ def test_a_policy_that_wants_an_annotation_is_fulfilled_and_the_annotation_choos
 def test_a_node_port_has_the_number_that_was_asked_for_if_the_cluster_gives_it(
     cluster: Cluster, namespace: str
 ) -> None:
-    settings = {"exposure": "nodePort", "nodePort": "20000", **IN_MEMORY}
+    cluster.kubectl("create", "service", "nodeport", "taken", "--tcp=443", "-n", namespace)
+    taken = str(cluster.get("service", "taken", "-n", namespace)["spec"]["ports"][0]["nodePort"])
+    settings = {"exposure": "nodePort", "nodePort": taken, **IN_MEMORY}
     with Stack(environment=cluster.environment, settings=settings) as stack:
-        failed = stack.up(check=False)
-        assert "from 30000 to 32767 only" in failed.stdout + failed.stderr
-        cluster.kubectl("create", "service", "nodeport", "taken", "--tcp=443", "-n", namespace)
-        taken = str(cluster.get("service", "taken", "-n", namespace)["spec"]["ports"][0]["nodePort"])
-        stack.pulumi("config", "set", "nodePort", taken)
         failed = stack.up(check=False)
         assert f"the Service {namespace}/taken has this port of the nodes" in failed.stdout + failed.stderr
         assert namespace_of(cluster, stack) == ""
@@ -101,6 +98,10 @@ def test_a_node_port_has_the_number_that_was_asked_for_if_the_cluster_gives_it(
         stack.up()
         assert stack.outputs()["registryUrl"].endswith(f":{taken}")
         stack.up()
+        stack.pulumi("config", "set", "nodePort", "20000")
+        failed = stack.up(check=False)
+        assert "from 30000 to 32767 only" in failed.stdout + failed.stderr
+        assert "provided port is not in the valid range" in failed.stdout + failed.stderr
 
 
 @contextmanager

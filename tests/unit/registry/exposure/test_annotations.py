@@ -9,7 +9,7 @@ from registry import settings as setting
 from registry.cluster import Cluster, Object
 from registry.exposure import choice
 from registry.exposure.load_balancer import LoadBalancer, nodes_outside
-from registry.exposure.node_port import node_port_error
+from registry.exposure.node_port import NodePort, node_port_error
 from tests.unit.support.clusters import QuietCluster, node
 from tests.unit.support.engine import Recorder, run_program
 from tests.unit.support.errors import says
@@ -77,19 +77,25 @@ def test_the_node_port_gets_its_number_and_annotations() -> None:
     assert service["metadata"]["annotations"]["a"] == "b"
 
 
-def test_a_port_outside_of_the_clusters_range_is_refused_with_the_range() -> None:
-    words = "provided port is not in the valid range. The range of valid ports is 31000-31100"
-    says(node_port_error(30443, words, []), "nodePort is '30443'", "from 31000 to 31100 only", "set nodePort 31100")
-    assert node_port_error(30443, "", []) is None
+def test_a_port_outside_of_the_usual_range_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    cluster = cast(Cluster, QuietCluster())
+    assert NodePort.errors(having(exposure="nodePort", node_port=30443), cluster) == []
+    assert warned == []
+    assert NodePort.errors(having(exposure="nodePort", node_port=20000), cluster) == []
+    assert "nodePort is 20000" in warned[0]
+    assert "from 30000 to 32767 only" in warned[0]
 
 
 def test_a_port_that_somebody_else_has_is_refused_with_the_holder_and_ones_own_is_not() -> None:
-    words = "provided port is already allocated"
     metadata: dict[str, Any] = {"namespace": "shop", "name": "web"}
-    web: Object = {"metadata": metadata, "spec": {"ports": [{"nodePort": 30443}]}}
-    says(node_port_error(30443, words, [web]), "nodePort is '30443'", "the Service shop/web has this port")
+    web: Object = {"metadata": metadata, "spec": {"ports": [{"nodePort": 30443}, {"port": 80}]}}
+    says(node_port_error(30443, [web]), "nodePort is '30443'", "the Service shop/web has this port")
+    assert node_port_error(30444, [web]) is None
+    assert node_port_error(0, [web]) is None
     metadata["labels"] = {"app.kubernetes.io/name": "registry", "app.kubernetes.io/part-of": "private-registry"}
-    assert node_port_error(30443, words, [web]) is None
+    assert node_port_error(30443, [web]) is None
 
 
 def test_nodes_outside_of_the_allowed_sources_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

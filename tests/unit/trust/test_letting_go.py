@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.support.settings import having
 from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod
-from trust.handover import hand_over
+from trust.letting_go import let_go
 
 HOST = "registry.example.com"
 IMAGE = f"{HOST}/private-registry/proof@sha256:0"
@@ -53,7 +53,7 @@ class Asked:
 
 def test_every_node_is_asked_and_a_good_answer_lets_the_stack_go_on() -> None:
     cluster = Asked()
-    hand_over(EXTERNAL, cluster, "ns")
+    let_go(EXTERNAL, cluster, "ns")
     assert [pod for pod, _ in cluster.ran] == ["trust-node-a", "trust-node-b"]
     assert json.loads(cluster.ran[0][1]) == {"image": IMAGE}
 
@@ -61,7 +61,7 @@ def test_every_node_is_asked_and_a_good_answer_lets_the_stack_go_on() -> None:
 def test_the_login_of_the_pods_goes_with_the_question_and_not_into_an_argument() -> None:
     cluster = Asked()
     cluster.pod["imagePullSecrets"] = [{"name": "pull"}]
-    hand_over(EXTERNAL, cluster, "ns")
+    let_go(EXTERNAL, cluster, "ns")
     assert json.loads(cluster.ran[0][1]) == {"image": IMAGE, "username": "puller", "password": "a:b"}
 
 
@@ -77,7 +77,7 @@ def test_the_login_of_the_pods_goes_with_the_question_and_not_into_an_argument()
 )
 def test_a_node_that_needs_the_agent_is_named_with_the_fix(answer: object, reason: str) -> None:
     with pytest.raises(pulumi.RunError) as caught:
-        hand_over(EXTERNAL, Asked({"node-a": GOOD, "node-b": answer}), "ns")
+        let_go(EXTERNAL, Asked({"node-a": GOOD, "node-b": answer}), "ns")
     first, second = str(caught.value).splitlines()
     assert "nothing was changed" in first
     assert "python3 -m registry.clients --node NAME" in first
@@ -88,24 +88,24 @@ def test_a_node_that_needs_the_agent_is_named_with_the_fix(answer: object, reaso
 def test_after_a_bad_answer_no_other_node_is_disturbed() -> None:
     cluster = Asked({"node-a": {**GOOD, "without": False}, "node-b": GOOD})
     with pytest.raises(pulumi.RunError, match="node-a: it pulls with"):
-        hand_over(EXTERNAL, cluster, "ns")
+        let_go(EXTERNAL, cluster, "ns")
     assert len(cluster.ran) == 1
 
 
 def test_a_stack_without_a_ready_agent_cannot_be_asked() -> None:
     with pytest.raises(pulumi.RunError, match="no agent is ready"):
-        hand_over(EXTERNAL, Asked({}), "ns")
+        let_go(EXTERNAL, Asked({}), "ns")
 
 
 def test_host_and_trust_change_one_after_the_other() -> None:
     with pytest.raises(pulumi.RunError, match="The host changes from registry.example.com to other.example.com"):
-        hand_over(having(node_trust="external", host="other.example.com"), Asked(), "ns")
+        let_go(having(node_trust="external", host="other.example.com"), Asked(), "ns")
 
 
 def test_nobody_is_asked_who_has_no_agent() -> None:
     cluster = Asked()
-    hand_over(having(), cluster, "ns")
-    hand_over(EXTERNAL, cluster, "")
+    let_go(having(), cluster, "ns")
+    let_go(EXTERNAL, cluster, "")
     del cluster.pod["initContainers"]
-    hand_over(EXTERNAL, cluster, "ns")
+    let_go(EXTERNAL, cluster, "ns")
     assert cluster.ran == []

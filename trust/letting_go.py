@@ -50,7 +50,7 @@ class Answer:
     """The configuration files on the node that an agent has changed."""
 
 
-def hand_over(settings: TrustSettings, cluster: Cluster, namespace: str) -> None:
+def let_go(settings: TrustSettings, cluster: Cluster, namespace: str) -> None:
     """Check that the nodes trust the CA without the agent, if the settings take it away from a stack that has it.
 
     Args:
