@@ -19,7 +19,7 @@ export CONTEXT BUILD DEBIAN_MIRROR
 # macOS's sed wants a suffix for the copy that it keeps, and GNU's takes one.
 without_salt = sed -i.bak '/^encryptionsalt:/d' $(1) && rm $(1).bak
 
-.PHONY: help up down demo doctor leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down demo doctor gc leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/; s/\$$\$$/$$/g' | column -t -s $$'\t'
@@ -49,9 +49,13 @@ demo: $(INSTALLED) ## Push an image to the registry of the stack STACK, run it o
 doctor: $(INSTALLED) ## Say of every node whether it trusts the registry, and if not, what is broken and how to mend it
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(DOCTOR)
 
-leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of those whose state is lost
+gc: $(INSTALLED) ## Free the space of images that were deleted (UNTAGGED=1: and of manifests without a tag) in the stack STACK
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
-	  kubectl get namespaces -l private-registry/instance -o custom-columns='NAMESPACE:.metadata.name,PROJECT:.metadata.annotations.private-registry/project,STACK:.metadata.annotations.private-registry/stack,INSTANCE:.metadata.labels.private-registry/instance,VERSION:.metadata.labels.app\.kubernetes\.io/version,CREATED:.metadata.creationTimestamp'
+	  $(LOCAL) run -- $(PYTHON) -m registry.stack.gc --stack $(STACK) $(if $(filter 1,$(UNTAGGED)),--untagged)
+
+leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of lost ones, and what keeps any from going
+	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
+	  kubectl get namespaces -l private-registry/instance -o custom-columns='NAMESPACE:.metadata.name,PROJECT:.metadata.annotations.private-registry/project,STACK:.metadata.annotations.private-registry/stack,INSTANCE:.metadata.labels.private-registry/instance,VERSION:.metadata.labels.app\.kubernetes\.io/version,CREATED:.metadata.creationTimestamp,STATUS:.status.phase,WAITS FOR:.status.conditions[?(@.status=="True")].message'
 
 check: $(INSTALLED) ## Check the layout, the lint rules and the types
 	@.venv/bin/ruff format --check .

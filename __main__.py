@@ -20,10 +20,11 @@ from registry.stack.recorded import read_state
 from registry.waiting import after
 from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, trust_pod
+from trust.handover import hand_over
 from trust.letting_go import let_go
 
 settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
-preflight(settings, cluster, recorded)
+volume_anew = preflight(settings, cluster, recorded)
 let_go(settings, cluster, recorded.namespace)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
@@ -34,10 +35,8 @@ namespace = with_image_login("image-login", settings.image_pull_secret, namespac
 exposure = make_exposure(settings, cluster, namespace)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
-host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(
-    lambda known: own_host(settings, cluster, *known)
-)
-certificate = make_certificate("certificate", settings, namespace, host)
+host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
+certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
 served = exposure.serve(host, certificate.secret)
 
 # 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
@@ -64,6 +63,7 @@ registry = Registry(
         auth=credentials.mode,
         storage=settings.storage,
         seed=identity.seed,
+        volume_anew=volume_anew,
         timeout=settings.ready_timeout,
     ),
 )
@@ -73,8 +73,7 @@ lookup = Lookup(
     "lookup",
     LookupArgs(
         namespace=namespace,
-        host=served.host,
-        address=served.address,
+        served=served,
         ca_certificate=certificate.ca_certificate,
         username=credentials.username,
     ),

@@ -44,6 +44,7 @@ CLIENT_PACKAGES = (
     "docker.io",
     "jq",
     "podman",
+    "python3",
     "skopeo",
 )
 

@@ -1,11 +1,11 @@
-"""A thin reader of the Kubernetes API, with which the program asks the cluster what the provider does not tell.
+"""A thin client of the Kubernetes API, with which the program asks the cluster what the provider does not tell.
 
-It connects as the Kubernetes provider does. What this deliberately does not do: it changes nothing, and it does not
-judge what it reads; the parts do that, each for what it needs.
+It connects as the Kubernetes provider does. What this deliberately does not do: it makes and deletes nothing, and it
+does not judge what it reads; the parts do that, each for what it needs. Only `make gc` runs programs in pods.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, partial
 from http.client import FORBIDDEN, NOT_FOUND, OK
 from typing import Any, cast
@@ -192,24 +192,47 @@ class Cluster:
         kinds: dict[int, type[Exception]] = {401: PermissionError, 403: PermissionError, 404: LookupError}
         raise kinds.get(answer.status, ConnectionError)(_sentence(text) or f"{answer.status} {answer.reason}")
 
-    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], text: str, timeout: float) -> str:
-        """What a program prints that is run in a container, and reads one line.
+    def put_data(self, namespace: str, config_map: str, data: Mapping[str, str]) -> None:
+        """Change values of a ConfigMap; the others stay.
+
+        Raises:
+            ConnectionError: the API refuses it, or does not answer.
+        """
+        core: Any = kubernetes.client.CoreV1Api(self._client)
+        try:
+            core.patch_namespaced_config_map(config_map, namespace, {"data": dict(data)}, _request_timeout=_TIMEOUT)
+        except ApiException as error:
+            raise ConnectionError(api_message(error)) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise ConnectionError(_reason(error)) from None
+
+    def execute(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: Sequence[str],
+        tick: Callable[[], None],
+        text: str = "",
+    ) -> tuple[int, str, str]:
+        """Run a program in a container; its exit code, what it prints, and what it says on standard error.
 
         Args:
             namespace: Namespace of the pod.
             pod: Its name.
-            container: The container, which runs.
-            command: Program and arguments.
-            text: The line, which may hold a secret.
-            timeout: Seconds until the program has to have ended.
+            container: The container.
+            command: The program and its arguments.
+            tick: Called about once a second while it runs. If it raises, nobody waits for the program any longer.
+            text: A line that the program reads, which may hold a secret; empty for none.
 
         Raises:
-            PermissionError: the user may not run programs in pods.
-            ConnectionError: the API does not answer, or the program does not end in time.
+            PermissionError: the user may not do that.
+            ConnectionError: the API does not answer, or the connection was lost before the program ended.
         """
-        # `stream` changes the client that it is called with, so each call needs a client of its own.
+        # `stream` changes the client that it is called with.
         core: Any = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self._client.configuration))
         streams: Any = kubernetes.stream
+        lost: Any = streams.ws_client.WebSocketConnectionClosedException
         try:
             answer = streams.stream(
                 core.connect_get_namespaced_pod_exec,
@@ -217,24 +240,29 @@ class Cluster:
                 namespace,
                 container=container,
                 command=list(command),
-                stdin=True,
+                stdin=bool(text),
                 stdout=True,
                 stderr=True,
                 tty=False,
-                _request_timeout=timeout,
                 _preload_content=False,
+                _request_timeout=_TIMEOUT[1],
             )
-            answer.write_stdin(f"{text}\n")
-            answer.run_forever(timeout=timeout)
-            printed, said = answer.read_stdout(timeout=0), answer.read_stderr(timeout=0)
+            if text:
+                answer.write_stdin(f"{text}\n")
+            while answer.is_open():
+                answer.update(timeout=1)
+                tick()
         except ApiException as error:
-            kind = PermissionError if _status(error) in (401, 403) or "Forbidden" in str(error) else ConnectionError
-            raise kind(" ".join(str(getattr(error, "reason", "") or error).split())) from None
-        except Exception as error:  # noqa: BLE001 - the library has no common class for what a websocket may run into
+            message = f"programs cannot be run in the pod {pod} (the right pods/exec): {api_message(error)}"
+            raise (PermissionError if "403" in message else ConnectionError)(message) from None
+        except (OSError, lost) as error:
             raise ConnectionError(_reason(error)) from None
-        if not printed:
-            raise ConnectionError(said.strip().rpartition("\n")[2] or f"no answer within {timeout:.0f} s")
-        return str(printed)
+        printed, said = (str(getattr(answer, f"read_{channel}")(timeout=0)) for channel in ("stdout", "stderr"))
+        try:
+            return int(answer.returncode), printed, said
+        except (ValueError, KeyError, TypeError, IndexError):
+            msg = f"the connection to the pod {pod} was lost while a program ran there"
+            raise ConnectionError(msg) from None
 
     def services(self) -> list[Object]:
         """Every Service; none if the user may not list them."""
@@ -255,15 +283,22 @@ class Cluster:
         This is a server-side dry run: the API server asks every admission plugin and webhook, and makes nothing.
 
         Args:
-            kind: `namespace` or `pod`.
+            kind: `namespace`, `pod`, or the plural of a kind that is an extension of the API, with the object's group.
             body: The object.
-            namespace: Namespace of a pod.
+            namespace: Namespace of all but a namespace.
         """
         core: Any = kubernetes.client.CoreV1Api(self._client)
-        create = core.create_namespace if kind == "namespace" else core.create_namespaced_pod
-        place = [namespace] if namespace else []
+        extensions: Any = kubernetes.client.CustomObjectsApi(self._client)
         try:
-            create(*place, body, dry_run="All", _request_timeout=_TIMEOUT)
+            match kind:
+                case "namespace":
+                    core.create_namespace(body, dry_run="All", _request_timeout=_TIMEOUT)
+                case "pod":
+                    core.create_namespaced_pod(namespace, body, dry_run="All", _request_timeout=_TIMEOUT)
+                case _:
+                    place = (*body["apiVersion"].split("/"), namespace, kind)
+                    options = {"dry_run": "All", "field_validation": "Strict", "_request_timeout": _TIMEOUT}
+                    extensions.create_namespaced_custom_object(*place, body, **options)
         except ApiException as error:
             # The object exists already, or the user may not make it. The provider runs into the same error later and
             # reports it.

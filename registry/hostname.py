@@ -61,6 +61,16 @@ def with_port(name: str, port: int) -> str:
     return name if port == HTTPS else f"{name}:{port}"
 
 
+def named_after(name: str, host: str) -> str:
+    """The name of an object that serves one host: for another host the new one is made before the old one goes.
+
+    Args:
+        name: What its name begins with.
+        host: The host.
+    """
+    return f"{name}-{hashlib.sha256(host.encode()).hexdigest()[:8]}"
+
+
 def registry_label(namespace: str) -> str:
     """The first label of the registry's host name, made from the namespace and safe for wildcard-DNS services.
 

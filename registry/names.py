@@ -9,6 +9,8 @@ VERSION = "0.1.0"
 REGISTRY = "registry"
 """Name of the registry's Deployment and of the Service with its plain port, and value of the label
 `app.kubernetes.io/name` on what belongs to it."""
+PROOF_CONTAINER = "proof-image"
+"""The container of the registry's pod in whose log the pod says whether its storage takes what is pushed."""
 CREDENTIALS = "registry-http"
 """Name of the Secret that holds the registry's credentials."""
 IMAGE_LOGIN = "image-login"

@@ -1,5 +1,6 @@
 """The registry: its storage, its configuration, and the pods that serve it."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,8 @@ _LABELS = names.labels(names.REGISTRY)
 _SPREAD = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
 _USER = 1000
 # Paths in the pod.
-_DATA = "/var/lib/registry"
-_CONFIG = "/etc/private-registry"
+DATA = "/var/lib/registry"
+CONFIG = "/etc/private-registry"
 _READY = "/run/proof/ready"
 
 _MEMORY = 512 * 2**20
@@ -35,8 +36,11 @@ _REQUESTED = 64 * 2**20
 _UPLOADS = 512 * 2**20
 """Bytes of memory that it may use besides, for the uploads that are on their way into a bucket."""
 _LEAVE = 5
-"""Seconds between the end of a pod is decided and nginx's end. By then nobody sends requests to the pod any more, since
-the others serve them."""
+"""Seconds for which a pod that was told to end goes on as before. Meanwhile others take over from it, or another one.
+
+The cluster sends connections to a pod that is about to end where there is no other one. If that were gone already,
+whoever connects would get no answer at all, and would wait for it for half a minute.
+"""
 
 
 def configuration(used: Bucket | None = None) -> dict[str, object]:
@@ -50,7 +54,7 @@ def configuration(used: Bucket | None = None) -> dict[str, object]:
         # nginx writes the access log.
         "log": {"level": "info", "accesslog": {"disabled": True}},
         "storage": {
-            **(bucket.configuration(used) if used else {"filesystem": {"rootdirectory": _DATA}}),
+            **(bucket.configuration(used) if used else {"filesystem": {"rootdirectory": DATA}}),
             "delete": {"enabled": True},
             # An upload that its client has given up is removed after a day.
             "maintenance": {"uploadpurging": {"enabled": True, "age": "24h", "interval": "1h", "dryrun": False}},
@@ -64,6 +68,8 @@ def configuration(used: Bucket | None = None) -> dict[str, object]:
             # When the registry is told to end, it completes the requests that it is serving; without a value it would
             # drop them. It is told after nginx has ended, so by then only the proof's requests are left.
             "draintimeout": "5s",
+            # `gc.sh` asks here whether a manifest is on its way.
+            "debug": {"addr": f"127.0.0.1:{nginx.METRICS_PORT}", "prometheus": {"enabled": True}},
         },
         # Some images, such as Windows base images, have layers that are kept elsewhere. Without this the registry would
         # refuse their manifests.
@@ -98,6 +104,8 @@ class RegistryArgs:
     """Where images are kept."""
     seed: pulumi.Input[str]
     """The stack's seed, by which nobody can guess the bucket's keys from what the pods carry."""
+    volume_anew: bool
+    """Whether a volume that is there is replaced by an empty one."""
     timeout: str
     """How long to wait for each object, such as `2m`."""
 
@@ -109,7 +117,8 @@ class Registry(pulumi.ComponentResource):
     may be several pods, of which each can go on with an upload that another one has begun; a change replaces them one
     after the other.
     Ready when: 1. its volume is bound; 2. the registry answers through nginx and its storage works; 3. the proof image
-    is in it; all that in every pod.
+    is in it; all that in every pod; 4. its storage takes what is pushed, but for a storage that is full, which is only
+    warned of.
     Delete removes the pods, the volume and every image in it; images in a bucket stay.
     Does not: make itself reachable. The way in does that.
     """
@@ -136,7 +145,9 @@ class Registry(pulumi.ComponentResource):
         )
 
         def reason(asked: Mapping[str, Any]) -> str:
-            return pod_not_ready(args.cluster, asked["metadata"]["namespace"], name, args.timeout)
+            namespace = str(asked["metadata"]["namespace"])
+            _, sentence = volume.fault(args.cluster, namespace)
+            return sentence or pod_not_ready(args.cluster, namespace, name, args.timeout)
 
         deployment = k8s.apps.v1.Deployment(
             f"{name}-deployment",
@@ -159,10 +170,11 @@ class Registry(pulumi.ComponentResource):
         async def ready(namespace: str) -> str:
             if not pulumi.runtime.is_dry_run():
                 await rolled_out(args.cluster, namespace, name, args.timeout)
+                await asyncio.to_thread(volume.check, args.cluster, namespace)
             return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
 
         self.proof = after(args.namespace, deployment.id).apply(ready)
-        self.removal = bucket.removal(used, args.namespace) if used else None
+        self.removal = _keep_images(used, args.namespace, child) if used else None
         self.register_outputs({"proof": self.proof, "removal": self.removal})
 
 
@@ -171,7 +183,9 @@ def _data(name: str, args: RegistryArgs, opts: pulumi.ResourceOptions) -> k8s.co
     storage = args.storage
     match storage.kind:
         case "volume":
-            return volume.claimed(name, args.namespace, storage.size, storage.storage_class, opts)
+            return volume.claimed(
+                name, args.namespace, storage.size, storage.storage_class, anew=args.volume_anew, opts=opts
+            )
         case "memory":
             return volume.memory(storage.size)
         case "s3":
@@ -179,12 +193,21 @@ def _data(name: str, args: RegistryArgs, opts: pulumi.ResourceOptions) -> k8s.co
 
 
 def _strategy(storage: Storage) -> k8s.apps.v1.DeploymentStrategyArgs:
-    """How pods are replaced."""
-    if not storage.bucket:
-        # Only one node can use the volume, and two registries on one volume would disagree about uploads.
-        return k8s.apps.v1.DeploymentStrategyArgs(type="Recreate")
-    rolling = k8s.apps.v1.RollingUpdateDeploymentArgs(max_unavailable=0, max_surge=1)
+    """How pods are replaced: with a bucket by new ones that are ready first.
+
+    Otherwise the old pod is told to end, and the new one starts at once, while the old one completes its transfers. The
+    strategy Recreate would wait for the last transfer, and nobody could begin one meanwhile. A new pod that is made
+    first might never start, as long as the old one has the volume on another node, or the memory of this one.
+    """
+    unavailable, surge = (0, 1) if storage.bucket else (1, 0)
+    rolling = k8s.apps.v1.RollingUpdateDeploymentArgs(max_unavailable=unavailable, max_surge=surge)
     return k8s.apps.v1.DeploymentStrategyArgs(type="RollingUpdate", rolling_update=rolling)
+
+
+def _keep_images(used: Bucket, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """Have `destroy` say that it keeps the images in the bucket; the command that removes them."""
+    args = bucket.KeptImagesArgs(bucket=used, namespace=namespace)
+    return bucket.KeptImages(f"destroy-keeps-images-in-{used.name}", args, opts).removal
 
 
 def _keep_one(name: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions) -> None:
@@ -199,6 +222,18 @@ def _keep_one(name: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOpti
     )
 
 
+def _beside_the_old_pod() -> k8s.core.v1.AffinityArgs:
+    """Prefer the node of the pod that is about to end: both can have the volume there, and nowhere else."""
+    core = k8s.core.v1
+    term = core.PodAffinityTermArgs(
+        topology_key="kubernetes.io/hostname", label_selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS)
+    )
+    preferred = core.WeightedPodAffinityTermArgs(weight=100, pod_affinity_term=term)
+    return core.AffinityArgs(
+        pod_affinity=core.PodAffinityArgs(preferred_during_scheduling_ignored_during_execution=[preferred])
+    )
+
+
 def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
     """The content of the pod's ConfigMap: the configurations, and the programs that the pod runs."""
     used = args.storage.bucket
@@ -207,6 +242,7 @@ def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
         **({bucket.CA_FILE: used.ca} if used and used.ca else {}),
         "nginx.conf": args.auth.apply(nginx.configuration),
         "nginx.sh": Path(nginx.__file__).with_suffix(".sh").read_text(),
+        "gc.sh": Path(nginx.__file__).with_name("gc.sh").read_text(),
         "proof_image.py": Path(proof_image.__file__).read_text(),
     }
 
@@ -239,6 +275,7 @@ def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1
         auth=pulumi.Output.from_input("basic"),
         storage=settings.storage,
         seed="sample",
+        volume_anew=False,
         timeout="0s",
     )
     data = {
@@ -271,8 +308,9 @@ def _pod(
         automount_service_account_token=False,
         enable_service_links=False,
         node_selector={"kubernetes.io/os": "linux"},
+        affinity=None if args.storage.bucket else _beside_the_old_pod(),
         # Open transfers have `DRAIN` seconds to complete. The rest is for the registry, which ends after nginx.
-        termination_grace_period_seconds=nginx.DRAIN + 10 + (_LEAVE if args.storage.bucket else 0),
+        termination_grace_period_seconds=_LEAVE + nginx.DRAIN + 10,
         topology_spread_constraints=[_spread(key) for key in _SPREAD] if args.storage.replicas > 1 else None,
         security_context=core.PodSecurityContextArgs(
             run_as_non_root=True,
@@ -319,7 +357,7 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     storage = args.storage
     kept = volume.quantity_bytes(storage.size) if storage.kind == "memory" else 0
     uploads = _UPLOADS if storage.bucket else 0
-    data = [] if storage.bucket else [_mount("data", _DATA, read_only=None)]
+    data = [] if storage.bucket else [_mount("data", DATA, read_only=None)]
     return core.ContainerArgs(
         name="registry",
         image=args.images.registry,
@@ -327,16 +365,17 @@ def _registry_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         # other containers have ended, and so the registry serves what nginx still completes.
         restart_policy="Always",
         # The command is given in full, since builds of the image differ in what their entry point does with arguments.
-        command=["registry", "serve", f"{_CONFIG}/config.yml"],
+        command=["registry", "serve", f"{CONFIG}/config.yml"],
         env=[
             core.EnvVarArgs(name="OTEL_TRACES_EXPORTER", value="none"),  # by default v3 sends traces to localhost
             core.EnvVarArgs(name="REGISTRY_HTTP_SECRET", value_from=core.EnvVarSourceArgs(secret_key_ref=http_secret)),
-            *(bucket.environment(storage.bucket, names.BUCKET, _CONFIG) if storage.bucket else []),
+            *(bucket.environment(storage.bucket, names.BUCKET, CONFIG) if storage.bucket else []),
         ],
         security_context=_restricted(),
         # What is in memory can't be taken back, so the node has to have as much to spare as the registry may use.
         resources=_resources(requests=("50m", str(_REQUESTED + kept)), limits=("2", str(_MEMORY + kept + uploads))),
-        volume_mounts=[_mount("config", _CONFIG), *data],
+        # It looks into nginx's folder only while space is freed: whether pushes are stopped is there.
+        volume_mounts=[_mount("config", CONFIG), *data, _mount("nginx", nginx.RUN)],
     )
 
 
@@ -344,26 +383,25 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
     """nginx, which serves the pod's ports."""
     core = k8s.core.v1
     tls = [f"{nginx.TLS}/{name}" for name in ("tls.crt", "tls.key")]
-    leave = core.LifecycleHandlerArgs(exec_=core.ExecActionArgs(command=["sleep", str(_LEAVE)]))
     return core.ContainerArgs(
         name="nginx",
         image=args.images.nginx,
-        command=["sh", f"{_CONFIG}/nginx.sh", f"{_CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
+        command=["sh", f"{CONFIG}/nginx.sh", f"{CONFIG}/nginx.conf", *tls, str(nginx.DRAIN)],
         ports=[
             core.ContainerPortArgs(name="plain", container_port=nginx.PLAIN_PORT),
             core.ContainerPortArgs(name="tls", container_port=nginx.TLS_PORT),
         ],
-        lifecycle=core.LifecycleArgs(pre_stop=leave) if args.storage.bucket else None,
         readiness_probe=core.ProbeArgs(
             http_get=core.HTTPGetActionArgs(path="/", port="plain"), period_seconds=2, timeout_seconds=5
         ),
         liveness_probe=core.ProbeArgs(
             tcp_socket=core.TCPSocketActionArgs(port="plain"), period_seconds=10, timeout_seconds=5
         ),
+        lifecycle=_lingering("sleep", str(_LEAVE)),
         security_context=_restricted(),
         resources=_resources(requests=("20m", "32Mi"), limits=("2", "512Mi")),
         volume_mounts=[
-            _mount("config", _CONFIG),
+            _mount("config", CONFIG),
             _mount("nginx", nginx.RUN, read_only=None),
             _mount("tls", nginx.TLS),
             _mount("users", nginx.USERS),
@@ -372,22 +410,38 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
 
 
 def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
-    """The container that keeps the proof image in the registry; it is ready while the image is there."""
+    """The container that keeps the proof image in the registry; it is ready while the image is there.
+
+    It also says in its log, and to nginx, whether the registry's storage takes what is pushed.
+    """
     core = k8s.core.v1
     own_namespace = core.ObjectFieldSelectorArgs(field_path="metadata.namespace")
     return core.ContainerArgs(
-        name="proof-image",
+        name=names.PROOF_CONTAINER,
         image=args.images.python,
-        command=["python3", f"{_CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY],
+        command=["python3", f"{CONFIG}/proof_image.py", f"127.0.0.1:{nginx.REGISTRY_PORT}", _READY, DATA, nginx.RUN],
         env=[
             core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
             core.EnvVarArgs(name="NAMESPACE", value_from=core.EnvVarSourceArgs(field_ref=own_namespace)),
         ],
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
+        # A pod is ready as long as all of its containers are.
+        lifecycle=_lingering("python3", "-c", f"import time; time.sleep({_LEAVE})"),
         security_context=_restricted(),
         resources=_resources(requests=("10m", "24Mi"), limits=("500m", "96Mi")),
-        volume_mounts=[_mount("config", _CONFIG), _mount("proof", str(Path(_READY).parent), read_only=None)],
+        volume_mounts=[
+            _mount("config", CONFIG),
+            *([] if args.storage.bucket else [_mount("data", DATA)]),
+            _mount("nginx", nginx.RUN, read_only=None),
+            _mount("proof", str(Path(_READY).parent), read_only=None),
+        ],
     )
+
+
+def _lingering(*command: str) -> k8s.core.v1.LifecycleArgs:
+    """Have a container go on for as long as a command takes, when it was told to end."""
+    core = k8s.core.v1
+    return core.LifecycleArgs(pre_stop=core.LifecycleHandlerArgs(exec_=core.ExecActionArgs(command=command)))
 
 
 def _secret_volume(name: str, secret: pulumi.Input[str], *keys: str) -> k8s.core.v1.VolumeArgs:

@@ -36,6 +36,9 @@ _SHOWN = 80
 class SettingError(pulumi.RunError):
     """The error of a setting that breaks its rule. The message names the key, the value, the rule and the fix."""
 
+    reason: str
+    """The message without the fix."""
+
     def __init__(self, key: str, value: str, rule: str, example: str, *, more: str = "", path: str = "") -> None:
         """Build the message.
 
@@ -49,9 +52,9 @@ class SettingError(pulumi.RunError):
         """
         project = pulumi.get_project()
         shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
+        self.reason = f"The setting {project}:{key} is {shown!r}, but {rule}."
         super().__init__(
-            f"The setting {project}:{key} is {shown!r}, but {rule}. Set it with, for example: "
-            f"pulumi config set {path or key} {example}{more and '; ' + more}"
+            f"{self.reason} Set it with, for example: pulumi config set {path or key} {example}{more and '; ' + more}"
         )
 
 
@@ -93,7 +96,7 @@ class Storage:
     size: str
     """Size of the volume, or the most that is kept in memory, as a Kubernetes quantity; empty for a bucket."""
     storage_class: str
-    """StorageClass of the volume; empty for the cluster's default one."""
+    """StorageClass of the volume; empty for the one that it has, and at first for the cluster's default one."""
     bucket: Bucket | None
     """The bucket, if it is one."""
     replicas: int
@@ -112,6 +115,8 @@ class Settings:
     """The login with which nodes pull these images, in the format of Docker's config.json, a secret; empty for none."""
     storage: Storage
     """Where images are kept: the settings `STORAGE_KEYS` together."""
+    allow_data_loss: bool
+    """Whether a change of the settings may lose the images."""
     exposure: Exposure
     """The way in: an Ingress, a Service of type LoadBalancer, a port of the nodes, or a Gateway."""
     ingress_class: str
@@ -138,6 +143,10 @@ class Settings:
     """Wildcard-DNS domain whose names resolve to the address that they hold."""
     certificate_issuer: Issuer
     """Who makes CA and certificate: this program, or the cluster's cert-manager."""
+    issuer: str
+    """ClusterIssuer of cert-manager that signs the certificate; empty for a CA of the stack's own."""
+    ca_version: int
+    """Number of the stack's own CA. Another number makes another CA, with another key."""
     auth: Auth
     """Whom the registry asks for a password: nobody, whoever pushes, everyone (basic), or it depends on the address."""
     password_version: int
@@ -221,6 +230,14 @@ def _class(kind: str, plural: str, example: str) -> Rule:
         holds=_empty_or(is_dns_name),
         text=f"{kind}'s name is a DNS name (kubectl get {plural} lists them)",
         example=example,
+    )
+
+
+def _counts(what: str) -> Rule:
+    return Rule(
+        holds=_matches("[1-9][0-9]{0,8}"),
+        text=f"it counts the {what}, so it has to be a whole number from 1 (and one more than before for the next one)",
+        example="2",
     )
 
 
@@ -315,14 +332,14 @@ RULES: Mapping[str, Rule] = {
         example="nip.io",
     ),
     "certificateIssuer": _one_of(get_args(Issuer)),
-    "auth": _one_of(get_args(Auth)),
-    "passwordVersion": Rule(
-        holds=_matches("[1-9][0-9]{0,8}"),
-        text=(
-            "it counts the passwords, so it has to be a whole number from 1 (and one more than before for the next one)"
-        ),
-        example="2",
+    "issuer": Rule(
+        holds=_empty_or(is_dns_name),
+        text="a ClusterIssuer's name is a DNS name (kubectl get clusterissuers lists them)",
+        example="letsencrypt",
     ),
+    "caVersion": _counts("CAs"),
+    "auth": _one_of(get_args(Auth)),
+    "passwordVersion": _counts("passwords"),
     "addressTimeout": replace(_TIMEOUT, holds=_empty_or(_TIMEOUT.holds)),
     "readyTimeout": _TIMEOUT,
     "nodeTrust": _one_of(get_args(NodeTrust)),
@@ -590,6 +607,7 @@ def load(config: pulumi.Config) -> Settings:
         images=Images(*found.values(), pull_secret=names.IMAGE_LOGIN if login else None),
         image_pull_secret=login,
         storage=_storage(config, text),
+        allow_data_loss=flag("allowDataLoss"),
         exposure=cast(Exposure, text("exposure")),
         ingress_class=text("ingressClass"),
         gateway_class=text("gatewayClass"),
@@ -603,6 +621,8 @@ def load(config: pulumi.Config) -> Settings:
         host=text("host"),
         dns_suffix=text("dnsSuffix"),
         certificate_issuer=cast(Issuer, text("certificateIssuer")),
+        issuer=text("issuer"),
+        ca_version=int(text("caVersion")),
         auth=cast(Auth, text("auth")),
         password_version=int(text("passwordVersion")),
         pull_namespaces=namespaces("pullNamespaces", text("pullNamespaces")),

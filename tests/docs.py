@@ -9,6 +9,10 @@ from pathlib import Path
 
 import yaml
 
+from registry.certificate.authority import KEPT
+from registry.certificate.cert_manager import SERVER_VALIDITY
+from registry.certificate.contract import CA_VALIDITY, RENEWAL
+from tests.cluster.support.changes import CHANGES
 from tests.cluster.support.front import ALLOWED
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +84,40 @@ def auth() -> str:
     return _table(("`auth`", "pulls, tags, catalog", "pushes, deletes", "`GET /v2/`"), body)
 
 
-BLOCKS = {"settings": settings, "clients": clients, "runtimes": runtimes, "auth": auth}
+def lifetimes() -> str:
+    """For how long each certificate is valid, and when it is renewed, from the numbers of the program."""
+
+    def days(hours: int) -> str:
+        return f"{round(hours / 24)} days"
+
+    left = f"in its last {days(RENEWAL)}"
+    body = [
+        ("CA by `tls`", days(CA_VALIDITY), f"by `pulumi up` {left}, with the same key"),
+        ("server certificate by `tls`", "until 1 to 2 hours before its CA's end", "by `pulumi up` when the CA is"),
+        ("CA by cert-manager", days(CA_VALIDITY), f"by cert-manager {left}, with the same key"),
+        ("server certificate by that CA", days(SERVER_VALIDITY), "by cert-manager in the last third, with another key"),
+        ("server certificate by a ClusterIssuer", "as the ClusterIssuer likes", "by cert-manager, with another key"),
+        ("a CA that was followed by another one", f"trusted for {KEPT // 3600} hours more", "no longer"),
+    ]
+    return _table(("certificate", "valid for", "renewed"), body)
+
+
+def changes() -> str:
+    """For how long pulls and pushes may fail while a running stack changes, as the tests allow it."""
+    body = [
+        (change.what, f"{change.allowed} s" if change.allowed else "none", change.why) for change in CHANGES.values()
+    ]
+    return _table(("what changes", "longest gap", "why"), body)
+
+
+BLOCKS = {
+    "settings": settings,
+    "clients": clients,
+    "runtimes": runtimes,
+    "auth": auth,
+    "lifetimes": lifetimes,
+    "changes": changes,
+}
 """The generated tables by the name in their markers."""
 
 

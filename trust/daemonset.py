@@ -218,8 +218,9 @@ def _rolling_update(settings: TrustSettings) -> k8s.apps.v1.RollingUpdateDaemonS
     if is_external(settings):
         # An agent that was there has to be gone, with its file, before the proof is pulled: else this proves nothing.
         return k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=0, max_unavailable="100%")
-    # The new pod takes the files over before the old one has to end, so the old one does not remove them.
-    return k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=1, max_unavailable=0)
+    # The new pod takes the files over before the old one has to end, so the old one does not remove them. All nodes
+    # change at once: that disturbs none of them, and an old host serves no longer than need be.
+    return k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge="100%", max_unavailable=0)
 
 
 def _with_agent(name: str, args: NodeTrustArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.PodTemplateSpecArgs:

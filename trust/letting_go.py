@@ -6,7 +6,8 @@ too late. So each agent is asked to take its file away for the time of one pull,
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,8 +33,16 @@ class Cluster(Protocol):
         """The text that the Kubernetes API answers to a GET of a path."""
         ...
 
-    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], text: str, timeout: float) -> str:
-        """What a program prints that is run in a container, and reads one line."""
+    def execute(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: Sequence[str],
+        tick: Callable[[], None],
+        text: str = "",
+    ) -> tuple[int, str, str]:
+        """Run a program in a container, which reads a line; its exit code, what it prints, and what it says."""
         ...
 
 
@@ -139,9 +148,17 @@ def _login(cluster: Cluster, namespace: str, image: str, template: Json) -> dict
 def _asked(cluster: Cluster, namespace: str, wanted: Mapping[str, str], pod: Json) -> Answer:
     """What the agent in one pod says of its node."""
     node, name = node_of(pod), str(pod["metadata"]["name"])
-    command = ["python3", "-m", "agent.without"]
+    command, deadline = ["python3", "-m", "agent.without"], time.monotonic() + _SECONDS
+
+    def in_time() -> None:
+        if time.monotonic() > deadline:
+            raise ConnectionError(f"no answer within {_SECONDS:.0f} s")
+
     try:
-        said: dict[str, Any] = json.loads(cluster.run(namespace, name, "agent", command, json.dumps(wanted), _SECONDS))
+        _, printed, told = cluster.execute(namespace, name, "agent", command, in_time, json.dumps(wanted))
+        if not printed:
+            raise ConnectionError(told.strip().rpartition("\n")[2] or "it says nothing")
+        said: dict[str, Any] = json.loads(printed)
     except PermissionError as error:
         return Answer(node=node, reason=f"it cannot be asked, which takes the right pods/exec of rbac.yaml ({error})")
     except (OSError, ValueError) as error:

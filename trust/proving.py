@@ -32,6 +32,8 @@ _CALM = (Code.STARTING, Code.NO_POD)
 _GENERATION = "deprecated.daemonset.template.generation"
 _OF_GENERATION = "pod-template-generation"
 """The annotation of a DaemonSet, and the label of its pods, that say which version of the pod it is (apps/v1)."""
+_REVISION = "controller-revision-hash"
+"""The label of a DaemonSet's ControllerRevisions and pods that is the same for equal versions of the pod."""
 _UNPLACED = "a node whose name cannot be read"
 
 
@@ -72,12 +74,31 @@ class Progress:
         return bool(self.proved) and not self.missing
 
 
-def is_current(pod: Json, daemon_set: Json) -> bool:
-    """Whether a pod is of the version that the DaemonSet has now, and is not about to go."""
+def present_revision(daemon_set: Json, revisions: Sequence[Json]) -> str:
+    """The revision that the DaemonSet has now; empty while its controller has not seen the last change."""
+    if not is_observed(daemon_set) or not revisions:
+        return ""
+    present = max(revisions, key=lambda revision: revision["revision"])
+    return present["metadata"]["labels"][_REVISION]
+
+
+def is_observed(daemon_set: Json) -> bool:
+    """Whether the DaemonSet's controller has seen its last change."""
+    generation = daemon_set["metadata"].get("generation", 1)
+    return daemon_set.get("status", {}).get("observedGeneration", 0) >= generation
+
+
+def is_current(pod: Json, daemon_set: Json, revisions: Sequence[Json]) -> bool:
+    """Whether a pod is of the version that the DaemonSet has now, and is not about to go.
+
+    A version that is changed and changed back has another number, but the pods of its first time are kept.
+    """
     metadata: Json = pod["metadata"]
+    labels = metadata.get("labels", {})
     wanted = daemon_set["metadata"].get("annotations", {}).get(_GENERATION)
-    of = metadata.get("labels", {}).get(_OF_GENERATION)
-    return "deletionTimestamp" not in metadata and (wanted is None or of is None or of == wanted)
+    is_wanted = wanted is None or labels.get(_OF_GENERATION, wanted) == wanted
+    is_equal = labels.get(_REVISION) == present_revision(daemon_set, revisions)
+    return "deletionTimestamp" not in metadata and (is_wanted or is_equal)
 
 
 def versions(events: Sequence[Json]) -> frozenset[str]:
@@ -90,15 +111,14 @@ def versions(events: Sequence[Json]) -> frozenset[str]:
 
 def matches_no_node(daemon_set: Json) -> bool:
     """Whether the DaemonSet's controller has counted the nodes that it is for, and there are none."""
-    status: Json = daemon_set.get("status", {})
-    seen = status.get("observedGeneration", 0) >= daemon_set["metadata"].get("generation", 1)
-    return seen and status.get("desiredNumberScheduled") == 0
+    return is_observed(daemon_set) and daemon_set.get("status", {}).get("desiredNumberScheduled") == 0
 
 
 def progress(facts: Facts) -> Progress:
     """How far the nodes are. Of the pods those count that are of the DaemonSet's present version."""
     daemon_set = facts.daemon_set
-    facts = replace(facts, pods=[pod for pod in facts.pods if daemon_set and is_current(pod, daemon_set)])
+    current = [pod for pod in facts.pods if daemon_set and is_current(pod, daemon_set, facts.revisions)]
+    facts = replace(facts, pods=current)
     proved: set[str] = set()
     missing: dict[str, Verdict] = {}
     away: dict[str, str] = {}
@@ -172,16 +192,22 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
     def items(path: str, **query: str) -> list[Json]:
         return json.loads(reader.ask(path, **query))["items"]
 
+    def permitted(path: str, **query: str) -> list[Json]:
+        try:
+            return items(path, **query)
+        except PermissionError:
+            return []
+
     try:
         daemon_set: Json | None = json.loads(reader.ask(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{TRUST}"))
     except (LookupError, PermissionError):
         daemon_set = None
     both = f"app.kubernetes.io/name in ({TRUST}, {REGISTRY})"
     pods = items(f"{place}/pods", labelSelector=both, resourceVersion="0")
-    try:
-        events = items(f"{place}/events", fieldSelector="type=Warning")
-    except PermissionError:
-        events = []
+    revisions = permitted(
+        f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions", labelSelector=f"app.kubernetes.io/name={TRUST}"
+    )
+    events = permitted(f"{place}/events", fieldSelector="type=Warning")
     try:
         nodes = items("/api/v1/nodes", resourceVersion="0")
     except PermissionError:
@@ -191,6 +217,7 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
         nodes=nodes,
         namespace={},
         daemon_set=daemon_set,
+        revisions=revisions,
         pods=pods,
         events=events,
     )

@@ -46,7 +46,7 @@ def _from_stack(stack: Optional[str]) -> _Outputs:
     """
     outputs = _pulumi("output", "--json", *(["--stack", stack] if stack else []))
     host, ca = outputs.get("registryUrl"), outputs.get("caCertificate")
-    if host and ca:
+    if host and ca is not None:
         return _Outputs(host, ca, outputs.get("username"), outputs.get("namespace") or "")
     # An `up` that waits in vain for nodes has no outputs, and what these need is what is asked for here.
     found = _looked_up(_pulumi("export", *(["--stack", stack] if stack else [])))
@@ -93,16 +93,19 @@ def _ca_in(file: Path) -> str:
     """The text of a file with the CA's certificate.
 
     Raises:
-        ClientsError: it cannot be read, or is no text.
+        ClientsError: it cannot be read, is no text, or is empty.
     """
     try:
-        return file.read_text()
+        text = file.read_text()
+        why = "" if text.strip() else "it is empty"
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text, and so no PEM"
+        text, why = "", str(error.strerror) if isinstance(error, OSError) else "it is no text, and so no PEM"
+    if why:
         raise ClientsError(
             f"The file {str(file)!r} (--ca) cannot be read: {why}. Give the file with the CA's certificate, PEM; "
             "`pulumi stack output caCertificate` prints it."
-        ) from None
+        )
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from .. import names
+from ..exposure.contract import Served
 from .snippets import client_setup
 
 
@@ -16,12 +17,10 @@ class LookupArgs:
 
     namespace: pulumi.Input[str]
     """Namespace of the ConfigMaps."""
-    host: pulumi.Input[str]
-    """The registry's host, as image references spell it."""
-    address: pulumi.Input[str]
-    """Address at which it is reached."""
+    served: Served
+    """The registry's host, and the address at which it is reached."""
     ca_certificate: pulumi.Input[str]
-    """The CA's certificate, PEM."""
+    """The CA's certificates, PEM; empty if the registry's certificate is publicly trusted."""
     username: pulumi.Input[str | None]
     """The user who has the password; None if the registry asks for none."""
 
@@ -47,7 +46,7 @@ class Lookup(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=names.LOOKUP, namespace=args.namespace, labels=names.labels(names.REGISTRY)
             ),
-            data={"host": args.host, "address": args.address, "ca.crt": args.ca_certificate},
+            data={"host": args.served.host, "address": args.served.address, "ca.crt": args.ca_certificate},
             opts=child,
         )
         # Its keys are the names of the clients.
@@ -56,7 +55,7 @@ class Lookup(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=names.CLIENT_SETUP, namespace=args.namespace, labels=names.labels(names.REGISTRY)
             ),
-            data=pulumi.Output.all(args.host, args.ca_certificate, args.username, args.namespace).apply(
+            data=pulumi.Output.all(args.served.host, args.ca_certificate, args.username, args.namespace).apply(
                 lambda known: client_setup(*known)
             ),
             opts=child,

@@ -10,8 +10,10 @@ import pulumi_kubernetes as k8s
 from .. import names
 from ..credentials import DOCKER_CONFIG
 from ..hostname import registry_label
+from ..pod.images import Images
 from ..settings import Settings
 from ..stack.identity import Identity
+from .attachment import Attachment, AttachmentArgs
 
 _LABELS = names.labels(names.REGISTRY)
 
@@ -20,6 +22,8 @@ _LABELS = names.labels(names.REGISTRY)
 class NamespaceSharesArgs:
     """What `NamespaceShares` need."""
 
+    namespace: pulumi.Input[str]
+    """The stack's namespace."""
     object_name: pulumi.Input[str]
     """Name of the Secrets and ConfigMaps; no other stack of the cluster may use the same."""
     host: pulumi.Input[str]
@@ -38,16 +42,18 @@ class NamespaceSharesArgs:
     """Whether to make the ConfigMap of KEP-1755."""
     instance: pulumi.Input[str]
     """Id of this instance of the stack, by which a later `up` knows the objects for its own."""
+    images: Images
+    """The images of the program's pods, for the one that changes the ServiceAccounts."""
+    timeout: str
+    """How long to wait for that pod, such as `2m`."""
 
 
 class NamespaceShares(pulumi.ComponentResource):
     """Objects in namespaces that are not the stack's.
 
     Each object is new: if somebody else's of its name exists already, `preflight` says so. Only one thing that belongs
-    to others is changed, the list imagePullSecrets of ServiceAccounts, and only if it is empty. For server-side apply
-    that list is a single value with a single owner (`+listType=atomic`, k8s.io/api/core/v1/types.go), so an entry that
-    was added to other entries could not be removed again.
-    Ready when: 1. the objects exist. Delete removes them, and empties the lists again.
+    to others is changed, the list imagePullSecrets of ServiceAccounts: a pod adds an entry, and takes it out again.
+    Ready when: 1. the objects exist; 2. the ServiceAccounts name the Secret. Delete removes them, and the entries.
     Does not: make a namespace, or watch for namespaces that are made later.
     """
 
@@ -75,19 +81,20 @@ class NamespaceShares(pulumi.ComponentResource):
                 opts=child,
             )
             secrets.append(secret.metadata.name)
-            if args.attach:
-                core.ServiceAccountPatch(
-                    f"{name}-attach-{namespace}",
-                    metadata=k8s.meta.v1.ObjectMetaPatchArgs(name="default", namespace=namespace, annotations=manager),
-                    image_pull_secrets=[core.LocalObjectReferencePatchArgs(name=secret.metadata.name)],
-                    opts=self._explain(
-                        f"{name}-attach-{namespace}",
-                        f"The default ServiceAccount of the namespace {namespace} was not given the registry's Secret. "
-                        "If the reason is a conflict, it has imagePullSecrets of somebody else, and the list can have "
-                        "one owner only: name the output sharedName in the imagePullSecrets of the pods, and do not "
-                        "attach it (pulumi config set attachPullSecret false).",
-                    ),
-                )
+        if args.attach and secrets:
+            Attachment(
+                f"{name}-attach",
+                AttachmentArgs(
+                    namespace=args.namespace,
+                    namespaces=args.pull_namespaces,
+                    secret=_one_name(secrets).apply(str),
+                    labels=labels,
+                    manager=manager,
+                    images=args.images,
+                    timeout=args.timeout,
+                ),
+                opts=child,
+            )
         for namespace in args.ca_namespaces:
             copy = core.ConfigMap(
                 f"{name}-ca-{namespace}",
@@ -152,6 +159,7 @@ def make_shares(
     return NamespaceShares(
         name,
         NamespaceSharesArgs(
+            namespace=identity.namespace,
             object_name=identity.namespace.apply(registry_label),
             instance=identity.instance,
             host=host,
@@ -161,6 +169,8 @@ def make_shares(
             attach=settings.attach_pull_secret,
             ca_namespaces=settings.ca_namespaces,
             advertise=settings.advertise,
+            images=settings.images,
+            timeout=settings.ready_timeout,
         ),
     )
 

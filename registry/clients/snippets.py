@@ -75,6 +75,7 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
     Args:
         host: The registry's host as it is written in image references: a DNS name, with `:port` if it has one.
         ca_certificate: The CA's certificate, PEM; several of them, one after the other, while one replaces another.
+            Empty if the registry's certificate is publicly trusted: then a snippet sets nothing up.
         username: The user who has the password; None if the registry asks for none. The second line of a client's
             snippet then says how to log in. It reads the password from the stack; no snippet and no argument holds it.
         namespace: The stack's namespace. Without it there is no snippet `portForward`, which goes to its pod.
@@ -97,17 +98,30 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
             f"The namespace is {namespace!r}; a name has lower-case letters, digits and inner dashes only."
         )
     ca = ca_certificate.replace("\r\n", "\n").strip() + "\n"
-    if not re.fullmatch(f"(?:{_PEM.pattern})+", ca):
+    public = not ca_certificate
+    if not public and not re.fullmatch(f"(?:{_PEM.pattern})+", ca):
         raise ValueError("The CA's certificate has to be PEM: BEGIN CERTIFICATE to END CERTIFICATE, and nothing else.")
     registry = _Registry(host=host, plain=host.replace(":", "-"), ca=ca, namespace=namespace)
-    snippets = {client: make(registry) for client, make in _SNIPPETS.items() if namespace or client != PORT_FORWARD}
+    snippets = {
+        client: _nothing_to_trust(host) if public and client != PORT_FORWARD else make(registry)
+        for client, make in _SNIPPETS.items()
+        if namespace or client != PORT_FORWARD
+    }
     return {
         **{
             client: _with_login(client, snippet, host, username) if username else snippet
             for client, snippet in snippets.items()
         },
-        **{key_of(node): setting for node, setting in node_setup(host, ca).items()},
+        **{
+            key_of(node): _nothing_to_trust(host) if public else setting
+            for node, setting in node_setup(host, ca).items()
+        },
     }
+
+
+def _nothing_to_trust(host: str) -> str:
+    """A comment in every language of the snippets."""
+    return f"# Nothing to set up: the certificate of {host} is publicly trusted, so nobody has to trust a CA.\n"
 
 
 def _with_login(name: str, snippet: str, host: str, username: str) -> str:
@@ -275,16 +289,31 @@ def _buildx(registry: _Registry) -> str:
     )
 
 
+def _more_files(registry: _Registry, stem: str, as_root: str = "") -> list[str]:
+    """Lines that write each certificate but the first into a file of its own, since some stores read one of a file.
+
+    `stem` is the path without its number and ending.
+    """
+    more = enumerate(_PEM.findall(registry.ca)[1:], 2)
+    return [f"{as_root}tee \"{stem}-{n}.crt\" >/dev/null <<'END-OF-FILE'\n{pem}END-OF-FILE" for n, pem in more]
+
+
+def _first(registry: _Registry) -> _Registry:
+    return registry._replace(ca=_PEM.findall(registry.ca)[0])
+
+
 def _linux_trust_store(registry: _Registry) -> str:
-    name = f"private-registry-{registry.plain}.crt"
+    stem = f"private-registry-{registry.plain}"
+    name, every = f"{stem}.crt", f"{stem}*.crt"
     fedora, debian = "/etc/pki/ca-trust/source/anchors", "/usr/local/share/ca-certificates"
     suse = "/etc/pki/trust/anchors"
-    undo = f"sudo rm -f {fedora}/{name} {debian}/{name} {suse}/{name}"
+    undo = f"sudo rm -f {fedora}/{every} {debian}/{every} {suse}/{every}"
     return _script(
         "Linux",
-        registry,
+        _first(registry),
         "$store",
         f"{undo}; sudo update-ca-certificates || sudo update-ca-trust",
+        *_more_files(registry, f"$folder/{stem}", "$sudo "),
         "$sudo $update >/dev/null",
         _done("Linux", registry),
         file=name,
@@ -302,13 +331,20 @@ def _linux_trust_store(registry: _Registry) -> str:
 
 def _mac(client: str, registry: _Registry, *, restart: bool) -> str:
     folder = f"{_FOLDER}/{registry.plain}"
-    undo = f'security remove-trusted-cert "{folder}/ca.crt"'
-    for fingerprint in _fingerprints(registry.ca):
+    name = registry.host.partition(":")[0]
+    fingerprints = _fingerprints(registry.ca)
+    files = ["ca.crt", *(f"ca-{number}.crt" for number in range(2, len(fingerprints) + 1))]
+    undo = "; ".join(f'security remove-trusted-cert "{folder}/{file}"' for file in files)
+    for fingerprint in fingerprints:
         undo += f"; security delete-certificate -Z {fingerprint} {_KEYCHAIN}"
-    lines = [f'security add-trusted-cert -r trustRoot -k {_KEYCHAIN} "$folder/ca.crt"']
+    lines = _more_files(registry, "$folder/ca")
+    # The CA counts for TLS connections to this host, and for nothing else (security(1)). Docker Desktop copies CAs out
+    # of the keychain, and its documents do not say whether it copies one with such a limit.
+    limit = "" if restart else f"-p ssl -s {name} "
+    lines += [f'security add-trusted-cert -r trustRoot {limit}-k {_KEYCHAIN} "$folder/{file}"' for file in files]
     if restart:
         lines.append("docker desktop restart >/dev/null  # it reads the keychain when it starts")
-    return _script(client, registry, folder, undo, *lines, _done(client, registry))
+    return _script(client, _first(registry), folder, undo, *lines, _done(client, registry))
 
 
 def _windows(client: str, registry: _Registry, *, restart: bool) -> str:
@@ -317,11 +353,14 @@ def _windows(client: str, registry: _Registry, *, restart: bool) -> str:
     lines = [
         f"# {client} trusts {registry.host}. {use}. Undo: {undo}",
         "$file = New-TemporaryFile",
-        f"Set-Content -Encoding ascii -Path $file -Value @'\n{registry.ca}'@",
-        "certutil -user -addstore -f Root $file | Out-Null",
-        'if ($LASTEXITCODE -ne 0) { throw "certutil ended with $LASTEXITCODE" }',
-        "Remove-Item $file",
     ]
+    for pem in _PEM.findall(registry.ca):
+        lines += [
+            f"Set-Content -Encoding ascii -Path $file -Value @'\n{pem}'@",
+            "certutil -user -addstore -f Root $file | Out-Null",
+            'if ($LASTEXITCODE -ne 0) { throw "certutil ended with $LASTEXITCODE" }',
+        ]
+    lines.append("Remove-Item $file")
     if restart:
         lines.append("docker desktop restart | Out-Null  # it reads the certificate store when it starts")
     return "\n".join([*lines, f"Write-Output '{client} trusts {registry.host}'", ""])

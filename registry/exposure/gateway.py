@@ -9,7 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from ..cluster import Cluster, Object, object_names
-from ..hostname import HTTPS, split_port
+from ..hostname import HTTPS, named_after, split_port
 from ..settings import SettingError, Settings
 from ..waiting import after, awaited
 from .address import LABELS, NOT_AWAITED, choose_address, tls_service
@@ -161,7 +161,7 @@ class Gateway(pulumi.ComponentResource):
         return [error] if error else []
 
     def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make Gateway and Service. `name` is their name in the namespace, and the route's."""
+        """Make Gateway and Service. `name` is their name in the namespace, and what the route's begins with."""
         super().__init__("private-registry:registry:Gateway", name, None, opts)
         self._args, self._name = args, name
         child = pulumi.ResourceOptions(parent=self)
@@ -175,7 +175,7 @@ class Gateway(pulumi.ComponentResource):
         }
         spec = {"gatewayClassName": args.gateway_class, "listeners": [listener]}
         conditions = [_PROGRAMMED] if args.address else [_PROGRAMMED, _HAS_ADDRESS]
-        gateway = self._make("Gateway", GATEWAY_API, spec, conditions)
+        gateway = self._make("Gateway", GATEWAY_API, spec, conditions, name)
 
         def published(namespace: str) -> list[str]:
             addresses = gateway_addresses(args.cluster.read(GATEWAY_API, "gateways", namespace, name))
@@ -192,28 +192,36 @@ class Gateway(pulumi.ComponentResource):
 
     def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
         """Make the route from the Gateway to the registry, which serves the host with the certificate in the Secret."""
+        dns_name = host.apply(lambda host: split_port(host)[0])
         spec = {
             "parentRefs": [{"name": self._name}],
-            "hostnames": [host.apply(lambda host: split_port(host)[0])],
+            "hostnames": [dns_name],
             "rules": [{"backendRefs": [{"name": self._service, "port": HTTPS}]}],
         }
-        route = self._make("TLSRoute", f"{GROUP}/{self._args.route_version}", spec, [_ACCEPTED])
+        name = dns_name.apply(lambda host: named_after(self._name, host))
+        route = self._make("TLSRoute", f"{GROUP}/{self._args.route_version}", spec, [_ACCEPTED], name)
         self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
         return Served(host=after(host, route.id), address=self.address, addresses=self.addresses)
 
     def _make(
-        self, kind: str, api_version: str, spec: Mapping[str, Any], conditions: Sequence[str]
+        self,
+        kind: str,
+        api_version: str,
+        spec: Mapping[str, Any],
+        conditions: Sequence[str],
+        name: pulumi.Input[str],
     ) -> k8s.apiextensions.CustomResource:
         """An object of the Gateway API that is ready once all conditions hold."""
-        args, name = self._args, self._name
+        args, resource = self._args, f"{self._name}-{kind.lower()}"
 
         def reason(asked: Mapping[str, Any]) -> str:
-            namespace = asked.get("metadata", {}).get("namespace", "")
-            found = args.cluster.read(api_version, f"{kind.lower()}s", namespace, name)
+            metadata = asked.get("metadata", {})
+            place = (metadata.get("namespace", ""), metadata.get("name", ""))
+            found = args.cluster.read(api_version, f"{kind.lower()}s", *place)
             return not_programmed(kind, args.timeout, complaints(found.get("status", {})))
 
         return k8s.apiextensions.CustomResource(
-            f"{name}-{kind.lower()}",
+            resource,
             api_version=api_version,
             kind=kind,
             metadata=k8s.meta.v1.ObjectMetaArgs(
@@ -223,5 +231,5 @@ class Gateway(pulumi.ComponentResource):
                 annotations={"pulumi.com/waitFor": json.dumps(conditions)},
             ),
             spec=spec,
-            opts=awaited(f"{name}-{kind.lower()}-not-ready", self, args.timeout, reason),
+            opts=awaited(f"{resource}-not-ready", self, args.timeout, reason),
         )

@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
-from ..hostname import HTTPS, placeholder_host, split_port
+from ..hostname import HTTPS, named_after, placeholder_host, split_port
 from ..pod.nginx import PLAIN_PORT
 from ..settings import SettingError, Settings
 from ..waiting import after, awaited
@@ -177,7 +177,7 @@ class Ingress(pulumi.ComponentResource):
         return [error] if error else []
 
     def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the placeholder. `name` is the name of the registry's Ingress in the namespace."""
+        """Make the placeholder. `name` is what the Ingresses' names in the namespace begin with."""
         super().__init__("private-registry:registry:Ingress", name, None, opts)
         self._args, self._name = args, name
         self.address = pulumi.Output.from_input(args.address)
@@ -209,7 +209,7 @@ class Ingress(pulumi.ComponentResource):
         ingress = k8s.networking.v1.Ingress(
             f"{self._name}-served",
             metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=self._name,
+                name=dns_name.apply(lambda host: named_after(self._name, host)),
                 namespace=args.namespace,
                 labels=_LABELS,
                 annotations={**ANNOTATIONS, **args.annotations, **ADDRESS_AWAITED},

@@ -1,5 +1,5 @@
-"""What runs in the registry's pod: nginx with its configuration, and the program that pushes the proof image.
+"""What runs in pods: nginx with its configuration, `gc.sh`, and programs that push the proof and attach the Secret.
 
-The pod gets each program as one file of a ConfigMap and runs it in a plain image of nginx or of Python, so they import
+A pod gets each program as one file of a ConfigMap and runs it in a plain image of nginx or of Python, so they import
 nothing but the standard library, and nothing of each other.
 """

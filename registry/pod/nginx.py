@@ -14,11 +14,15 @@ AuthMode = Literal["none", "push", "basic"]
 
 PLAIN_PORT, TLS_PORT = 5000, 5443
 """TCP ports of the pod: plain HTTP for Ingress controllers, and TLS for everyone else."""
-REGISTRY_PORT = 5001
-"""TCP port of the registry's own container on the pod's loopback address."""
+REGISTRY_PORT, METRICS_PORT = 5001, 5002
+"""TCP ports of the registry's own container on the pod's loopback address: its API, and what it counts."""
 
 TLS, USERS, RUN = "/etc/private-registry-tls", "/etc/private-registry-users", "/run/nginx"
 """Folders in the pod: the certificate `tls.crt` with its key `tls.key`, the password files, and what nginx writes."""
+STOPPED, FULL = f"{RUN}/stopped", f"{RUN}/full"
+"""Files that are looked for at each request that is no pull. While the first one is there, such a request is answered
+503; it holds the time, in seconds since 1970, at which `nginx.sh` takes it away if nobody has put a later one there.
+While the second one is there, what needs space is answered 507."""
 READERS, PUSHERS = "readers", "pushers"
 """The password files: who may pull, which is everyone who has a password, and who may push and delete as well."""
 
@@ -28,6 +32,11 @@ CONNECTIONS = 4096
 """Connections that each of nginx's two processes can have; every request takes two, one of them to the registry."""
 
 _REALM = "private-registry"
+_STOPPED = "nothing can be pushed or deleted while space is freed (make gc); try again in a minute"
+_FULL = (
+    "the storage of the registry is full: nothing can be pushed before images are deleted and make gc has run, or "
+    "storageSize is larger"
+)
 
 
 def _asking(users: str) -> str:
@@ -116,6 +125,19 @@ http {{
         httphttps https;
     }}
 
+    # The files that stop a request, by its method: pulls are never stopped, and what is deleted needs no space.
+    map $request_method $stopped {{
+        default {STOPPED};
+        GET {RUN}/never;
+        HEAD {RUN}/never;
+    }}
+    map $request_method $full {{
+        default {RUN}/never;
+        PATCH {FULL};
+        POST {FULL};
+        PUT {FULL};
+    }}
+
     ssl_certificate {TLS}/tls.crt;
     ssl_certificate_key {TLS}/tls.key;
     ssl_protocols TLSv1.2 TLSv1.3;
@@ -135,6 +157,25 @@ http {{
         location @unauthorized {{
             default_type application/json;
             return 401 '{{"errors":[{{"code":"UNAUTHORIZED","message":"authentication required","detail":null}}]}}\\n';
+        }}
+
+        if (-f $stopped) {{
+            rewrite ^ /stopped last;
+        }}
+        if (-f $full) {{
+            rewrite ^ /full last;
+        }}
+        location = /stopped {{
+            internal;
+            default_type application/json;
+            add_header Docker-Distribution-Api-Version registry/2.0 always;
+            add_header Retry-After 30 always;
+            return 503 '{{"errors":[{{"code":"UNAVAILABLE","message":"{_STOPPED}","detail":null}}]}}\n';
+        }}
+        location = /full {{
+            internal;
+            default_type application/json;
+            return 507 '{{"errors":[{{"code":"DENIED","message":"{_FULL}","detail":null}}]}}\n';
         }}
 
         # Whether the registry's storage works. Nobody is asked here.

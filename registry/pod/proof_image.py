@@ -3,7 +3,8 @@
 One OCI image index of two platforms, each with one static ELF program that waits for a signal. It is made from this
 file and the stack's namespace alone, so its digest is known before the registry runs. The registry's pod runs this file
 as a program to push the image and to push it again when it has gone missing; it must therefore import only the standard
-library.
+library. On the way it finds out whether the registry's storage takes what is pushed: it says so in its log, one JSON
+object on a line, which is where `pulumi up` and the doctor read it, and has nginx refuse pushes while it is full.
 
 Sources: OCI image specification 1.1 (index, manifest, config); ELF-64 object file format; Linux system call tables.
 """
@@ -13,6 +14,7 @@ import http.client
 import io
 import json
 import os
+import re
 import signal
 import struct
 import sys
@@ -34,6 +36,13 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 _LOAD_ADDRESS = 0x400000
 _HEADERS = 64 + 56  # an ELF header and one program header
+
+READY = "READY"
+"""The reason with which nothing is wrong."""
+_RESERVE = 16 * 2**20
+"""A storage with fewer bytes left counts as full. Of a small storage it is a sixteenth."""
+_SELDOM = 12
+"""Looks at a storage that works between two at which it is written to."""
 
 # Each program is `for (;;) pause();`, with one instruction a line.
 _PROGRAMS = {
@@ -175,23 +184,39 @@ class ProofPusher:
         """
         self._address = address
 
-    def _call(self, method: str, path: str, body: bytes = b"", media_type: str = "") -> tuple[int, str]:
+    def _call(self, method: str, path: str, body: bytes = b"", media_type: str = "") -> tuple[int, str, str]:
+        """Status, location and text of the answer to a request."""
         connection = http.client.HTTPConnection(self._address, timeout=10)
         try:
             # Without the header Accept the registry says of a manifest that it is not there.
             headers = {"Content-Type": media_type} if media_type else {"Accept": f"{_MANIFEST}, {_INDEX}"}
             connection.request(method, path, body or None, {"Content-Length": str(len(body)), **headers})
             response = connection.getresponse()
-            response.read()
-            return response.status, response.headers.get("Location", "")
+            text = response.read().decode(errors="replace")
+            return response.status, response.headers.get("Location", ""), text
         finally:
             connection.close()
 
+    def _begin(self) -> tuple[int, str, str]:
+        return self._call("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
+
     def _put(self, path: str, content: Content) -> None:
-        status, _ = self._call("PUT", path, content.data, content.media_type)
+        status, _, _ = self._call("PUT", path, content.data, content.media_type)
         if status != http.client.CREATED:
             msg = f"The registry answered {status} to the push of {content.digest}."
             raise OSError(msg)
+
+    def refusal(self) -> str:
+        """What the registry says when it cannot begin an upload; empty if it can. That is given up at once.
+
+        Raises:
+            OSError: the registry does not answer in time.
+        """
+        status, location, text = self._begin()
+        if status != http.client.ACCEPTED:
+            return f"{status} {text.strip()}"
+        self._call("DELETE", location)
+        return ""
 
     def has(self, image: Image) -> bool:
         """Whether every part of the image is in the registry."""
@@ -209,7 +234,7 @@ class ProofPusher:
             OSError: the registry cannot be reached or refused a part.
         """
         for content in image.blobs:
-            status, location = self._call("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
+            status, location, _ = self._begin()
             if status != http.client.ACCEPTED:
                 msg = f"The registry answered {status} to the start of an upload."
                 raise OSError(msg)
@@ -220,28 +245,106 @@ class ProofPusher:
             self._put(f"/v2/{REPOSITORY}/manifests/{content.digest}", content)
 
 
-def keep(pusher: ProofPusher, image: Image, ready: Path, interval: float) -> None:
+class Storage:
+    """Whether the registry's storage takes what is pushed. It is looked at often, and written to seldom."""
+
+    def __init__(self, pusher: ProofPusher, data: Path, full: Path) -> None:
+        """Nothing is known yet.
+
+        Args:
+            pusher: A client of the registry.
+            data: The folder of images, which this program only reads. It is missing if they are kept elsewhere.
+            full: A file that exists while the storage is full; nginx looks for it.
+        """
+        self._pusher = pusher
+        self._data = data
+        self._full = full
+        self._reason = ""
+        self._looks = 0
+
+    def look(self) -> bool:
+        """Find out, and say it in the log and to nginx if it has changed; whether it takes what is pushed."""
+        found = os.statvfs(self._data) if self._data.exists() else None
+        size, left = (found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize) if found else (0, 0)
+        reason, sentence = state("", size, left)
+        # Where there is no space, an upload that fails would only leave something behind.
+        if reason == READY and (self._reason != READY or self._looks % _SELDOM == 0):
+            try:
+                reason, sentence = state(self._pusher.refusal(), size, left)
+            except (OSError, http.client.HTTPException):
+                return True  # it is slow perhaps; that is no refusal, and nothing that pulls have to wait for
+        self._looks += 1
+        if reason == "STORAGE_FULL":
+            self._full.touch()
+        else:
+            self._full.unlink(missing_ok=True)
+        if reason != self._reason:
+            print(json.dumps({"reason": reason, "sentence": sentence}), flush=True)
+        self._reason = reason
+        return reason == READY
+
+
+def state(refusal: str, size: int, left: int) -> tuple[str, str]:
+    """The reason and the sentence of what is wrong with a storage; READY if it takes what is pushed.
+
+    Args:
+        refusal: What the registry says of an upload that it could not begin; empty if it could.
+        size: Bytes of the file system with the images; 0 if they are in none.
+        left: How many of these are free.
+    """
+    space = f"{left >> 20} of {size >> 20} MiB are left"
+    if re.search(r'"Err":(28|122)\b|no space left|quota exceeded', refusal) or left < min(_RESERVE, size // 16):
+        return "STORAGE_FULL", (
+            f"The registry's storage is full ({space}), so pushes are refused, and pulls go on: delete images that "
+            "nobody needs and run make gc, or set a larger storageSize (docs/space.md)."
+        )
+    if re.search(r'"Err":(1|13|30)\b|permission denied|read-only', refusal):
+        user, group = os.getuid(), os.getgid()
+        return "STORAGE_NOT_WRITABLE", (
+            f"The registry runs as user {user} and cannot write to its storage ({refusal}): give the folder behind the "
+            f"PersistentVolume to it (chown -R {user}:{group}), or set storageClass to one whose volumes heed fsGroup."
+        )
+    if refusal:
+        return "STORAGE_FAILS", f"The registry cannot write to its storage ({refusal}): mend what that names."
+    return READY, f"The registry's storage takes what is pushed{size and f'; {space}' or ''}."
+
+
+def keep(pusher: ProofPusher, image: Image, ready: Path, storage: Storage, stopped: Path, interval: float) -> None:
     """Push the proof image, and push it again whenever a part of it is missing; this never returns.
 
     Args:
         pusher: A client of the registry to keep it in.
         image: The proof image.
         ready: A file that exists while the whole image is in the registry; the readiness probe looks for it.
+        storage: The registry's storage, which is looked at each time.
+        stopped: While this file exists nothing may be pushed, so nothing is done.
         interval: Seconds between two checks.
     """
     ready.unlink(missing_ok=True)  # a previous container of this pod may have left it
     pause = threading.Event()
+    trouble = ""
     while True:
         try:
-            if not pusher.has(image):
-                ready.unlink(missing_ok=True)
-                pusher.push(image)
-                print("pushed", REPOSITORY, image.index.digest, flush=True)
-            ready.touch()
+            if not stopped.exists():
+                complete = pusher.has(image)
+                if storage.look() and not complete:
+                    ready.unlink(missing_ok=True)
+                    pusher.push(image)
+                    print("pushed", REPOSITORY, image.index.digest, flush=True)
+                    complete = True
+                if complete:
+                    ready.touch()
+                else:
+                    ready.unlink(missing_ok=True)
+            trouble = ""
         except (OSError, http.client.HTTPException) as error:
             ready.unlink(missing_ok=True)
-            print("waiting for the registry:", error, flush=True)
-        pause.wait(interval if ready.exists() else 0.2)
+            if str(error) != trouble:
+                trouble = str(error)
+                print("waiting for the registry:", trouble, flush=True)
+            pause.wait(0.2)
+        else:
+            pause.wait(interval)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -250,5 +353,7 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)  # the first process of a container has no default action
-    address, ready = sys.argv[1:]
-    keep(ProofPusher(address), build(os.environ["NAMESPACE"]), Path(ready), interval=5)
+    address, ready, data, run = sys.argv[1:]
+    client = ProofPusher(address)
+    storage = Storage(client, Path(data), Path(run) / "full")
+    keep(client, build(os.environ["NAMESPACE"]), Path(ready), storage, Path(run) / "stopped", interval=5)

@@ -11,7 +11,7 @@ from ..cluster import Cluster
 from ..exposure import choice as exposures
 from ..settings import Settings
 from ..storage import volume
-from . import strangers
+from . import stored, strangers
 from .identity import POD_SECURITY, required_labels
 from .recorded import Recorded
 
@@ -51,8 +51,11 @@ def namespace_error(settings: Settings, refusal: str) -> pulumi.RunError | None:
     )
 
 
-def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> None:
-    """Check that the cluster is the stack's, and can fulfil the settings.
+def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
+    """Check that the cluster is the stack's, and can fulfil the settings without a loss that nobody has allowed.
+
+    Returns:
+        Whether the volume that the stack has is to be replaced by an empty one.
 
     Raises:
         pulumi.RunError: it cannot, or it cannot be reached. The message has a line for each reason.
@@ -61,15 +64,21 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> None:
     version = cluster.version()
     named = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
     refusal = cluster.refusal("namespace", {"metadata": {**named, "labels": required_labels(settings)}})
+    there = stored.stored(cluster, recorded.namespace)
+    classes = cluster.storage_classes() if settings.storage.kind == "volume" else None
+    moved = stored.place_errors(settings, there, classes)
     found = [
         version_error(version),
         *strangers.errors(settings, cluster, recorded),
         *exposures.errors(settings, cluster),
         *certificates.errors(settings, cluster),
-        *volume.errors(settings, cluster),
+        volume.storage_class_error(settings.storage.storage_class, classes, there.storage_class if there else ""),
+        *stored.losses(moved, there, allowed=settings.allow_data_loss),
         namespace_error(settings, refusal),
     ]
     lines = [str(error) for error in found if error]
     if lines:
         raise pulumi.RunError("\n".join(lines))
+    stored.warn_of_kept_disks(settings, there, classes)
     strangers.warn_of_leftovers(strangers.leftovers(cluster, recorded, strangers.namespace_of(settings, recorded)))
+    return bool(moved)

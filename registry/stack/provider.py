@@ -15,7 +15,6 @@ from ..cluster import Cluster
 SETTINGS: Mapping[str, Literal["text", "flag", "object"]] = {
     "alwaysRender": "flag",
     "cluster": "text",
-    "clusterIdentifier": "text",
     "enableConfigMapMutable": "flag",
     "enablePatchForce": "flag",
     "enableSecretMutable": "flag",
@@ -30,8 +29,9 @@ SETTINGS: Mapping[str, Literal["text", "flag", "object"]] = {
 }
 """The settings `kubernetes:KEY` of the default provider that this one gets from the stack's configuration as they are.
 
-It would get none of them by itself. Of the others, `context` and `kubeconfig` are below, `upsertExistingObjects` is
-always on, and `deleteUnreachable` is not kept: who needs it at `destroy` sets PULUMI_K8S_DELETE_UNREACHABLE there.
+It would get none of them by itself. Of the others, `clusterIdentifier`, `context` and `kubeconfig` are below,
+`upsertExistingObjects` is always on, and `deleteUnreachable` is not kept: who needs it at `destroy` sets
+PULUMI_K8S_DELETE_UNREACHABLE there.
 """
 
 
@@ -47,6 +47,9 @@ def arguments(cluster: Cluster) -> dict[str, Any]:
         **{name: value for name, value in given.items() if value is not None},
         "context": cluster.context or None,
         "kubeconfig": kubeconfig,
+        # The provider never compares it with the cluster. But while it stays the same, another address of the API
+        # server in the kubeconfig is no reason to replace everything, the volume included.
+        "cluster_identifier": cluster.uid or None,
         # An `up` that was killed leaves objects that are not in the state. With this the next one takes them over; it
         # checks before that what is not in a namespace of its own is its own.
         "upsert_existing_objects": True,

@@ -1,12 +1,14 @@
-"""What the stack's own state says of its last `up`: the cluster, the instance of the stack, and its namespace."""
+"""What the stack's own state says of its last `up`: its cluster, its instance and namespace, and its certificates."""
 
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pulumi
+
+from ..certificate.contract import COMPONENTS, CertificateState, Issued
 
 _STATE = "pulumi:pulumi:readStackResourceOutputs"
 """A function of the engine itself: type and outputs of every resource in the state of a stack. It works in
@@ -22,6 +24,8 @@ IDENTITY = "private-registry:registry:Identity"
 """Type of the component whose outputs are read here."""
 _NAMESPACE = "kubernetes:core/v1:Namespace"
 _SEED = "tls:index/privateKey:PrivateKey"
+_SERVER = "tls:index/locallySignedCert:LocallySignedCert"
+_REQUEST = "tls:index/certRequest:CertRequest"
 SEED_NAME = "identity-seed"
 """Name of the resource from whose public key the instance's id is made."""
 
@@ -38,6 +42,8 @@ class Recorded:
     """Id of this instance of the stack; see `instance_id`."""
     namespace: str = ""
     """Name of the stack's namespace."""
+    certificates: CertificateState = field(default_factory=CertificateState)
+    """What had to be trusted, and the server certificate."""
 
 
 def instance_id(public_key: str) -> str:
@@ -55,17 +61,32 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         resources: Type and outputs of each resource, by its URN.
     """
     found: dict[str, Mapping[str, Any]] = {}
+    trusted = ""
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
-        if kind in (IDENTITY, _NAMESPACE) or (kind == _SEED and name == SEED_NAME):
+        if kind in (IDENTITY, _NAMESPACE, _SERVER, _REQUEST) or (kind, name) == (_SEED, SEED_NAME):
             found[kind] = resource["outputs"]
+        elif kind in COMPONENTS:
+            # Unlike an object of the cluster, a component is not refreshed: what somebody has put into the ConfigMap
+            # must not be taken for a CA of the stack. Both are there after an `up` that was killed.
+            trusted = max(trusted, str(resource["outputs"].get("caCertificate") or ""), key=len)
     identity, metadata = found.get(IDENTITY, {}), found.get(_NAMESPACE, {}).get("metadata", {})
+    server = found.get(_SERVER, {})
     public_key = str(found.get(_SEED, {}).get("publicKeyPem", ""))
     return Recorded(
         cluster=str(identity.get("clusterId") or ""),
         context=str(identity.get("context") or ""),
         instance=instance_id(public_key) if public_key else "",
         namespace=str(metadata.get("name") or ""),
+        certificates=CertificateState(
+            trusted=trusted,
+            issued=Issued(
+                request=str(server.get("certRequestPem") or ""),
+                ca=str(server.get("caCertPem") or ""),
+                hours=int(server.get("validityPeriodHours") or 0),
+                names=tuple(map(str, found.get(_REQUEST, {}).get("dnsNames") or ())),
+            ),
+        ),
     )
 
 

@@ -130,6 +130,15 @@ def _error(path: str, fix: str, found: Object | None | ApiException, recorded: R
     metadata = found["metadata"]
     if recorded.instance and metadata.get("labels", {}).get(names.INSTANCE) == recorded.instance:
         own_end = len(place) == 1 and _ends(metadata)
-        text = f"The {what} is being deleted. When it is gone (kubectl get namespace {place[0]}): pulumi up --refresh"
-        return pulumi.RunError(text) if own_end else None
+        return pulumi.RunError(_still_there(place[0], found)) if own_end else None
     return pulumi.RunError(f"The {what} exists already, and is not this stack's. {fix}.")
+
+
+def _still_there(name: str, namespace: Object) -> str:
+    """What is said of the stack's namespace while it is being deleted: the cluster's words for what it waits for."""
+    conditions: list[dict[str, str]] = namespace.get("status", {}).get("conditions") or []
+    why = " ".join(each.get("message", "") for each in conditions if each.get("status") == "True")
+    return (
+        f"The namespace {name} is being deleted.{why and ' The cluster says what it waits for: ' + why} When it is "
+        f"gone (kubectl get namespace {name}): pulumi up --refresh"
+    )

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -87,6 +88,34 @@ def fingerprint(seed: pulumi.Input[str], keys: Sequence[pulumi.Output[str]]) -> 
         return hmac.digest(first.encode(), "\0".join(rest).encode(), hashlib.sha256).hex()[:16]
 
     return pulumi.Output.unsecret(pulumi.Output.all(seed, *keys).apply(derive))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptImagesArgs:
+    """What a `KeptImages` needs."""
+
+    bucket: Bucket
+    """The bucket."""
+    namespace: pulumi.Input[str]
+    """The stack's namespace, below which its images lie."""
+
+
+class KeptImages(pulumi.ComponentResource):
+    """Nothing but a name that `destroy` prints: it says that the images stay in the bucket.
+
+    `destroy` runs no program that could say it, and prints no outputs.
+    Ready when: 1. it is registered. Delete removes nothing.
+    Does not: look at the bucket.
+    """
+
+    removal: pulumi.Output[str]
+    """The command that removes the images."""
+
+    def __init__(self, name: str, args: KeptImagesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Say it; `name` is what is said."""
+        super().__init__("private-registry:registry:KeptImages", name, None, opts)
+        self.removal = removal(args.bucket, args.namespace)
+        self.register_outputs({"removal": self.removal})
 
 
 def removal(bucket: Bucket, namespace: pulumi.Input[str]) -> pulumi.Output[str]:

@@ -1,5 +1,6 @@
 """A volume for the registry's images: one that is claimed, or the memory of the pod's node."""
 
+import json
 from collections.abc import Sequence
 
 import pulumi
@@ -7,34 +8,44 @@ import pulumi_kubernetes as k8s
 
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
-from ..settings import SettingError, Settings
+from ..pod import proof_image
+from ..settings import SettingError
 
 _DEFAULT_CLASS = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 )
 _UNITS = {
+    "m": 10**-3,
     "": 1,
     "k": 10**3,
     "M": 10**6,
     "G": 10**9,
     "T": 10**12,
     "P": 10**15,
+    "E": 10**18,
     "Ki": 2**10,
     "Mi": 2**20,
     "Gi": 2**30,
     "Ti": 2**40,
     "Pi": 2**50,
+    "Ei": 2**60,
 }
 
 
 def quantity_bytes(quantity: str) -> int:
     """Bytes of a Kubernetes quantity such as `10Gi` or `1.5G`."""
-    number = quantity.rstrip("kKMGTPi")
+    number = quantity.rstrip("mkKMGTPEi")
     return int(float(number) * _UNITS[quantity[len(number) :]])
 
 
-def storage_class_error(storage_class: str, classes: Sequence[Object] | None) -> pulumi.RunError | None:
+def default_classes(classes: Sequence[Object] | None) -> Sequence[Object]:
+    """The StorageClasses that are marked as the default one. Kubernetes takes the newest, which is the first here."""
+    marked = [entry for entry in classes or () if any(has_annotation(entry, each) for each in _DEFAULT_CLASS)]
+    return sorted(marked, key=lambda entry: str(entry["metadata"].get("creationTimestamp", "")), reverse=True)
+
+
+def storage_class_error(storage_class: str, classes: Sequence[Object] | None, own: str = "") -> pulumi.RunError | None:
     """The error of a cluster without the wanted StorageClass, or without one that it would use by default.
 
     Several default ones are no error: Kubernetes takes the newest.
@@ -42,8 +53,9 @@ def storage_class_error(storage_class: str, classes: Sequence[Object] | None) ->
     Args:
         storage_class: The setting `storageClass`.
         classes: Every StorageClass; None if the user may not list them, and then there is no error.
+        own: The class of the volume that is there already, and needs none any more.
     """
-    if classes is None:
+    if classes is None or (own and storage_class in ("", own)):
         return None
     known = object_names(classes)
     there = f"the cluster has {', '.join(known)}" if known else "the cluster has none"
@@ -53,7 +65,7 @@ def storage_class_error(storage_class: str, classes: Sequence[Object] | None) ->
             return None
         rule = f"there is no StorageClass of that name: {there}"
         return SettingError("storageClass", storage_class, rule, known[0] if known else "standard", more=memory)
-    if any(has_annotation(entry, annotation) for entry in classes for annotation in _DEFAULT_CLASS):
+    if default_classes(classes):
         return None
     if known:
         rule = f"no StorageClass is marked as the default one, so it has to be named: {there}"
@@ -62,12 +74,46 @@ def storage_class_error(storage_class: str, classes: Sequence[Object] | None) ->
     return SettingError("storage", "volume", rule, "memory")
 
 
-def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
-    """Why the cluster cannot make the volume that the settings ask for; empty if it can, or if they ask for none."""
-    if settings.storage.kind != "volume":
-        return []
-    error = storage_class_error(settings.storage.storage_class, cluster.storage_classes())
-    return [error] if error else []
+def fault_in(log: str) -> tuple[str, str]:
+    """Reason and sentence of what is wrong with the storage, as a pod has said last; empty if nothing is.
+
+    Args:
+        log: The end of the log of the container `names.PROOF_CONTAINER`.
+    """
+    for line in reversed(log.splitlines()):
+        if line.startswith("{"):
+            said = json.loads(line)
+            reason = said.get("reason", proof_image.READY)
+            return ("", "") if reason == proof_image.READY else (reason, said["sentence"])
+    return "", ""
+
+
+def fault(cluster: Cluster, namespace: str) -> tuple[str, str]:
+    """The same as the registry's pods say it now; empty also if the user may not read their logs."""
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    try:
+        found = json.loads(cluster.ask(pods, labelSelector=f"app.kubernetes.io/name={names.REGISTRY}"))["items"]
+        for pod in found:
+            log = f"{pods}/{pod['metadata']['name']}/log"
+            reason, sentence = fault_in(cluster.ask(log, container=names.PROOF_CONTAINER, tailLines="50"))
+            if reason:
+                return reason, sentence
+    except (OSError, LookupError):
+        pass
+    return "", ""
+
+
+def check(cluster: Cluster, namespace: str) -> None:
+    """Warn of a storage that is full, from which everybody can still pull.
+
+    Raises:
+        pulumi.RunError: the registry cannot write to its storage.
+    """
+    reason, sentence = fault(cluster, namespace)
+    if reason == "STORAGE_FULL":
+        pulumi.log.warn(sentence)
+    elif reason:
+        raise pulumi.RunError(sentence)
 
 
 def memory(size: str) -> k8s.core.v1.VolumeArgs:
@@ -81,6 +127,8 @@ def claimed(
     namespace: pulumi.Input[str],
     size: str,
     storage_class: str,
+    *,
+    anew: bool,
     opts: pulumi.ResourceOptions,
 ) -> k8s.core.v1.VolumeArgs:
     """The pod's volume `data` on a volume that is claimed for it.
@@ -89,10 +137,14 @@ def claimed(
         name: Name of the claim in the namespace.
         namespace: Namespace of the claim.
         size: Size of the volume, a Kubernetes quantity.
-        storage_class: StorageClass of the volume; empty for the cluster's default one.
+        storage_class: StorageClass of the volume; empty for the one that it has, and at first for the default one.
+        anew: Whether a volume that is there is replaced by an empty one, since it cannot be changed as wanted.
         opts: Options of the claim.
     """
     core = k8s.core.v1
+    # By default, to name the class that the volume has would replace the volume, and so would to name it no longer.
+    kept = pulumi.ResourceOptions(ignore_changes=["spec.storageClassName"])
+    replaced = pulumi.ResourceOptions(replace_on_changes=["spec"], delete_before_replace=True)
     claim = core.PersistentVolumeClaim(
         f"{name}-volume",
         metadata=k8s.meta.v1.ObjectMetaArgs(
@@ -108,7 +160,7 @@ def claimed(
             storage_class_name=storage_class or None,
             resources=core.VolumeResourceRequirementsArgs(requests={"storage": size}),
         ),
-        opts=opts,
+        opts=pulumi.ResourceOptions.merge(opts, replaced if anew else kept),
     )
     source = core.PersistentVolumeClaimVolumeSourceArgs(claim_name=claim.metadata.name)
     return core.VolumeArgs(name="data", persistent_volume_claim=source)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from registry.hostname import registry_label
+from registry.hostname import named_after, registry_label
 
 from .support.bare_cluster import SECONDS, fails
 from .support.cluster import Cluster
 from .support.commands import run
 from .support.stacks import Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.provider]
+pytestmark = [pytest.mark.cluster, pytest.mark.provider]
 
 IN_MEMORY = {"storage": "memory", "storageSize": "1Gi"}
 
@@ -55,7 +55,8 @@ def test_behind_a_load_balancer_that_has_only_a_name_the_second_stack_is_refused
         outputs = one.outputs()
         assert outputs["registryUrl"] == name
         with Stack(environment=cluster.environment, settings=settings) as two:
-            server = f"The host {name} is served by the Ingress {outputs['namespace']}/ingress already"
+            theirs = f"{outputs['namespace']}/{named_after('ingress', name)}"
+            server = f"The host {name} is served by the Ingress {theirs} already"
             fails(two, server, "pulumi config set host", "pulumi config set exposure loadBalancer")
         one.pulumi("preview", "--expect-no-changes")
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from trust.agent.placement import HOST_KEPT
+
 from .support.certificates import served_certificate
 from .support.cluster import Cluster
 from .support.commands import wait_until
@@ -37,7 +39,11 @@ def moved_in_one_up(deployed: Deployed, app_image: Path, namespace: str, move: C
     deployed.start_pods(namespace, image, cluster.nodes)
     deployed.assert_running(namespace, cluster.nodes)
     deployed.stack.pulumi("preview", "--expect-no-changes")
-    assert not [folder for folder in old_folders if folder.exists()]
+    wait_until(
+        lambda: not [folder for folder in old_folders if folder.exists()],
+        "no node trusts the old host any more",
+        timeout=HOST_KEPT + 30,
+    )
 
 
 def test_an_ingress_whose_address_moved_moves_everything_in_one_up_and_the_ca_stays(
@@ -49,17 +55,14 @@ def test_an_ingress_whose_address_moved_moves_everything_in_one_up_and_the_ca_st
         deployed_stack(cluster, tmp_path, values) as deployed,
     ):
 
-        def follows(name: str) -> bool:
-            found = cluster.get("ingress", "-n", deployed.namespace, name)["status"]["loadBalancer"]["ingress"]
-            return [point.get("ip") for point in found] == ["10.99.0.219"]
+        def follow() -> bool:
+            found = cluster.get("ingress", "-n", deployed.namespace)["items"]
+            published = [each["status"]["loadBalancer"].get("ingress", []) for each in found]
+            return [[point.get("ip") for point in each] for each in published] == [["10.99.0.219"]] * 2
 
         def move(to: str) -> None:
             move_controller(to)
-            wait_until(
-                lambda: follows("ingress-placeholder") and follows("ingress"),
-                "Traefik published the address",
-                timeout=60,
-            )
+            wait_until(follow, "Traefik published the address for placeholder and Ingress", timeout=60)
 
         moved_in_one_up(deployed, app_image, namespace, move, "10.99.0.219")
 

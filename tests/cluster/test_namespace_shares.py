@@ -22,7 +22,8 @@ def account(cluster: Cluster, namespace: str) -> dict[str, Any]:
     return found
 
 
-SHARED = ("secret", "configmap")
+SHARED = ("secret", "configmap", "role", "rolebinding")
+IN_MEMORY = {"storage": "memory", "storageSize": "1Gi"}
 
 
 def test_what_other_namespaces_get_is_right_and_destroy_takes_it_back(cluster: Cluster, namespace: str) -> None:
@@ -74,14 +75,31 @@ def refused(cluster: Cluster, settings: dict[str, str]) -> str:
         return re.sub(r"\s+", " ", failed.stdout + failed.stderr)
 
 
-def test_an_account_that_names_somebody_elses_secret_is_left_alone(cluster: Cluster, namespace: str) -> None:
+@pytest.mark.slow
+def test_an_account_that_names_somebody_elses_secret_names_both_and_keeps_theirs(
+    cluster: Cluster, namespace: str
+) -> None:
     theirs = {"imagePullSecrets": [{"name": "theirs"}]}
     cluster.kubectl("patch", "serviceaccount", "default", "-n", namespace, "-p", json.dumps(theirs))
-    before = account(cluster, namespace)
-    told = refused(cluster, {"pullNamespaces[0]": namespace, "attachPullSecret": "true"})
-    assert f"The default ServiceAccount of the namespace {namespace} was not given" in told
-    assert "pulumi config set attachPullSecret false" in told
-    assert account(cluster, namespace) == before
+    other = f"{namespace}-b"
+    cluster.kubectl("create", "namespace", other)
+    before = account(cluster, namespace), account(cluster, other)
+    settings = {"pullNamespaces[0]": namespace, "pullNamespaces[1]": other, "attachPullSecret": "true", **IN_MEMORY}
+    try:
+        with Stack(environment=cluster.environment, settings=settings) as stack:
+            stack.up()
+            ours = {"name": stack.outputs()["sharedName"]}
+            assert account(cluster, namespace)["imagePullSecrets"] == [{"name": "theirs"}, ours]
+            assert account(cluster, other)["imagePullSecrets"] == [ours]
+            # A namespace that is taken out of the setting is left as it was, and the other one keeps its entry.
+            stack.pulumi("config", "rm", "--path", "pullNamespaces[1]")
+            stack.up()
+            assert account(cluster, other) == before[1]
+            assert account(cluster, namespace)["imagePullSecrets"] == [{"name": "theirs"}, ours]
+            stack.destroy()
+        assert (account(cluster, namespace), account(cluster, other)) == before
+    finally:
+        cluster.kubectl("delete", "namespace", other)
 
 
 def test_another_registry_that_is_advertised_is_left_alone(cluster: Cluster) -> None:

@@ -57,7 +57,7 @@ def begin_upload(made: Front, login: str = "") -> str:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nginx_takes_the_configuration(mode: nginx.AuthMode, tmp_path: Path) -> None:
-    environment, _ = prepare(tmp_path, mode, free_ports(3), 20)
+    environment, _ = prepare(tmp_path, mode, free_ports(4), 20)
     command = ["nginx", "-e", "stderr", "-t", "-c", str(tmp_path / "nginx.conf")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
-"""The promise: after `pulumi up`, whoever has the CA pushes, and the kubelet of every node pulls."""
+"""The promise: after `pulumi up`, whoever has the CA pushes, and every node has it; `test_life_of_a_stack` pulls."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
 
@@ -11,24 +10,9 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.stacks import Deployed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone]
+pytestmark = pytest.mark.cluster
 
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority")
-
-
-@pytest.fixture(scope="module")
-def pushed(default_stack: Deployed, app_image: Path) -> str:
-    """An image in the registry, pushed with crane."""
-    reference = f"{default_stack.host}/test/app:crane"
-    default_stack.crane("push", app_image, reference)
-    return reference
-
-
-def test_pods_created_the_moment_up_returns_run_on_every_node_without_a_failed_pull(
-    cluster: Cluster, default_stack: Deployed, pushed: str, namespace: str
-) -> None:
-    default_stack.start_pods(namespace, pushed, cluster.nodes)
-    default_stack.assert_running(namespace, cluster.nodes)
 
 
 def test_crane_refuses_the_registry_without_the_ca(cluster: Cluster, default_stack: Deployed, app_image: Path) -> None:
@@ -77,74 +61,6 @@ def test_openssl_and_python_accept_the_certificate(cluster: Cluster, default_sta
         "print(r.urlopen(f'https://{sys.argv[1]}/', context=context, timeout=10).status)"
     )
     assert cluster.run("python3", "-c", strict, default_stack.host, default_stack.ca_file).stdout.strip() == "200"
-
-
-def test_a_layer_of_two_gigabytes_goes_up_and_comes_down(
-    cluster: Cluster, default_stack: Deployed, big_layer: tuple[Path, str]
-) -> None:
-    path, digest = big_layer
-    reference = f"{default_stack.host}/test/big:1"
-    default_stack.crane("append", "--new_layer", path, "--new_tag", reference, timeout=600)
-    layer = json.loads(default_stack.crane("manifest", reference))["layers"][0]["digest"]
-    read = 'set -o pipefail; crane blob "$1" | python3 -c "$2"'
-    unpack = (
-        "import gzip, hashlib, sys\n"
-        "print(hashlib.file_digest(gzip.GzipFile(fileobj=sys.stdin.buffer), 'sha256').hexdigest())"
-    )
-    come_down = cluster.run(
-        "env",
-        f"SSL_CERT_FILE={default_stack.ca_file}",
-        "bash",
-        "-c",
-        read,
-        "-",
-        f"{default_stack.host}/test/big@{layer}",
-        unpack,
-        timeout=600,
-    )
-    assert come_down.stdout.strip() == digest
-
-
-def test_a_runtime_is_restarted_exactly_once_where_it_reads_no_folder_and_never_elsewhere(
-    default_stack: Deployed,
-) -> None:
-    assert set(default_stack.restarts_needed) == {"node-a", "node-b", "node-c"}
-    assert default_stack.restarts_needed["node-b"] == default_stack.restarts_needed["node-c"] == 0
-    default_stack.assert_restarts()
-
-
-def test_a_second_up_changes_nothing(default_stack: Deployed) -> None:
-    default_stack.stack.pulumi("preview", "--expect-no-changes")
-    again = default_stack.stack.up()
-    assert re.search(r"unchanged", again.stdout)
-    assert not re.search(r"created|updated|replaced|deleted", again.stdout)
-    default_stack.assert_restarts()
-
-
-def test_a_deleted_agent_comes_back_without_another_restart(cluster: Cluster, default_stack: Deployed) -> None:
-    pods = {pod["metadata"]["uid"] for pod in default_stack.agents()}
-    cluster.kubectl("delete", "pod", "-n", default_stack.namespace, "-l", "app.kubernetes.io/name=trust", timeout=120)
-    wait_until(
-        lambda: len(default_stack.ready_agents() - pods) == len(cluster.nodes),
-        "every node has a new ready agent",
-        timeout=60,
-    )
-    default_stack.assert_restarts()
-
-
-def test_a_rollout_hands_the_files_over_without_another_restart(cluster: Cluster, default_stack: Deployed) -> None:
-    pods = default_stack.ready_agents()
-    cluster.kubectl("rollout", "restart", "daemonset/trust", "-n", default_stack.namespace)
-    cluster.kubectl("rollout", "status", "daemonset/trust", "-n", default_stack.namespace, "--timeout=120s")
-    wait_until(
-        lambda: len(default_stack.ready_agents() - pods) == len(cluster.nodes),
-        "every node has a new ready agent",
-        timeout=60,
-    )
-    wait_until(lambda: len(default_stack.agents()) == len(cluster.nodes), "the old agents are gone", timeout=60)
-    default_stack.assert_restarts()
-    for node in cluster.nodes:
-        assert default_stack.trusted(node), node
 
 
 def test_a_folder_removed_by_hand_comes_back_and_a_strangers_folder_is_not_touched(

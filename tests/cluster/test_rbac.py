@@ -1,6 +1,7 @@
 """The program needs no more rights than those in rbac.yaml."""
 
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def test_the_role_is_enough_for_up_a_change_and_destroy(cluster: Cluster, least:
         assert "Not checked before the start" not in up.stdout + up.stderr
         stack.pulumi("config", "set", "passwordVersion", "2")
         stack.up()
+        freed = least.run(sys.executable, "-m", "registry.stack.gc", "--stack", stack.name)
+        assert "Pushes are allowed again" in freed.stdout
         made = stack.outputs()["namespace"]
         assert cluster.get("namespace", made)["status"]["phase"] == "Active"
         stack.destroy()

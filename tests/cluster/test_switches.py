@@ -1,16 +1,20 @@
 """The way in of a running stack changes: nothing old is in the way, and the images stay."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from secrets import token_hex
 from typing import get_args
 
 import pytest
 
 from registry.settings import Exposure
 
+from .support.changes import CHANGES
 from .support.cluster import Cluster
-from .support.stacks import Deployed, deployed_stack
+from .support.loop import Loop
+from .support.stacks import Deployed, Stack, deployed_stack
 
 pytestmark = pytest.mark.cluster
 
@@ -23,31 +27,45 @@ EVERY_PAIR = (
 
 
 def switch_through(
-    cluster: Cluster, folder: Path, app_image: Path, namespace: str, exposures: tuple[str, ...]
+    cluster: Cluster,
+    folder: Path,
+    app_image: Path,
+    namespace: str,
+    exposures: tuple[str, ...],
+    *,
+    under_a_loop: bool = False,
 ) -> list[Deployed]:
     """Bring a stack up with the first exposure, and then change it to each of the others."""
     found: list[Deployed] = []
     with deployed_stack(cluster, folder, {"exposure": exposures[0]}) as deployed:
         deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
         digest = deployed.crane("digest", f"{deployed.host}/test/app:1")
-        for number, exposure in enumerate(exposures):
-            if number:
-                deployed.stack.pulumi("config", "set", "exposure", exposure)
-                deployed.stack.up()
-            now = replace(deployed, outputs=deployed.stack.outputs())
-            found.append(now)
-            image = f"{now.host}/test/app:1"
-            assert now.crane("digest", image) == digest
-            name = f"app-{number}"
-            now.start_pods(namespace, image, cluster.nodes, name=name)
-            now.assert_running(namespace, cluster.nodes, name=name, timeout=60)
-            services = cluster.get("services", "-n", now.namespace)["items"]
-            guard = f"only-on-cluster-{now.outputs['clusterId'][:8]}"
-            assert {each["metadata"]["name"] for each in services} == {"registry", guard, *SERVICES[exposure]}
-            now.stack.pulumi("preview", "--expect-no-changes")
+        with Loop(deployed, namespace, folder) if under_a_loop else nullcontext() as loop:
+            for number, exposure in enumerate(exposures):
+                if number:
+                    deployed.stack.set(exposure=exposure)
+                    deployed.stack.up()
+                now = replace(deployed, outputs=deployed.stack.outputs())
+                found.append(now)
+                image = f"{now.host}/test/app:1"
+                assert now.crane("digest", image) == digest
+                services = cluster.get("services", "-n", now.namespace)["items"]
+                guard = f"only-on-cluster-{now.outputs['clusterId'][:8]}"
+                assert {each["metadata"]["name"] for each in services} == {"registry", guard, *SERVICES[exposure]}
+                if loop:
+                    loop.use(now.outputs)
+                    loop.settle()
+                else:
+                    name = f"app-{number}"
+                    now.start_pods(namespace, image, cluster.nodes, name=name)
+                    now.assert_running(namespace, cluster.nodes, name=name, timeout=60)
+                now.stack.pulumi("preview", "--expect-no-changes")
+            if loop:
+                loop.check(CHANGES["exposure"].allowed)
     return found
 
 
+@pytest.mark.provider
 def test_the_way_in_of_a_running_stack_can_be_changed(
     cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
 ) -> None:
@@ -61,8 +79,50 @@ def test_the_way_in_of_a_running_stack_can_be_changed(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("gateway_controller")
 def test_every_change_of_the_way_in_works(cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str) -> None:
     exposures = get_args(Exposure)
     assert set(pairwise(EVERY_PAIR)) == {(one, other) for one in exposures for other in exposures if one != other}
-    switch_through(cluster, tmp_path, app_image, namespace, EVERY_PAIR)
+    found = switch_through(cluster, tmp_path, app_image, namespace, EVERY_PAIR, under_a_loop=True)
+    assert len({each.ca for each in found}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("gateway_controller")
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(first, then) for first in ("ingress", "gateway") for then in get_args(Exposure) if first != then],
+)
+def test_every_other_way_in_works_after_an_up_that_got_no_address(
+    cluster: Cluster, tmp_path: Path, app_image: Path, first: str, then: str
+) -> None:
+    nobodys = f"nobody-{token_hex(3)}"
+    spec = {"controller": "example.com/nobody"}
+    cluster.apply(
+        {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": nobodys}, "spec": spec}
+    )
+    without = {"ingress": {"ingressClass": nobodys}, "gateway": {"gatewayPort": "8444"}}[first]
+    settings = {"exposure": first, "addressTimeout": "5s", **without}
+    try:
+        with Stack(environment=cluster.environment, settings=settings) as stack:
+            failed = stack.up(check=False)
+            assert failed.returncode != 0
+            assert "pulumi config set exposure" in failed.stdout + failed.stderr
+            stack.set(exposure=then, **{key: "" for key in (*without, "addressTimeout")})
+            stack.up()
+            outputs = stack.outputs()
+            (tmp_path / "ca.crt").write_text(outputs["caCertificate"])
+            deployed = Deployed(
+                cluster=cluster,
+                stack=stack,
+                outputs=outputs,
+                ca_file=tmp_path / "ca.crt",
+                trees_before={},
+                restarts_before={},
+                restarts_needed={},
+            )
+            deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
+            stack.pulumi("preview", "--expect-no-changes")
+    finally:
+        cluster.kubectl("delete", "ingressclass", nobodys)

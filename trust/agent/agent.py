@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import connect, discover, runtimes, tomledit, vendors
-from .certificates import fingerprints
+from .certificates import fingerprints, public_roots
 from .faults import Fault, Left, Reason
 from .files import Tree
 from .host import Host, HostCommand
@@ -85,6 +85,8 @@ class Agent:
     def tick(self, ca: str) -> bool:
         """Bring the node to the wanted state; cheap if it is there. `ca` is the CA as PEM text.
 
+        If it is empty, the registry's certificate is publicly trusted, and what this owner has written is taken away.
+
         Returns False if another agent holds the lock for longer than a moment. Raises Fault if something stands in the
         way.
         """
@@ -125,12 +127,18 @@ class Agent:
 
     def check_connection(self, ca: str) -> None:
         """Check that the node reaches the registry. Raises Fault, see `connect.check`."""
-        self.check(self.settings.host, ca, f"node {self.settings.node_name}")
+        place = f"node {self.settings.node_name}"
+        if ca.strip():
+            self.check(self.settings.host, ca, place)
+        else:
+            self.check(self.settings.host, "", place, public_roots(self._view()))
 
     def _tick(self, ca: str) -> bool:
         owner = self.settings.owner
         self.status.ca = list(fingerprints(ca))
         runtime, tree = self._current_runtime(), self._view()
+        if not self.status.ca:
+            return self._leave_it_to_the_node(tree)
         with self._state.lock(seconds=1) as held:
             if not held:
                 return False
@@ -143,7 +151,7 @@ class Agent:
             files = [plan.ca_file] if plan.ca_file else []
             files += self._placement.files(layout, tree, plan.roots)
             self.status.roots = [path.rpartition("/")[0] for path in files]
-            self._placement.put(tree, mine, self._others, files, ca.encode())
+            self._placement.put(tree, mine, self._others, files, ca.encode(), self.clock())
             self._claimed = True
             self._clean_up_after_others()
             if not plan.edit:
@@ -160,6 +168,25 @@ class Agent:
                 self._runtime = self._config.apply(
                     tree, runtime, owner, plan, lambda file: self._placement.claim_folders(tree, file)
                 )
+        return True
+
+    def _leave_it_to_the_node(self, tree: Tree) -> bool:
+        """Have the runtime trust what it trusts by itself; nothing is taken away before that is seen to work."""
+        if self.status.roots or not self.connected:
+            self.check_connection("")
+            self.connected = True
+        with self._state.lock(seconds=1) as held:
+            if not held:
+                return False
+            mine = self._state.ownership(self.settings.owner)
+            if self._claimed and mine and mine.pod != self.settings.pod:
+                return True  # a younger pod is responsible now
+            self._config.settle(tree, self._current_runtime())
+            self._placement.put(tree, mine, self._others, [], b"", self.clock())
+            self._claimed = True
+            self.status.roots = []
+            self._clean_up_after_others()
+            self._config.restore(tree, self.settings.owner)
         return True
 
     def _layout(self, runtime: Runtime, tree: Tree) -> RuntimeLayout:

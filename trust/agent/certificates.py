@@ -6,13 +6,30 @@ import hashlib
 import ssl
 
 from .faults import Fault, Reason
+from .files import Tree
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where Go looks for the system's CAs, in this order (crypto/x509/root_linux.go)."""
 
 
 @functools.lru_cache(maxsize=16)
 def fingerprints(ca: str) -> tuple[str, ...]:
-    """SHA-256 of each certificate in a PEM text, in hexadecimal digits. Raises Fault CA_INVALID if there is none."""
+    """SHA-256 of each certificate in a PEM text, in hexadecimal digits.
+
+    An empty text has none: the registry's certificate is publicly trusted. Raises Fault CA_INVALID if there is none in
+    another text.
+    """
+    if not ca.strip():
+        return ()
     try:
         found = tuple(
             hashlib.sha256(ssl.PEM_cert_to_DER_cert(f"{_BEGIN}{part.partition(_END)[0]}{_END}\n")).hexdigest()
@@ -25,6 +42,12 @@ def fingerprints(ca: str) -> tuple[str, ...]:
         sentence = f"The CA of the ConfigMap cannot be read ({error}); it must hold PEM certificates."
         raise Fault(Reason.CA_INVALID, sentence, error=str(error)) from error
     return found
+
+
+def public_roots(tree: Tree) -> str:
+    """The public CAs of a node, PEM: the first bundle of those that Go programs read; empty if there is none."""
+    found = next(filter(None, map(tree.read, _BUNDLES)), b"").decode(errors="replace")
+    return "".join(f"{_BEGIN}{part.partition(_END)[0]}{_END}\n" for part in found.split(_BEGIN)[1:])
 
 
 def holds_certificate(data: bytes) -> bool:

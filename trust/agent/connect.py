@@ -17,22 +17,23 @@ from .faults import Fault, Reason
 _TIMEOUT = 5.0
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
-Check = Callable[[str, str, str], None]
+Check = Callable[..., None]
 """The type of `check`, so that a test can put another function in its place."""
 
 
-def check(host: str, ca: str, place: str) -> None:
+def check(host: str, ca: str, place: str, public: str = "") -> None:
     """Open a verified TLS connection to `host` (with port, if it has one) and ask for the registry API.
 
-    `ca` holds PEM certificates, the only ones that are trusted. `place` is how sentences call the machine on which this
-    runs, such as `node worker-1`.
+    `ca` holds PEM certificates, the only ones that are trusted. If it is empty, those in `public` are, and if that is
+    empty, too, those of this program's own system. `place` is how sentences call the machine on which this runs, such
+    as `node worker-1`.
     Raises Fault: NAME_NOT_RESOLVED, NO_CONNECTION, NO_TLS, NO_REGISTRY or CERTIFICATE_MISMATCH.
     """
     name, _, given_port = host.partition(":")
     port = int(given_port or 443)
     address = f"{name}:{port}"
     addresses = _resolve(name, port, place)
-    context = ssl.create_default_context(cadata=ca)
+    context = ssl.create_default_context(cadata=ca.strip() or public or None)
     # Runtimes are Go programs: to them every certificate in the file is a trust anchor, even if it is no root, and a
     # certificate without key identifiers is no error. Python's defaults are stricter.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -83,10 +84,8 @@ def check(host: str, ca: str, place: str) -> None:
 
 def mismatch(address: str, served: str, trusted: tuple[str, ...] | list[str], error: str) -> str:
     """The part of a sentence that says which certificate does not fit; its caller adds what helps."""
-    return (
-        f"{address} serves a certificate (SHA-256 {served}) that is not valid for it under the registry's CA "
-        f"(SHA-256 {', '.join(trusted)}): {error}"
-    )
+    under = f"the registry's CA (SHA-256 {', '.join(trusted)})" if trusted else "any of the machine's public CAs"
+    return f"{address} serves a certificate (SHA-256 {served}) that is not valid for it under {under}: {error}"
 
 
 def _resolve(name: str, port: int, place: str) -> list[str]:

@@ -52,9 +52,14 @@ def parse(found: object) -> Outcome | None:
     return Outcome(reason, sentence, cast(Details, details))
 
 
+def outcomes(text: str) -> list[Outcome]:
+    """Every outcome in a log or termination message. Lines of any other kind are ignored."""
+    return list(filter(None, map(_parse_line, text.splitlines())))
+
+
 def last(text: str) -> Outcome | None:
-    """The last outcome in a log or termination message; None if there is none. Lines of any other kind are ignored."""
-    return next(filter(None, map(_parse_line, reversed(text.splitlines()))), None)
+    """The last outcome in a log or termination message; None if there is none."""
+    return next(reversed(outcomes(text)), None)
 
 
 def _parse_line(line: str) -> Outcome | None:

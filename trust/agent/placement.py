@@ -15,6 +15,8 @@ from .node import Node
 from .runtime_contract import RuntimeLayout
 from .state import OWNERS, Ownership, State
 
+HOST_KEPT = 60.0
+"""How long (s) a node still trusts the host before: until the new one is proved on every node, pulls go there."""
 GONE_FOR_GOOD = 600.0
 """How long (s) a stack's agent may be missing on this node before another stack's agent removes its files."""
 
@@ -32,6 +34,8 @@ class Placement:
     log: Callable[[str], None]
     _put: Ownership | None = None
     """What this agent has saved once all was in place."""
+    _kept_until: float = float("-inf")
+    """Until when the files of the host before stay."""
     _gone_since: dict[str, float] = field(default_factory=dict[str, float])
     """When a pod of another owner was first missed, by uid."""
 
@@ -65,15 +69,17 @@ class Placement:
         others: Callable[[], dict[str, Ownership]],
         files: list[str],
         ca: bytes,
+        now: float,
     ) -> None:
-        """Write the CA to `files`, and remove it from where it was wanted before.
+        """Write the CA to `files`, and remove it from where it was wanted before: for another host not at once.
 
         `mine` is what this owner has so far. `others` tells what the other owners have; it is called only if something
-        has changed since the last time, so that an idle agent costs the same however many stacks there are. Raises
-        OSError if the first file, which the runtime reads, cannot be written.
+        has changed since the last time, so that an idle agent costs the same however many stacks there are. `now` is
+        the time by any clock. Raises OSError if the first file, which the runtime reads, cannot be written.
         """
         wanted = dict.fromkeys(files, hashlib.sha256(ca).hexdigest())
-        if mine == self._put and mine and mine.files == wanted and all(tree.read(file) == ca for file in files):
+        complete = mine and (mine.files == wanted or now < self._kept_until)
+        if mine == self._put and complete and all(tree.read(file) == ca for file in files):
             return
         mine = mine or Ownership(self.owner, self.host, self.pod)
         inherited = [folder for other in others().values() for folder in other.folders]
@@ -81,6 +87,8 @@ class Placement:
         for file in files:
             folders |= dict.fromkeys(folder for folder in inherited if file.startswith(f"{folder}/"))
             folders |= dict.fromkeys(f for f in tree.missing_folders(file.rpartition("/")[0]) if f != OWNERS)
+        if mine.host != self.host:
+            self._kept_until = now + HOST_KEPT
         old = [path for path in mine.files if path not in wanted]
         mine.host, mine.pod = self.host, self.pod
         mine.files, mine.folders = mine.files | wanted, list(folders)
@@ -93,7 +101,7 @@ class Placement:
             except OSError:
                 if file == files[0]:
                     raise
-        if old:
+        if old and now >= self._kept_until:
             for error in _remove(tree, old, folders):
                 raise error
             mine.files = wanted

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import discover
-from .certificates import fingerprints
+from .certificates import fingerprints, public_roots
 from .connect import check
 from .faults import Fault
 from .node import Node
@@ -42,10 +42,10 @@ def files(node: Node, owner: str) -> dict[str, bool]:
     return {path: hashlib.sha256(tree.read(path) or b"").hexdigest() == digest for path, digest in wanted.items()}
 
 
-def connection(host: str, ca: str, node_name: str) -> dict[str, Any] | None:
+def connection(host: str, ca: str, node_name: str, node: Node) -> dict[str, Any] | None:
     """The outcome that says what keeps this node from the registry now; None if nothing does."""
     try:
-        check(host, ca, f"node {node_name}")
+        check(host, ca, f"node {node_name}", "" if ca.strip() else public_roots(node.tree))
     except Fault as fault:
         return asdict(Outcome.of(fault))
     return None
@@ -63,7 +63,7 @@ def main(environment: Mapping[str, str] = os.environ, node: Node | None = None) 
                 "status": json.loads(status.read_text()) if status.exists() else {},
                 "files": files(node, environment["OWNER"]),
                 "ca": list(fingerprints(ca)),
-                "connection": connection(environment["REGISTRY_HOST"], ca, environment["NODE_NAME"]),
+                "connection": connection(environment["REGISTRY_HOST"], ca, environment["NODE_NAME"], node),
             }
         )
     )

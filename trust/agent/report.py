@@ -28,7 +28,13 @@ class Reports:
     def ready(self) -> None:
         """Report that the node is configured and has reached the registry."""
         status = self._agent.status
-        self._report(Outcome(READY, f"{status.runtime} {status.version} reads the CA from {status.roots[0]}."))
+        runtime = f"{status.runtime} {status.version}"
+        if status.roots:
+            sentence = f"{runtime} reads the CA from {status.roots[0]}."
+        else:
+            sentence = f"{runtime} trusts the registry with the node's own CAs; nothing is written."
+        # `up` waits for the second part when there is another CA.
+        self._report(Outcome(READY, sentence, {"trusted": status.ca}))
         self._ready_file.touch()
 
     def fault(self, fault: Fault) -> None:

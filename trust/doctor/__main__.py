@@ -6,12 +6,24 @@ from collections.abc import Iterable
 
 from .judge import NodeReport, all_proved, judge
 from .read import DoctorError, facts, facts_of_namespace
+from .stack import storage_fault
 from .verdict import Code, Verdict
 
 
-def lines(reports: Iterable[NodeReport], shared: Verdict | None, stack: str, here: str) -> list[str]:
-    """What is printed. `here` says what keeps this machine, and no node, from the registry."""
+def lines(
+    reports: Iterable[NodeReport], shared: Verdict | None, stack: str, here: str, storage: Verdict | None = None
+) -> list[str]:
+    """What is printed.
+
+    Args:
+        reports: What is said of each node.
+        shared: What is broken for all nodes.
+        stack: The stack's name.
+        here: What keeps this machine, and no node, from the registry.
+        storage: What keeps the registry from taking what is pushed.
+    """
     rows = [("all nodes", "", "", _words(shared))] if shared else []
+    rows += [("registry", "", "", _words(storage))] if storage else []
     rows += [(r.node, r.runtime, r.root, _words(r.verdict) + ("" if r.counted else "  (not counted)")) for r in reports]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     printed = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -25,7 +37,7 @@ def _words(verdict: Verdict) -> str:
 
 
 def main() -> int:
-    """Print the diagnosis. Returns 0 if every schedulable Linux node is proved, else 1."""
+    """Print the diagnosis. Returns 0 if every schedulable Linux node is proved and pushes are taken, else 1."""
     parser = argparse.ArgumentParser(prog="python3 -m trust.doctor", description=__doc__)
     parser.add_argument("--stack", default="", help="name of the stack, by default the selected one")
     parser.add_argument(
@@ -50,8 +62,9 @@ def main() -> int:
     shared, reports = judge(found)
     proved = all_proved(shared, reports)
     # A fault that nodes have as well is said already, so this machine is mentioned only if all nodes are proved.
-    print(*lines(reports, shared, found.declared.stack, found.here if proved else ""), sep="\n")
-    return 0 if proved else 1
+    storage = None if shared else storage_fault(found)
+    print(*lines(reports, shared, found.declared.stack, found.here if proved else "", storage), sep="\n")
+    return 0 if proved and not storage else 1
 
 
 if __name__ == "__main__":

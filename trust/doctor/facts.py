@@ -51,6 +51,8 @@ class Facts:
     deployment: Json | None = None
     """The registry's Deployment."""
     daemon_set: Json | None = None
+    revisions: list[Json] = field(default_factory=list[Json])
+    """The DaemonSet's ControllerRevisions, of those who wait for its pods."""
     config_map: Json | None = None
     entrances: list[Json] = field(default_factory=list[Json])
     """Ingresses, Gateways, and Services of type LoadBalancer."""
@@ -64,6 +66,8 @@ class Facts:
     """The end of the agent's log, by name of the pod, of those pods that could not be asked."""
     served: str = ""
     """SHA-256 of the certificate that the host serves to this machine; empty if it serves none."""
+    storage: str = ""
+    """The end of the log in which a pod of the registry says whether its storage takes what is pushed."""
     stored: str = ""
     """SHA-256 of the certificate in the registry's TLS Secret; empty if there is none."""
     here: str = ""

@@ -238,8 +238,9 @@ def _probed(probe: Probe, facts: Facts) -> Verdict | None:
     wanted = list(fingerprints((facts.config_map or {}).get("data", {}).get("ca.crt", "")))
     if probe.ca != wanted or probe.status.get("ca") != wanted:
         sentence = (
-            f"The node has the CA with SHA-256 {', '.join(probe.status.get('ca') or probe.ca)}, the ConfigMap {LOOKUP} "
-            f"by now the one with SHA-256 {', '.join(wanted)}; the kubelet brings it within two minutes."
+            f"The node has the CA with SHA-256 {', '.join(probe.status.get('ca') or probe.ca) or 'none'}, the "
+            f"ConfigMap {LOOKUP} by now the one with SHA-256 {', '.join(wanted) or 'none'}; the kubelet brings it "
+            "within two minutes."
         )
         return Verdict(Code.CA_OLD, BrokenLink.FILES, sentence)
     return None

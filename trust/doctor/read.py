@@ -176,6 +176,11 @@ def _look(api: Client, declared: Declared) -> Facts:
         probes={pod: probe for pod, probe in probes.items() if probe},
         logs=logs,
         served=_served(declared.host),
+        storage="\n".join(
+            _log(core, namespace, pod["metadata"]["name"], names.PROOF_CONTAINER)
+            for pod in pods
+            if _labels(pod).get("app.kubernetes.io/name") == REGISTRY
+        ),
         stored=_stored(core, namespace),
         here=_here(declared),
     )
@@ -252,10 +257,10 @@ def _probe(api: Client, namespace: str, pod: str) -> Probe | None:
     return None
 
 
-def _log(core: Client, namespace: str, pod: str) -> str:
+def _log(core: Client, namespace: str, pod: str, container: str = "agent") -> str:
     with contextlib.suppress(ApiException):
         return core.read_namespaced_pod_log(
-            pod, namespace, container="agent", tail_lines=200, _request_timeout=_SECONDS
+            pod, namespace, container=container, tail_lines=200, _request_timeout=_SECONDS
         )
     return ""
 

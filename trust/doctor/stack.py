@@ -2,6 +2,7 @@
 
 from registry import names
 from registry.pod.trouble import registry_trouble
+from trust.agent import outcome
 from trust.agent.certificates import fingerprints
 from trust.agent.faults import Fault, Reason
 
@@ -44,6 +45,9 @@ def _registry_fault(facts: Facts, up: str) -> Verdict | None:
     name, status = name_of(facts.deployment), facts.deployment.get("status", {})
     if status.get("readyReplicas"):
         return None
+    storage = storage_fault(facts)
+    if storage:
+        return storage
     if facts.deployment["spec"].get("replicas") == 0:
         sentence = (
             f"The registry's Deployment has 0 replicas; kubectl -n {namespace} scale deployment/{name} --replicas=1."
@@ -54,6 +58,14 @@ def _registry_fault(facts: Facts, up: str) -> Verdict | None:
     see = f"see kubectl -n {namespace} describe pods -l app.kubernetes.io/name={REGISTRY}"
     sentence = f"The registry's pod is not ready ({why or 'nothing says why'}); {fix or see}."
     return Verdict(Code.REGISTRY_DOWN, BrokenLink.REGISTRY, sentence)
+
+
+def storage_fault(facts: Facts) -> Verdict | None:
+    """What is wrong with the registry's storage, in the words of its pod; None if nothing is. Pulls may work."""
+    found = outcome.last(facts.storage)
+    if found is None or found.reason == outcome.READY:
+        return None
+    return Verdict(found.reason, BrokenLink.REGISTRY, found.sentence)
 
 
 def _address_fault(facts: Facts) -> Verdict | None:
@@ -74,6 +86,9 @@ def _config_map_fault(facts: Facts, up: str) -> Verdict | None:
     declared = facts.declared
     try:
         actual = fingerprints(data.get("ca.crt", ""))
+        # Only a stack whose certificate is publicly trusted has no CA.
+        if not actual and (declared.ca or "ca.crt" not in data):
+            raise Fault(Reason.CA_INVALID, "", error="no certificate in it")
     except Fault as fault:
         why = fault.details.get("error", "")
         sentence = f"The CA in the ConfigMap {LOOKUP} in {declared.namespace} cannot be read ({why}); {up}."

@@ -125,8 +125,17 @@ def command_line() -> Path:
 
 
 @contextmanager
-def registries(server: BucketServer, folder: Path, count: int) -> Iterator[Sequence[int]]:
-    """Run registries as in the pods of one stack, but without nginx in front of them; gives their ports."""
+def registries(
+    server: BucketServer, folder: Path, count: int, changed: Mapping[str, str] | None = None
+) -> Iterator[Sequence[int]]:
+    """Run registries as in the pods of one stack, but without nginx in front of them; gives their ports.
+
+    Args:
+        server: Where they keep their images.
+        folder: For files of their own.
+        count: How many.
+        changed: Variables that are not as they should be.
+    """
     used = Bucket(name=BUCKET, region=REGION, endpoint=server.endpoint, ca="", keys=None)
     written = json.dumps(registry.configuration(used))
     environment: Mapping[str, str] = {
@@ -135,6 +144,7 @@ def registries(server: BucketServer, folder: Path, count: int) -> Iterator[Seque
         "OTEL_TRACES_EXPORTER": "none",
         "REGISTRY_HTTP_SECRET": "the same for all",
         "REGISTRY_STORAGE_S3_ROOTDIRECTORY": "/registry-pr-42",
+        **(changed or {}),
     }
     ports = free_ports(count)
     with ExitStack() as running:

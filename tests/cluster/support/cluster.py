@@ -53,7 +53,15 @@ class Cluster:
 
     @contextmanager
     def policy(
-        self, kind: str, name: str, resource: str, spec: Mapping[str, Any], binding: Mapping[str, Any], where: str = ""
+        self,
+        kind: str,
+        name: str,
+        resource: str,
+        spec: Mapping[str, Any],
+        binding: Mapping[str, Any],
+        where: str = "",
+        *,
+        changes: bool = False,
     ) -> Iterator[None]:
         """A policy on what is created, until the end of the context; it takes a second until a new one counts.
 
@@ -64,9 +72,11 @@ class Cluster:
             spec: What it does.
             binding: How it is bound, besides to everything.
             where: An expression that has to hold for it to apply; empty: it always does.
+            changes: Whether it is on what is changed, too.
         """
         api, (group, plural) = "admissionregistration.k8s.io/v1", resource.split("/")
-        rule = {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}
+        operations = ["CREATE", "UPDATE"] if changes else ["CREATE"]
+        rule = {"apiGroups": [group], "apiVersions": ["v1"], "operations": operations, "resources": [plural]}
         conditions = [{"name": "where", "expression": where}] if where else []
         what = {"matchConstraints": {"resourceRules": [rule]}, "matchConditions": conditions, "failurePolicy": "Fail"}
         bound = {"policyName": name, **binding}

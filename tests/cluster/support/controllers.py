@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from local_cluster import network, programs
-from local_cluster.paths import KUBECONFIG
 
 from .cluster import Cluster
 from .commands import wait_until
@@ -38,7 +37,7 @@ def cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
     cluster.kubectl("apply", "--server-side", "-f", kinds)
     cluster.kubectl("wait", "--for=condition=Established", "-f", kinds, "--timeout=30s")
     with (folder / "log").open("w") as log:
-        command = network.inside(str(program), f"--kubeconfig={KUBECONFIG}")
+        command = network.inside(str(program), f"--kubeconfig={cluster.environment['KUBECONFIG']}")
         with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
             try:
                 yield

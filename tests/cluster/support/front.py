@@ -6,15 +6,18 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
+import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from local_cluster import programs, rootfs
 from registry import credentials, registry
-from registry.pod import nginx
+from registry.pod import nginx, proof_image
 
 from .commands import wait_until
 
@@ -38,6 +41,11 @@ ALLOWED: Mapping[nginx.AuthMode, Mapping[str, tuple[str, ...]]] = {
     "basic": {"ping": _EITHER, "pull": _EITHER, "push": _PUSHERS},
 }
 """Whose requests are answered in each mode, of each kind; a table of the documentation is made from it."""
+
+
+def busybox() -> Path:
+    """The program with the shell and the commands of the public images."""
+    return rootfs.ensure("python") / "usr" / "bin" / "busybox"
 
 
 def make_certificate(folder: Path) -> str:
@@ -77,6 +85,38 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class Behind:
+    """The registry behind nginx, which can be killed and started again. As a context manager it ends in the end."""
+
+    def __init__(self, folder: Path) -> None:
+        """Describe it; entering the context starts it."""
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(30)
+
+    def start(self) -> None:
+        """Start it."""
+        with (self._folder / "registry.log").open("a") as log:
+            self._process = subprocess.Popen(
+                [programs.ensure() / "registry", "serve", self._folder / "config.yml"],
+                stdout=log, stderr=log,
+                env={**os.environ, "OTEL_TRACES_EXPORTER": "none", "REGISTRY_HTTP_SECRET": "test"},
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """End it without a warning."""
+        self._process.kill()
+        self._process.wait(30)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Front:
     """What runs, and how to ask it."""
@@ -86,6 +126,9 @@ class Front:
     """The script `nginx.sh`."""
     plain_port: int
     tls_port: int
+    registry_port: int
+    metrics_port: int
+    behind: Behind
 
     def connect(self, *, plain: bool = False) -> http.client.HTTPConnection:
         """A connection to one of the ports."""
@@ -136,6 +179,46 @@ class Front:
         except OSError:
             return False
 
+    def stop_pushes(self, seconds: float) -> None:
+        """Stop pushes for some time, as `make gc` does."""
+        new = self.folder / "run" / "stopped.new"
+        new.write_text(f"{time.time() + seconds:.0f}\n")
+        new.rename(self.folder / "run" / "stopped")
+
+    def start_gc(self, verb: str, configuration: Path | None = None) -> subprocess.Popen[str]:
+        """Run `gc.sh` with the commands of busybox, as in the registry's container."""
+        commands = self.folder / "commands"
+        if not commands.exists():
+            commands.mkdir()
+            subprocess.run([busybox(), "--install", "-s", commands], check=True)
+            (commands / "registry").symlink_to(programs.ensure() / "registry")
+        script = Path(nginx.__file__).with_name("gc.sh")
+        configuration = configuration or self.folder / "config.yml"
+        where = (configuration, self.folder / "run" / "stopped", f"127.0.0.1:{self.metrics_port}")
+        return subprocess.Popen(
+            [busybox(), "sh", script, verb, *where, self.folder / "data"],
+            env={"PATH": str(commands), "OTEL_TRACES_EXPORTER": "none"},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    @contextmanager
+    def proof_image(self) -> Generator[Path]:
+        """Run the program that keeps the proof image in the registry; the file with its log."""
+        log = self.folder / "proof.log"
+        places = (self.folder / "ready", self.folder / "data", self.folder / "run")
+        with (
+            log.open("w") as output,
+            subprocess.Popen(
+                [sys.executable, proof_image.__file__, f"127.0.0.1:{self.registry_port}", *places],
+                env={**os.environ, "NAMESPACE": "test"}, stdout=output, stderr=output,
+            ) as process,
+        ):  # fmt: skip
+            try:
+                yield log
+            finally:
+                process.terminate()
+                process.wait(10)
+
     def log(self) -> str:
         """What the script and nginx have said."""
         return (self.folder / "log").read_text()
@@ -144,28 +227,29 @@ class Front:
 @contextmanager
 def front(folder: Path, mode: nginx.AuthMode = "none", *, drain: int = 20) -> Iterator[Front]:
     """Run nginx and the registry with everything that they need in `folder`, on free ports."""
-    ports = free_ports(3)
+    ports = free_ports(4)
     environment, command = prepare(folder, mode, ports, drain)
-    registry_binary = programs.ensure() / "registry"
     with (
         (folder / "log").open("w") as log,
-        (folder / "registry.log").open("w") as registry_log,
-        subprocess.Popen(
-            [registry_binary, "serve", folder / "config.yml"],
-            stdout=registry_log, stderr=registry_log,
-            env={**os.environ, "OTEL_TRACES_EXPORTER": "none", "REGISTRY_HTTP_SECRET": "test"},
-        ) as behind,
+        Behind(folder) as behind,
         subprocess.Popen(command, stdout=log, stderr=log, text=True, env=environment) as process,
-    ):  # fmt: skip
-        made = Front(folder=folder, process=process, plain_port=ports[0], tls_port=ports[1])
+    ):
+        plain, tls, registry_port, metrics = ports
+        made = Front(
+            folder=folder,
+            process=process,
+            plain_port=plain,
+            tls_port=tls,
+            registry_port=registry_port,
+            metrics_port=metrics,
+            behind=behind,
+        )
         try:
             wait_until(made.answers, "the registry answers", timeout=30)
             yield made
         finally:
             process.terminate()
             process.wait(30)
-            behind.terminate()
-            behind.wait(30)
 
 
 def prepare(folder: Path, mode: nginx.AuthMode, ports: list[int], drain: int) -> tuple[dict[str, str], list[str]]:
@@ -182,6 +266,7 @@ def prepare(folder: Path, mode: nginx.AuthMode, ports: list[int], drain: int) ->
         "/var/lib/registry": str(folder / "data"),
         **{str(each): str(port) for each, port in zip((nginx.PLAIN_PORT, nginx.TLS_PORT), ports, strict=False)},
         str(nginx.REGISTRY_PORT): str(ports[2]),
+        str(nginx.METRICS_PORT): str(ports[3]),
     }
 
     def placed(text: str) -> str:
@@ -202,5 +287,4 @@ def prepare(folder: Path, mode: nginx.AuthMode, ports: list[int], drain: int) ->
     environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     names = ["nginx.sh", "nginx.conf", "tls/tls.crt", "tls/tls.key"]
     # The shell of the public image.
-    shell = [str(rootfs.ensure("python") / "usr" / "bin" / "busybox"), "sh"]
-    return environment, [*shell, *(str(folder / name) for name in names), str(drain)]
+    return environment, [str(busybox()), "sh", *(str(folder / name) for name in names), str(drain)]

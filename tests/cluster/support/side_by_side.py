@@ -11,11 +11,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
     "controllers with kinds of the whole cluster": (
+        "test_ca",
         "test_exposures",
         "test_moved_addresses",
         "test_renewals",
         "test_switches",
     ),
+    "the port of the API server without nodes": ("test_certificates", "test_identity"),
     "the one registry that is advertised in kube-public": ("test_namespace_shares", "test_rbac"),
 }
 """What there is only one of, and the modules whose tests use it."""

@@ -28,6 +28,8 @@ class Stack:
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings that differ from the defaults; `key[0]` is the first value of a list."""
     name: str = field(default_factory=lambda: f"t-{secrets.token_hex(3)}z")
+    program: Path = REPOSITORY
+    """Folder of the program."""
 
     def __enter__(self) -> Self:
         """Make the stack, which is empty at first."""
@@ -43,7 +45,8 @@ class Stack:
             self.destroy()
         finally:
             self.pulumi("stack", "rm", "--yes", "--force", check=False)
-            (REPOSITORY / f"Pulumi.{self.name}.yaml").unlink(missing_ok=True)
+            for folder in {REPOSITORY, self.program}:
+                (folder / f"Pulumi.{self.name}.yaml").unlink(missing_ok=True)
 
     def pulumi(self, *arguments: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `pulumi` command on this stack."""
@@ -53,6 +56,27 @@ class Stack:
             {**self.environment, "PULUMI_SKIP_UPDATE_CHECK": "true"},
             timeout=timeout,
             check=check,
+            cwd=self.program,
+        )
+
+    def set(self, **settings: str) -> None:
+        """Change settings; an empty text takes one back to its default. A key such as `key[0]` is a value of a list."""
+        for key, value in settings.items():
+            if value:
+                self.pulumi("config", "set", "--path", key, value)
+            else:
+                self.pulumi("config", "rm", "--path", key)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a `pulumi` command on this stack, whose output is piped, and of whose end the test takes care."""
+        return subprocess.Popen(
+            ["pulumi", "--non-interactive", *arguments, "--stack", self.name],
+            env={**self.environment, "PULUMI_SKIP_UPDATE_CHECK": "true"},
+            cwd=self.program,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
     def up(self, *, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -18,12 +18,11 @@ DISTURBING = re.compile(
     r"\b(config_trees|restarts|assert_restarts)\("  # compares a node with what it was
     r"|\blocal_cluster\.(add|remove)\(|\brestart_node\b|\bjoined\("  # nodes come and go
     r"|\bexec_in_node\("  # changes a node by hand
-    r"|\bfails\(|\btook <"  # has to be over within the seconds that Pulumi alone takes
 )
 """What only a test may say, or a fixture of a test, that runs alone."""
 
-ONE_OF_A_KIND = ("cert_manager", "gateway_controller", "rows")
-"""Fixtures of which there can be one at a time: they make kinds of the whole cluster, or write a file."""
+ONE_OF_A_KIND = ("bare", "cert_manager", "gateway_controller", "rows")
+"""Fixtures of which there can be one at a time: they take a port, make kinds of the whole cluster, or write a file."""
 
 
 class Collected:
@@ -75,14 +74,10 @@ def test_every_test_on_the_cluster_is_marked_as_one(tests: list[pytest.Function]
 def test_what_disturbs_others_or_is_disturbed_by_them_runs_alone(tests: list[pytest.Function]) -> None:
     disturbing = [test for test in tests if disturbs(test)]
     assert {Path(inspect.getfile(test.function)).stem for test in disturbing} >= {
-        "test_address_waits",
         "test_doctor",
         "test_faults",
         "test_interleavings",
         "test_life_of_a_stack",
-        "test_policies",
-        "test_preflight",
-        "test_promise",
         "test_release_lines",
     }
     assert not [test.nodeid for test in disturbing if not is_alone(test)]

@@ -11,6 +11,7 @@ from registry import names
 from registry.clients.nodes import NODES, key_of
 from registry.clients.snippets import CLIENTS, client_setup
 from registry.credentials import password
+from registry.hostname import registry_label
 from registry.settings import Exposure
 from tests.unit.support.clusters import ADDRESS, QuietCluster
 from tests.unit.support.engine import INSTANCE, NAMESPACE, Recorder, pem, run_failing_program, run_program
@@ -56,18 +57,21 @@ def test_the_version_is_the_one_of_the_project() -> None:
 def test_these_are_all_types_of_components() -> None:
     ingress, gateway, load_balancer, node_port = Recorder(), Recorder(), Recorder(), Recorder()
     login = json.dumps({"auths": {"docker.io": {"auth": "bWU6aGlkZGVu"}}})
-    run_program(ingress, ("imagePullSecret",), advertise="true", imagePullSecret=login)
+    bucket = {"storage": "s3", "s3Bucket": "team-images", "s3Region": "eu-central-1"}
+    run_program(ingress, ("imagePullSecret",), advertise="true", imagePullSecret=login, **bucket)
     run_program(gateway, exposure="gateway", certificateIssuer="cert-manager")
     run_program(load_balancer, exposure="loadBalancer")
-    run_program(node_port, exposure="nodePort")
+    run_program(node_port, exposure="nodePort", pullNamespaces='["team-a"]', attachPullSecret="true")
     recorders = (ingress, gateway, load_balancer, node_port)
     assert sorted({token for recorder in recorders for token in recorder.components()}) == [
+        "private-registry:registry:Attachment",
         "private-registry:registry:CertManagerCertificate",
         "private-registry:registry:Credentials",
         "private-registry:registry:Gateway",
         "private-registry:registry:Identity",
         "private-registry:registry:ImageLogin",
         "private-registry:registry:Ingress",
+        "private-registry:registry:KeptImages",
         "private-registry:registry:LoadBalancer",
         "private-registry:registry:Lookup",
         "private-registry:registry:NamespaceShares",
@@ -332,6 +336,26 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
     }
 
 
+def test_the_pod_that_attaches_the_pull_secret_may_change_the_default_accounts_only() -> None:
+    recorder = Recorder()
+    run_program(recorder, pullNamespaces='["team-a", "team-b"]', attachPullSecret="true")
+    roles = [inputs for (typ, _), inputs in recorder.resources.items() if typ.endswith(":Role")]
+    accounts = {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["default"]}
+    own = {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["attach"], "verbs": ["get"]}
+    assert {role["metadata"]["namespace"]: role["rules"] for role in roles} == {
+        "team-a": [{**accounts, "verbs": ["get", "patch"]}],
+        "team-b": [{**accounts, "verbs": ["get", "patch"]}],
+        NAMESPACE: [own],
+    }
+    pod = recorder.of(":Deployment", "attach")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["args"][1:] == [registry_label(NAMESPACE), "team-a", "team-b"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    bindings = [key for key in recorder.resources if key[0].endswith(":RoleBinding")]
+    deployed = recorder.dependencies["kubernetes:apps/v1:Deployment", "shares-attach-deployment"]
+    assert len(bindings) == 3
+    assert set(bindings) <= deployed, "it ends before it loses its rights"
+
+
 def test_an_ingress_with_an_address_of_its_own_is_refused() -> None:
     with pytest.raises(pulumi.RunError, match=r"10\.99\.0\.201.*10\.99\.0\.200.*exposure loadBalancer.*ingressClass"):
         run_failing_program(Recorder(published=({"ip": "10.99.0.201"},)))
@@ -456,6 +480,7 @@ def test_with_a_bucket_several_pods_are_made_and_an_output_says_how_the_images_a
     assert outputs["removeImages"] == (
         f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region eu-central-1  # destroy keeps these images"
     )
+    assert recorder.of(":KeptImages", "destroy-keeps-images-in-team-images") == {}
     assert recorder.of(":Deployment")["spec"]["replicas"] == 2
     assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
     for (_, name), inputs in recorder.resources.items():
@@ -485,7 +510,7 @@ def test_cert_manager_makes_what_is_served_and_its_ca_key_is_mounted_nowhere(exp
     assert recorder.of(":ConfigMap", "lookup-facts")["data"]["ca.crt"] == pem("issued-ca")
     server = recorder.of("v1:Certificate", "server-certificate")["spec"]
     assert server["dnsNames"] == [f"{NAMESPACE}.10-99-0-200.nip.io"]
-    assert server["secretName"] == "certificate-tls"
+    assert server["secretName"] == "certificate-issued"
     authority = recorder.of("v1:Certificate", "ca-certificate")["spec"]
     assert authority["isCA"] is True
     assert authority["privateKey"]["rotationPolicy"] == "Never"

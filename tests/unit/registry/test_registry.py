@@ -33,6 +33,7 @@ def made(*, auth: AuthMode = "push", storage: Callable[[], Storage] = stored) ->
             auth=pulumi.Output.from_input(auth),
             storage=storage(),
             seed="seed",
+            volume_anew=False,
             timeout="2m",
         )
         registry = Registry("registry", args)
@@ -68,10 +69,18 @@ def test_each_container_mounts_what_it_needs_and_every_volume_is_mounted(kind: S
     recorder, known = made(storage=in_bucket() if kind == "s3" else lambda: stored(kind))
     mounts = {name: [each["name"] for each in made["volumeMounts"]] for name, made in containers(recorder).items()}
     assert mounts == {
-        "registry": ["config", *data],
+        "registry": ["config", *data, "nginx"],
         "nginx": ["config", "nginx", "tls", "users"],
-        "proof-image": ["config", "proof"],
+        "proof-image": ["config", *data, "nginx", "proof"],
     }
+    writable = {
+        (name, each["name"])
+        for name, made in containers(recorder).items()
+        for each in made["volumeMounts"]
+        if not each.get("readOnly")
+    }
+    images = {("registry", each) for each in data}
+    assert writable == images | {("nginx", "nginx"), ("proof-image", "nginx"), ("proof-image", "proof")}
     assert {volume["name"] for volume in pod(recorder)["volumes"]} == {
         name for each in mounts.values() for name in each
     }
@@ -99,9 +108,18 @@ def test_the_registry_ends_after_nginx_and_a_slow_volume_kills_nothing() -> None
     assert pod(recorder)["terminationGracePeriodSeconds"] > int(found["nginx"]["command"][-1]) == nginx.DRAIN
 
 
+def test_a_pod_that_was_told_to_end_stays_ready_until_another_one_is() -> None:
+    recorder, _ = made()
+    lingering = {name for name, each in containers(recorder).items() if "preStop" in each.get("lifecycle", {})}
+    assert lingering == {each["name"] for each in pod(recorder)["containers"]}
+    assert containers(recorder)["nginx"]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+    assert pod(recorder)["terminationGracePeriodSeconds"] == 5 + nginx.DRAIN + 10
+
+
 def test_the_pod_gets_the_programs_that_it_runs_and_no_other() -> None:
     recorder, _ = made()
-    assert set(recorder.of(":ConfigMap")["data"]) == {"config.yml", "nginx.conf", "nginx.sh", "proof_image.py"}
+    programs = {"config.yml", "gc.sh", "nginx.conf", "nginx.sh", "proof_image.py"}
+    assert set(recorder.of(":ConfigMap")["data"]) == programs
     annotations = recorder.of(":Deployment")["spec"]["template"]["metadata"]["annotations"]
     assert annotations["private-registry/host"] == "registry.example.com"
 
@@ -175,13 +193,16 @@ def test_the_buckets_keys_are_in_a_secret_alone_and_others_make_new_pods() -> No
 
 
 @pytest.mark.parametrize("kind", ["volume", "memory"])
-def test_what_only_one_pod_can_use_is_let_go_before_the_next_pod_starts(kind: StorageKind) -> None:
+def test_a_new_pod_need_not_wait_for_the_last_transfer_of_the_old_one_and_prefers_its_node(kind: StorageKind) -> None:
     recorder, known = made(storage=lambda: stored(kind))
     spec = recorder.of(":Deployment")["spec"]
     assert spec["replicas"] == 1
-    assert spec["strategy"] == {"type": "Recreate"}
-    assert "lifecycle" not in containers(recorder)["nginx"]
-    assert pod(recorder)["terminationGracePeriodSeconds"] == nginx.DRAIN + 10
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}
+    [preferred] = pod(recorder)["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert (
+        preferred["podAffinityTerm"]["labelSelector"]["matchLabels"].items()
+        <= spec["template"]["metadata"]["labels"].items()
+    )
     assert known["removal"] is None
 
 
@@ -191,8 +212,7 @@ def test_with_a_bucket_new_pods_are_ready_before_old_ones_go_and_nobody_asks_the
     spec = recorder.of(":Deployment")["spec"]
     assert spec["replicas"] == replicas
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-    assert containers(recorder)["nginx"]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
-    assert pod(recorder)["terminationGracePeriodSeconds"] == 5 + nginx.DRAIN + 10
+    assert "affinity" not in pod(recorder)
 
 
 def test_of_several_pods_one_at_a_time_may_be_evicted_and_they_are_spread() -> None:

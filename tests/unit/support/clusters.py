@@ -1,14 +1,34 @@
 """Stand-ins for what the program asks the cluster, and objects as the Kubernetes API describes them."""
 
+import base64
 import json
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.certificate.cert_manager import authority_tag, name_constraints
 from registry.cluster import Object
+from registry.hostname import stack_namespace
+from registry.stack.recorded import SEED_NAME, instance_id
 
 ADDRESS = "10.99.0.200"
 """The address that everything in the quiet cluster publishes."""
 NODE_ADDRESS = "10.99.0.11"
+INSTANCE = instance_id(f"public key of {SEED_NAME}")
+"""The id of the instance of the stack."""
+NAMESPACE = stack_namespace("pr-42", INSTANCE)
+"""Name of the namespace that the program makes."""
+
+
+def issued_secret(ca: str, host: str = "", issuer: str = "") -> Object:
+    """A Secret that cert-manager has written, with texts in place of certificates; by default the program's own."""
+    host = host or f"{NAMESPACE}.{ADDRESS.replace('.', '-')}.nip.io"
+    issuer = issuer or f"certificate-ca-{authority_tag(1, name_constraints(host, 'nip.io'))}"
+    text = base64.b64encode(ssl.DER_cert_to_PEM_cert(ca.encode()).encode()).decode()
+    return {
+        "metadata": {"annotations": {"cert-manager.io/alt-names": host, "cert-manager.io/issuer-name": issuer}},
+        "data": {"tls.crt": text, "ca.crt": text},
+    }
 
 
 @dataclass
@@ -29,6 +49,9 @@ class QuietCluster:
             }
         ]
     )
+
+    issued: Object = field(default_factory=lambda: issued_secret("issued-ca"))
+    """The answer for every Secret."""
 
     server = "https://192.0.2.1:6443"
     context = "quiet"
@@ -62,6 +85,8 @@ class QuietCluster:
         """Every node has an agent's pod that is ready."""
         if path.endswith("/daemonsets/trust"):
             return json.dumps({"metadata": {"name": "trust"}, "spec": {}})
+        if "/secrets/" in path:
+            return json.dumps(self.issued)
         ready = {"conditions": [{"type": "Ready", "status": "True"}]}
         named = [entry["metadata"]["name"] for entry in self.nodes]
         if path.endswith("/nodes"):

@@ -1,7 +1,6 @@
 """Recording mocks in place of Pulumi's engine: they run the program, or one component of it alone."""
 
 import asyncio
-import base64
 import collections
 import concurrent.futures
 import json
@@ -11,6 +10,7 @@ import runpy
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pulumi
@@ -19,17 +19,12 @@ from pulumi.runtime import mocks
 
 from registry import cluster
 from registry.clients import local_dns
-from registry.hostname import stack_namespace
 from registry.settings import SECRET_KEYS
-from registry.stack.recorded import SEED_NAME, instance_id
 
 from .clusters import ADDRESS, NODE_ADDRESS, QuietCluster
+from .clusters import INSTANCE as INSTANCE
+from .clusters import NAMESPACE as NAMESPACE
 from .settings import DEFAULTS, ROOT
-
-INSTANCE = instance_id(f"public key of {SEED_NAME}")
-"""The id of the instance of the stack."""
-NAMESPACE = stack_namespace("pr-42", INSTANCE)
-"""Name of the namespace that the program makes."""
 
 
 def pem(name: str) -> str:
@@ -70,9 +65,6 @@ class Recorder(pulumi.runtime.Mocks):
         if args.typ.endswith(":Ingress") and args.typ.startswith("kubernetes:"):
             points = self.placeholder if "placeholder" in args.name else self.published
             state["status"] = {"loadBalancer": {"ingress": list(points)}}
-        if args.typ == "kubernetes:core/v1:Secret" and "issued" in args.name:
-            state["data"] = {"ca.crt": base64.b64encode(pem("issued-ca").encode()).decode()}
-            state["metadata"] = {"name": "certificate-tls"}
         if args.typ == "kubernetes:core/v1:Service":
             state["status"] = {"loadBalancer": {"ingress": list(self.published)}}
             if args.inputs["spec"]["type"] == "NodePort":
@@ -82,6 +74,7 @@ class Recorder(pulumi.runtime.Mocks):
             state["privateKeyPem"] = pulumi.runtime.rpc.wrap_rpc_secret(f"key of {args.name}")
         if "Cert" in args.typ and args.typ.startswith("tls:"):
             state["certPem"] = pem(args.name)
+            state["validityEndTime"] = (datetime.now(UTC) + timedelta(hours=180 * 24)).isoformat()
             state["certRequestPem"] = args.name
         return args.name, state
 

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,13 +42,22 @@ class Asked:
         assert path.endswith("/pods")
         return json.dumps({"items": [agent_pod(f"trust-{node}", node) for node in self.answers]})
 
-    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], text: str, timeout: float) -> str:
+    def execute(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: Sequence[str],
+        tick: Callable[[], None],
+        text: str = "",
+    ) -> tuple[int, str, str]:
+        tick()
         assert (namespace, container, list(command)) == ("ns", "agent", ["python3", "-m", "agent.without"])
         self.ran.append((pod, text))
         answer = self.answers[pod.removeprefix("trust-")]
         if isinstance(answer, Exception):
             raise answer
-        return json.dumps(answer)
+        return 0, json.dumps(answer), ""
 
 
 def test_every_node_is_asked_and_a_good_answer_lets_the_stack_go_on() -> None:

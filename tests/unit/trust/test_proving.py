@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +23,16 @@ REFUSED = Verdict("POD_REFUSED", BrokenLink.POLICY, "denied by y.")
 STARTING = Verdict("STARTING", BrokenLink.AGENT, "It starts.")
 
 
-def seen(*nodes: Json, pods: tuple[Json, ...] = (), daemon_set: Json = DAEMON_SET) -> Progress:
+def seen(
+    *nodes: Json, pods: tuple[Json, ...] = (), daemon_set: Json = DAEMON_SET, revisions: Sequence[Json] = ()
+) -> Progress:
     return progress(
         Facts(
             declared=Declared(stack="", namespace="ns"),
             nodes=list(nodes),
             namespace={},
             daemon_set=daemon_set,
+            revisions=list(revisions),
             pods=list(pods),
         )
     )
@@ -66,6 +70,21 @@ def test_a_pod_of_the_version_before_proves_nothing() -> None:
     assert seen(node(), pods=(agent_pod(labels=labels),), daemon_set=second).missing["node-a"].code == "NO_POD"
     labels = {**labels, "pod-template-generation": "2"}
     assert seen(node(), pods=(agent_pod(labels=labels),), daemon_set=second).done
+
+
+def test_a_pod_of_an_earlier_version_counts_again_when_the_version_is_changed_back() -> None:
+    def revision(number: int, version: str) -> Json:
+        return {"revision": number, "metadata": {"labels": {"controller-revision-hash": version}}}
+
+    labels = {"app.kubernetes.io/name": "trust", "pod-template-generation": "1", "controller-revision-hash": "good"}
+    third = {"generation": 3, "annotations": {"deprecated.daemonset.template.generation": "3"}}
+    back = {**DAEMON_SET, "metadata": third, "status": {"observedGeneration": 3}}
+    not_seen = {**back, "status": {"observedGeneration": 2}}
+    before, changed_back = [revision(1, "good"), revision(2, "bad")], [revision(3, "good"), revision(2, "bad")]
+    pods = (agent_pod(labels=labels),)
+    assert seen(node(), pods=pods, daemon_set=back, revisions=changed_back).done
+    for daemon_set, revisions in ((back, before), (not_seen, changed_back), (back, [])):
+        assert not seen(node(), pods=pods, daemon_set=daemon_set, revisions=revisions).done
 
 
 def test_a_pod_that_is_about_to_go_proves_nothing() -> None:

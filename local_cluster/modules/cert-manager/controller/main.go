@@ -1,6 +1,6 @@
 // A cert-manager controller made of the public packages of the module, whose own main is in another one that is not
-// served: the control loops of Issuers of the kinds selfSigned and CA and of Certificates, and the approver. One
-// replica; no leader election, no other kinds of issuers, no webhook.
+// served: the control loops of Issuers and ClusterIssuers of the kinds selfSigned and CA and of Certificates, and the
+// approver. One replica; no leader election, no other kinds of issuers, no webhook.
 package main
 
 import (
@@ -16,7 +16,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cert-manager/cert-manager/pkg/controller"
-	"github.com/cert-manager/cert-manager/pkg/controller/clusterissuers"
 	"github.com/cert-manager/cert-manager/pkg/logs"
 
 	// Each adds its control loop to controller.Known.
@@ -29,6 +28,7 @@ import (
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/requestmanager"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/revisionmanager"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificates/trigger"
+	_ "github.com/cert-manager/cert-manager/pkg/controller/clusterissuers"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/issuers"
 
 	// Each adds a kind of issuer that those loops can set up.
@@ -64,9 +64,6 @@ func run(ctx context.Context, options controller.ContextOptions) error {
 		return err
 	}
 	for name, construct := range controller.Known() {
-		if name == clusterissuers.ControllerName {
-			continue
-		}
 		loop, err := construct(factory)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

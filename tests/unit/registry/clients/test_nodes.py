@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from registry.clients.nodes import NODES, key_of, node_setup
+from registry.clients.snippets import client_setup
 from tests.unit.support.engine import pem
 
 HOST = "registry.example.com:8443"
@@ -133,3 +134,8 @@ def test_aks_and_minikube_get_the_ca_and_kind_the_script_for_containerd() -> Non
 def test_their_keys_can_be_named_by_a_go_template_and_are_no_clients() -> None:
     assert [key_of(node) for node in NODES][:3] == ["nodeContainerd", "nodeTalos", "nodeBottlerocket"]
     assert all(key_of(node).isalnum() for node in NODES)
+
+
+def test_where_the_certificate_is_publicly_trusted_no_node_needs_a_setting() -> None:
+    for node in NODES:
+        assert "Nothing to set up" in client_setup(HOST, "")[key_of(node)], node

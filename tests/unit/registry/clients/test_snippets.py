@@ -21,6 +21,7 @@ from registry.pod.nginx import TLS_PORT
 
 HOST = "registry-pr-42-r.203-0-113-7.nip.io"
 NOBODY = 65534
+OTHER_CA = Path(__file__).parents[2] / "trust" / "agent" / "fixtures" / "other-ca.crt"
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
 OTHER_LANGUAGES = {"dockerDesktopWindows", "windowsCertutil", "kaniko", "githubActions"}
 HOME_FOLDER = ("podman", "buildah", "skopeo")
@@ -321,9 +322,37 @@ def test_a_user_who_could_be_more_than_text_is_refused(username: str, ca: str) -
         client_setup(HOST, ca, username)
 
 
-def test_no_ca_is_refused() -> None:
+def test_where_the_certificate_is_publicly_trusted_nobody_has_to_trust_anything(home: Path) -> None:
+    snippets = client_setup(HOST, "", namespace="registry")
+    sentence = f"# Nothing to set up: the certificate of {HOST} is publicly trusted, so nobody has to trust a CA.\n"
+    assert {text for name, text in snippets.items() if name != PORT_FORWARD} == {sentence}
+    assert "port-forward" in snippets[PORT_FORWARD]
+    run(snippets["docker"], home)
+    assert files(home) == []
+    assert client_setup(HOST, "", "registry")["crane"].startswith(f"{sentence}# Log in: ")
+
+
+@pytest.mark.parametrize("text", ["\n", "# empty"])
+def test_no_ca_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="PEM"):
-        client_setup(HOST, "")
+        client_setup(HOST, text)
+
+
+def test_a_mac_trusts_the_ca_for_this_host_and_for_tls_alone(ca: str) -> None:
+    snippet = client_setup(f"{HOST}:8443", ca)["macosKeychain"]
+    [line] = [line for line in snippet.splitlines() if line.startswith("security add-trusted-cert")]
+    assert f" -p ssl -s {HOST} -k " in line
+
+
+@pytest.mark.parametrize("client", ["macosKeychain", "windowsCertutil", "linuxTrustStore"])
+def test_a_store_that_reads_one_certificate_of_a_file_gets_a_file_for_each(client: str, ca: str) -> None:
+    other = OTHER_CA.read_text()
+    snippet = client_setup(HOST, ca + other)[client]
+    written = re.findall(r"(?:'END-OF-FILE'|@')\n(.*?)(?:END-OF-FILE|'@)$", snippet, re.DOTALL | re.MULTILINE)
+    assert written == [ca, other]
+    if client != "linuxTrustStore":
+        adds = [line for line in snippet.splitlines() if line.startswith(("security add", "certutil -user -addstore"))]
+        assert len(adds) == 2
 
 
 def test_with_a_password_the_second_line_says_how_to_log_in_and_nothing_else_changes(ca: str) -> None:

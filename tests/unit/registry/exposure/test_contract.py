@@ -19,13 +19,13 @@ PLAIN = ("kubernetes:core/v1:Service", "registry-service")
 """The Service with the plain port."""
 
 
-def make(exposure: setting.Exposure, **values: Any) -> Callable[[], dict[str, Any]]:
+def make(exposure: setting.Exposure, host: str = HOST, **values: Any) -> Callable[[], dict[str, Any]]:
     """Make a way in and serve a host with it; the outputs of both."""
 
     def made() -> dict[str, Any]:
         cluster = cast(Cluster, QuietCluster())
         way_in = make_exposure(having(exposure=exposure, **values), cluster, NAMESPACE)
-        served = way_in.serve(pulumi.Output.from_input(HOST), pulumi.Output.from_input("certificate-tls"))
+        served = way_in.serve(pulumi.Output.from_input(host), pulumi.Output.from_input("certificate-tls"))
         return {
             "address": way_in.address,
             "addresses": way_in.addresses,
@@ -103,6 +103,19 @@ def test_no_object_of_one_way_in_has_a_name_of_another() -> None:
                 if kind == "Service":
                     assert [port["targetPort"] for port in inputs["spec"]["ports"]] == ["tls"]
     assert {kind for kind, _ in named} == {"Service", "Ingress", "Gateway", "TLSRoute"}
+
+
+@pytest.mark.parametrize("exposure", EXPOSURES)
+def test_what_serves_one_host_alone_has_another_name_for_another_host_so_that_both_are_served_for_a_while(
+    exposure: setting.Exposure,
+) -> None:
+    one, other = Recorder(), Recorder()
+    run_component(one, make(exposure))
+    run_component(other, make(exposure, host="another.example.com"))
+    for key, inputs in one.resources.items():
+        if key[0].startswith("kubernetes:"):
+            same_name = inputs["metadata"]["name"] == other.resources[key]["metadata"]["name"]
+            assert same_name == (inputs.get("spec") == other.resources[key].get("spec")), key
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)

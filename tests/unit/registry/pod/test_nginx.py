@@ -73,3 +73,26 @@ def test_the_script_is_beside_the_module_and_takes_out_what_needs_ipv6() -> None
     assert pattern
     kept = [line for line in nginx.configuration("push").splitlines() if not re.search(pattern[1], line)]
     assert [line.split()[1] for line in kept if "listen " in line] == [str(nginx.PLAIN_PORT), str(nginx.TLS_PORT)]
+
+
+def test_the_programs_of_the_pod_know_the_files_that_stop_pushes() -> None:
+    folder = Path(nginx.__file__).parent
+    assert f"stopped={nginx.STOPPED}\n" in (folder / "nginx.sh").read_text()
+    assert (f"{nginx.RUN}/stopped", f"{nginx.RUN}/full") == (nginx.STOPPED, nginx.FULL)
+    program = (folder / "proof_image.py").read_text()
+    assert 'Path(run) / "full"' in program
+    assert 'Path(run) / "stopped"' in program
+
+
+def test_pulls_are_never_stopped_and_deletions_need_no_space() -> None:
+    text = nginx.configuration("push")
+
+    def methods(variable: str, file: str) -> set[str]:
+        found = re.search(rf"map \$request_method \${variable} \{{\n(.*?)\n    \}}", text, re.DOTALL)
+        assert found
+        lines = dict(line.strip(" ;").split() for line in found[1].splitlines())
+        return {name for name, value in lines.items() if value == file}
+
+    assert methods("stopped", nginx.STOPPED) == {"default"}
+    assert methods("stopped", f"{nginx.RUN}/never") == {"GET", "HEAD"}
+    assert methods("full", nginx.FULL) == {"PATCH", "POST", "PUT"}

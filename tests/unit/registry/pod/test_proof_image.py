@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from registry.names import ARCHITECTURES
-from registry.pod.proof_image import Content, Image, build
+from registry.pod.proof_image import Content, Image, build, state
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +73,31 @@ def test_the_program_of_this_machine_waits_and_ends_on_a_signal(image: Image, tm
     finally:
         os.kill(process.pid, signal.SIGTERM)
     assert process.wait(5) == -signal.SIGTERM
+
+
+MIB = 2**20
+DETAIL = '500 {"errors":[{"code":"UNKNOWN","detail":{"Op":"mkdir","Path":"/var/lib/registry/docker","Err":%d}}]}'
+
+
+@pytest.mark.parametrize(
+    ("refusal", "size", "left", "reason", "part"),
+    [
+        ("", 100 * MIB, 50 * MIB, "READY", "50 of 100 MiB are left"),
+        ("", 1000 * MIB, 16 * MIB, "READY", ""),
+        ("", 1000 * MIB, 16 * MIB - 1, "STORAGE_FULL", "15 of 1000 MiB are left"),
+        ("", 32 * MIB, 3 * MIB, "READY", ""),
+        ("", 32 * MIB, 2 * MIB - 1, "STORAGE_FULL", "run make gc"),
+        (DETAIL % 28, 10**12, 10**11, "STORAGE_FULL", "storageSize"),  # there are no inodes left
+        ("500 write x: no space left on device", 10**12, 10**11, "STORAGE_FULL", ""),
+        (DETAIL % 122, 10**12, 10**11, "STORAGE_FULL", ""),
+        (DETAIL % 13, 10**12, 10**11, "STORAGE_NOT_WRITABLE", "chown -R"),
+        (DETAIL % 30, 10**12, 10**11, "STORAGE_NOT_WRITABLE", '"Err":30'),
+        (DETAIL % 5, 10**12, 10**11, "STORAGE_FAILS", '"Err":5'),
+        ("503 unavailable", 10**12, 10**11, "STORAGE_FAILS", "503 unavailable"),
+    ],
+)
+def test_what_is_said_of_the_storage(refusal: str, size: int, left: int, reason: str, part: str) -> None:
+    found, sentence = state(refusal, size, left)
+    assert found == reason
+    assert part in sentence
+    assert sentence.endswith(".")

@@ -63,7 +63,7 @@ class EmptyCluster:
 @pytest.mark.parametrize(
     ("values", "asked", "parts"),
     [
-        ({}, ["ingress_classes", "storage_classes"], ("IngressClass", "StorageClass")),
+        ({}, ["storage_classes", "ingress_classes"], ("IngressClass", "StorageClass")),
         ({"exposure": "nodePort"}, ["storage_classes"], ("InternalIP", "StorageClass")),
         ({"exposure": "loadBalancer", "storage": stored("memory")}, [], ()),
         ({"exposure": "gateway", "storage": stored("memory")}, ["gateway.networking.k8s.io/v1"], ("Gateway API",)),

@@ -35,7 +35,7 @@ def arguments_of(**settings: str) -> dict[str, object]:
 def test_every_argument_of_the_sdk_is_handed_on_or_decided_here() -> None:
     signature = inspect.signature(k8s.Provider._internal_init)  # type: ignore[attr-defined]
     known = set(signature.parameters) - {"self", "__self__", "resource_name", "opts", "__props__"}
-    decided = {"context", "kubeconfig", "upsert_existing_objects"}
+    decided = {"cluster_identifier", "context", "kubeconfig", "upsert_existing_objects"}
     assert {snake(key) for key in SETTINGS} | decided | NOT_KEPT == known
 
 
@@ -51,6 +51,7 @@ def test_the_context_is_kept_and_the_path_in_kubeconfig_is_not(monkeypatch: pyte
     assert found["context"] == QuietCluster.context
     assert found["kubeconfig"] == ""
     assert found["upsert_existing_objects"] is True
+    assert found["cluster_identifier"] == QuietCluster.uid
     assert not NOT_KEPT & set(found)
 
 

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from registry.certificate.contract import CertificateState, Issued
 from registry.stack.recorded import IDENTITY, SEED_NAME, Recorded, instance_id, recorded_in
 
 
@@ -18,11 +19,27 @@ def test_a_whole_state_says_everything() -> None:
     state = {
         **entry(IDENTITY, "identity", clusterId="uid", context="kind", instanceId="x"),
         **entry("tls:index/privateKey:PrivateKey", SEED_NAME, publicKeyPem="pem"),
-        **entry("tls:index/privateKey:PrivateKey", "certificate-ca-key", publicKeyPem="another"),
+        **entry("tls:index/privateKey:PrivateKey", "certificate-ca-key-1", publicKeyPem="another"),
         **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
+        **entry("private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", secret="x"),  # noqa: S106
+        **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "somebody else has put it there"}),
+        **entry("tls:index/certRequest:CertRequest", "certificate-request", dnsNames=["new.example.com", "old"]),
+        **entry(
+            "tls:index/locallySignedCert:LocallySignedCert",
+            "certificate-server",
+            certRequestPem="request",
+            caCertPem="ca",
+            validityPeriodHours=4318,
+        ),
     }
-    expected = Recorded(cluster="uid", context="kind", instance=instance_id("pem"), namespace="registry-dev")
-    assert recorded_in(state) == expected
+    issued = Issued(request="request", ca="ca", hours=4318, names=("new.example.com", "old"))
+    assert recorded_in(state) == Recorded(
+        cluster="uid",
+        context="kind",
+        instance=instance_id("pem"),
+        namespace="registry-dev",
+        certificates=CertificateState(trusted="trusted", issued=issued),
+    )
 
 
 def test_an_up_that_was_killed_while_it_made_the_namespace_says_which_cluster_and_instance() -> None:

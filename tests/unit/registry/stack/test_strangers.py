@@ -60,8 +60,20 @@ def test_our_own_namespace_is_taken_over_unless_it_is_being_deleted() -> None:
     path = "/api/v1/namespaces/registry"
     assert errors({path: there("registry", OURS.instance)}, namespace="registry") == []
     [error] = errors({path: there("registry", OURS.instance, deletionTimestamp="now")}, namespace="registry")
-    assert "is being deleted" in error
+    assert "is being deleted. When it is gone" in error
     assert "pulumi up --refresh" in error
+
+
+def test_of_our_own_namespace_that_does_not_go_it_is_said_what_it_waits_for() -> None:
+    conditions = [
+        {"type": "NamespaceDeletionDiscoveryFailure", "status": "True", "message": "Discovery failed: v1.gone."},
+        {"type": "NamespaceContentRemaining", "status": "False", "message": "All content removed"},
+        {"type": "NamespaceFinalizersRemaining", "status": "True", "message": "a/b in 1 resource instances"},
+    ]
+    ends = {**there("registry", OURS.instance, deletionTimestamp="now"), "status": {"conditions": conditions}}
+    [error] = errors({"/api/v1/namespaces/registry": ends}, namespace="registry")
+    assert "The cluster says what it waits for: Discovery failed: v1.gone. a/b in 1 resource instances" in error
+    assert "removed" not in error
 
 
 def test_objects_of_others_in_other_namespaces_are_refused() -> None:

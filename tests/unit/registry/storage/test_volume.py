@@ -1,15 +1,16 @@
 """The volume: the StorageClass that it needs, and what its size means in bytes."""
 
+import json
 from typing import cast
 
+import pulumi
 import pytest
 
 from registry.cluster import Cluster, Object
 from registry.storage import volume
-from registry.storage.volume import quantity_bytes, storage_class_error
+from registry.storage.volume import default_classes, quantity_bytes, storage_class_error
 from tests.unit.support.clusters import named
 from tests.unit.support.errors import says
-from tests.unit.support.settings import having, stored
 
 
 def storage_class(name: str, *, default: bool = False) -> Object:
@@ -42,14 +43,76 @@ def test_a_volume_with_a_class(own: str, classes: list[Object] | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "size"), [("1", 1), ("10Gi", 10 * 2**30), ("1.5G", 1_500_000_000), ("2k", 2000), ("3Pi", 3 * 2**50)]
+    ("quantity", "size"),
+    [("1", 1), ("10Gi", 10 * 2**30), ("1.5G", 1_500_000_000), ("2k", 2000), ("3Pi", 3 * 2**50), ("1500m", 1)],
 )
 def test_a_quantity_is_a_number_of_bytes(quantity: str, size: int) -> None:
     assert quantity_bytes(quantity) == size
 
 
-def test_in_memory_no_class_is_asked_for() -> None:
-    class Refusing:
-        """A cluster that nobody asks."""
+def test_the_volume_that_is_there_needs_no_class_any_more() -> None:
+    assert storage_class_error("", [storage_class("ssd")], own="gone") is None
+    assert storage_class_error("gone", [], own="gone") is None
+    says(storage_class_error("fast", [storage_class("ssd")], own="ssd"), "fast")
 
-    assert volume.errors(having(storage=stored("memory")), cast(Cluster, Refusing())) == []
+
+def test_of_several_default_classes_the_newest_counts() -> None:
+    classes = [storage_class("old", default=True), storage_class("new", default=True), storage_class("ssd")]
+    for number, entry in enumerate(classes):
+        entry["metadata"]["creationTimestamp"] = f"2026-01-0{number + 1}"
+    assert [entry["metadata"]["name"] for entry in default_classes(classes)] == ["new", "old"]
+
+
+FULL = '{"reason": "STORAGE_FULL", "sentence": "It is full."}'
+GOOD = '{"reason": "READY", "sentence": "It is good."}'
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("", ("", "")),
+        ("waiting for the registry: refused", ("", "")),
+        (GOOD, ("", "")),
+        (f"{GOOD}\n{FULL}\npushed x", ("STORAGE_FULL", "It is full.")),
+        (f"{FULL}\n{GOOD}", ("", "")),
+    ],
+)
+def test_the_last_word_on_the_storage_counts(log: str, expected: tuple[str, str]) -> None:
+    assert volume.fault_in(log) == expected
+
+
+class Logs:
+    """A cluster with two pods of the registry, the second of which has something to say; or with a forbidden log."""
+
+    def __init__(self, error: Exception | None = None, said: str = FULL) -> None:
+        self.error = error
+        self.said = said
+
+    def ask(self, path: str, **query: str) -> str:
+        if self.error:
+            raise self.error
+        if path.endswith("/pods"):
+            assert query == {"labelSelector": "app.kubernetes.io/name=registry"}
+            return json.dumps({"items": [{"metadata": {"name": name}} for name in ("a", "b")]})
+        assert query["container"] == "proof-image"
+        return {"/api/v1/namespaces/team/pods/a/log": GOOD, "/api/v1/namespaces/team/pods/b/log": self.said}[path]
+
+
+def test_every_pod_is_asked_and_a_user_who_may_not_ask_learns_nothing() -> None:
+    assert volume.fault(cast(Cluster, Logs()), "team") == ("STORAGE_FULL", "It is full.")
+    for error in (PermissionError(), LookupError(), ConnectionError()):
+        assert volume.fault(cast(Cluster, Logs(error)), "team") == ("", "")
+
+
+def test_a_storage_that_is_full_is_a_warning_and_one_that_takes_nothing_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    volume.check(cast(Cluster, Logs(said=GOOD)), "team")
+    assert warned == []
+    volume.check(cast(Cluster, Logs()), "team")
+    assert warned == ["It is full."]
+    refused = '{"reason": "STORAGE_NOT_WRITABLE", "sentence": "chown it."}'
+    with pytest.raises(pulumi.RunError, match="chown it"):
+        volume.check(cast(Cluster, Logs(said=refused)), "team")

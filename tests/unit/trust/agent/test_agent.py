@@ -74,7 +74,47 @@ def test_rotated_ca_replaces_the_file_and_may_hold_two_certificates(make_node: M
     assert len(agent.status.ca) == 2
 
 
-@pytest.mark.parametrize("ca", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no PEM"])
+def test_without_a_ca_the_node_trusts_what_it_trusts_anyway_and_nothing_is_written(make_node: MakeNode) -> None:
+    node = make_node()
+    node.write("/etc/ssl/certs/ca-certificates.crt", f"# public roots\n{OTHER_CA}\n{CA}")
+    before = node.tree()
+    asked: list[tuple[str, ...]] = []
+    agent = node.agent(check=lambda *given: asked.append(given))
+    assert agent.tick("\n")
+    assert agent.tick("")
+    # The node's own CAs count, as for its runtime, and not those of the agent's image.
+    assert asked == [(HOST, "", "node node-a", OTHER_CA + CA)]
+    assert (agent.status.roots, agent.status.ca) == ([], [])
+    assert {path: what for path, what in node.tree().items() if "private-registry-trust" not in path} == before
+    assert agent.remove()
+
+
+@pytest.mark.parametrize("config", [EXPLICIT, DEFAULT_1_6])
+def test_a_ca_that_is_needed_no_longer_goes_once_the_node_reaches_the_registry_without_it(
+    make_node: MakeNode, config: str
+) -> None:
+    node = make_node("1.6.20", config)
+    untouched, refused = node.read(CONFIG), [True]
+
+    def check(_host: str, ca: str, *_: str) -> None:
+        if not ca and refused:
+            raise Fault(Reason.CERTIFICATE_MISMATCH, "not yet")
+
+    agent = node.agent(check=check)
+    agent.tick(CA)
+    fault = fault_of(agent, "")
+    assert fault is not None
+    assert fault.reason == Reason.CERTIFICATE_MISMATCH
+    assert node.read(CERTIFICATE) == CA
+    refused.clear()
+    assert agent.tick("")
+    assert node.read(CERTIFICATE) is None
+    assert node.read(CONFIG) == untouched
+    assert agent.tick(CA), "and back"
+    assert node.read(CERTIFICATE) == CA
+
+
+@pytest.mark.parametrize("ca", ["-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no PEM"])
 def test_ca_that_is_none_is_never_written(make_node: MakeNode, ca: str) -> None:
     node = make_node()
     before = node.tree()

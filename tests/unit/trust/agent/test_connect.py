@@ -149,3 +149,12 @@ def test_fingerprints_are_those_that_openssl_prints(pki: Path) -> None:
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     wanted = printed.partition("=")[2].strip().replace(":", "").lower()
     assert certificates.fingerprints((pki / "ca.crt").read_text()) == (wanted,)
+
+
+def test_without_a_ca_the_public_ones_of_the_machine_count(port: int, pki: Path) -> None:
+    connect.check(f"localhost:{port}", "", "node node-a", (pki / "ca.crt").read_text())
+    for public in (OTHER_CA, ""):
+        with pytest.raises(Fault) as caught:
+            connect.check(f"localhost:{port}", "", "node node-a", public)
+        assert caught.value.reason == Reason.CERTIFICATE_MISMATCH
+        assert "under any of the machine's public CAs" in caught.value.sentence

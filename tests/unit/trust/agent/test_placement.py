@@ -17,6 +17,7 @@ from tests.unit.trust.agent.fixture_node import (
     fault_of,
 )
 from trust.agent.faults import Reason
+from trust.agent.placement import HOST_KEPT
 
 
 def test_files_of_strangers_are_never_touched(make_node: MakeNode) -> None:
@@ -123,3 +124,33 @@ def test_microk8s_current_link(tmp_path: Path) -> None:
     (node.root / "var/snap/microk8s/current").symlink_to("8511")
     assert node.agent().tick(CA)
     assert node.read(f"/var/snap/microk8s/8511/args/certs.d/{HOST}/pr-42.crt") == CA
+
+
+def test_the_host_before_is_trusted_until_up_has_ended_for_sure_and_leaves_nothing(make_node: MakeNode) -> None:
+    node = make_node()
+    before = node.tree()
+    node.agent().tick(CA)
+    agent = node.agent(pod="pod-2", host="new.example")
+    agent.tick(CA)
+    kept = node.tree()
+    new = CERTIFICATE.replace(HOST, "new.example")
+    assert {CERTIFICATE, new} <= kept.keys()
+    node.clock += HOST_KEPT - 1
+    agent.tick(CA)
+    assert node.tree() == kept
+    node.clock += 2
+    agent.tick(CA)
+    assert new in node.tree()
+    assert f"{CERTS_D}/{HOST}" not in node.tree()
+    agent.remove()
+    assert node.tree() == before
+
+
+def test_an_agent_that_goes_takes_the_host_before_with_it(make_node: MakeNode) -> None:
+    node = make_node()
+    before = node.tree()
+    node.agent().tick(CA)
+    agent = node.agent(pod="pod-2", host="new.example")
+    agent.tick(CA)
+    agent.remove()
+    assert node.tree() == before

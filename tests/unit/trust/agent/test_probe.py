@@ -41,7 +41,7 @@ def test_the_agents_process_is_found_and_the_probe_is_not_mistaken_for_it(tmp_pa
 
 
 def test_a_registry_that_cannot_be_reached_is_an_outcome() -> None:
-    found = probe.connection("registry.invalid", CA, "node-a")
+    found = probe.connection("registry.invalid", CA, "node-a", Node())
     assert found is not None
     assert (found["reason"], found["details"]["host"]) == ("NAME_NOT_RESOLVED", "registry.invalid")
     assert "on node node-a" in found["sentence"]

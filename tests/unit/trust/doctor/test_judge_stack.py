@@ -10,7 +10,7 @@ from trust.agent import certificates
 from trust.doctor.__main__ import lines
 from trust.doctor.facts import Facts, Json
 from trust.doctor.judge import all_proved, judge
-from trust.doctor.stack import shared_fault
+from trust.doctor.stack import shared_fault, storage_fault
 from trust.doctor.verdict import BrokenLink
 
 
@@ -106,3 +106,22 @@ def test_a_registry_whose_volume_is_not_there_is_told_by_the_volumes_event(healt
 def test_a_registry_whose_pods_are_refused_is_told(healthy: Facts) -> None:
     events = [event("ReplicaSet", "registry-1", "FailedCreate", "exceeded quota")]
     assert "exceeded quota" in registry_down(healthy, pods=[], events=events)
+
+
+def test_a_full_storage_is_told_beside_nodes_that_are_proved(healthy: Facts) -> None:
+    said = '{"reason": "STORAGE_FULL", "sentence": "It is full: free space."}'
+    facts = replace(healthy, storage=f"pushed something\n{said}\nanother line")
+    shared, reports = judge(facts)
+    assert all_proved(shared, reports)
+    printed = lines(reports, shared, "pr-42", "", storage_fault(facts))
+    assert printed[1].split(maxsplit=1) == ["registry", "STORAGE_FULL  registry: It is full: free space."]
+    assert printed[2].endswith("  proved")
+    recovered = replace(facts, storage=facts.storage + '\n{"reason": "READY", "sentence": "It is good."}')
+    assert storage_fault(recovered) is None
+
+
+def test_a_pod_that_is_not_ready_for_its_storage_is_told_in_its_own_words(healthy: Facts) -> None:
+    assert healthy.deployment
+    said = '{"reason": "STORAGE_NOT_WRITABLE", "sentence": "It cannot be written to: chown it."}'
+    facts = replace(healthy, deployment={**healthy.deployment, "status": {}}, storage=said)
+    assert shared(facts) == ("STORAGE_NOT_WRITABLE", BrokenLink.REGISTRY)

@@ -1,0 +1,157 @@
+"""The hand-over waits until every node with a ready agent has the new CA, and takes none away."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+import pytest
+
+from tests.unit.trust.agent.fixture_node import CA, OTHER_CA
+from trust import handover
+from trust.agent.certificates import fingerprints
+from trust.agent.outcome import READY, Outcome
+from trust.handover import both, hand_over, has
+
+NEW, OLD = CA, OTHER_CA
+
+
+def ready(*certificates: str) -> str:
+    prints = [each for pem in certificates for each in fingerprints(pem)]
+    return Outcome(READY, "reads the CA", {"trusted": prints}).line()
+
+
+@dataclass
+class Nodes:
+    """A cluster whose agents write what a test says into their logs, one look after the other."""
+
+    logs: dict[str, list[str | Exception]]
+    present: str | None = OLD
+    """What the ConfigMap holds; None: there is none."""
+    unready: tuple[str, ...] = ()
+    agents: bool = True
+    """Whether there are agents, and not somebody else who makes the nodes trust the CA."""
+    asked: list[str] = field(default_factory=list[str])
+    put: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list[tuple[str, str, Mapping[str, str]]])
+
+    def ask(self, path: str, **_: str) -> str:
+        self.asked.append(path)
+        if "/configmaps/" in path:
+            if self.present is None:
+                raise LookupError(path)
+            return json.dumps({"data": {"ca.crt": self.present}})
+        if path.endswith("/log"):
+            left = self.logs[path.split("/")[-2].removeprefix("trust-")]
+            found = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(found, Exception):
+                raise found
+            return found
+        conditions = {name: "False" if name in self.unready else "True" for name in self.logs}
+        return json.dumps(
+            {
+                "items": [
+                    {
+                        "metadata": {"name": f"trust-{name}"},
+                        "spec": {"nodeName": name, "initContainers": [{"name": "agent"}] if self.agents else []},
+                        "status": {"conditions": [{"type": "Ready", "status": status}]},
+                    }
+                    for name, status in conditions.items()
+                ]
+            }
+        )
+
+    def put_data(self, namespace: str, config_map: str, data: Mapping[str, str]) -> None:
+        self.put.append((namespace, config_map, data))
+        self.present = data["ca.crt"]
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(pulumi.log, "info", lines.append)
+    monkeypatch.setattr(handover, "_INTERVAL", 0.01)
+    return lines
+
+
+def hand(cluster: Nodes, wanted: str = NEW + OLD) -> None:
+    asyncio.run(hand_over(cluster, "registry", wanted))
+
+
+def test_nodes_get_both_and_are_waited_for(said: list[str]) -> None:
+    cluster = Nodes({"node-a": [ready(OLD), ready(NEW, OLD)], "node-b": [f"wrote a file\n{ready(OLD, NEW)}"]})
+    hand(cluster)
+    assert cluster.put == [("registry", "private-registry", {"ca.crt": NEW + OLD})]
+    [line] = said
+    assert "Waiting for the new CA beside the old one on node-a" in line
+    # An agent that has said so is not asked again.
+    assert [path for path in cluster.asked if path.endswith("trust-node-b/log")] == [
+        "/api/v1/namespaces/registry/pods/trust-node-b/log"
+    ]
+
+
+def test_what_a_run_before_has_given_to_the_nodes_is_not_taken_away() -> None:
+    cluster = Nodes({"node-a": [ready(NEW, OLD)]}, present=OLD + NEW)
+    hand(cluster, NEW)
+    assert cluster.present == NEW + OLD
+    assert both(NEW, NEW) == NEW
+
+
+def test_a_run_that_was_killed_is_gone_on_with() -> None:
+    cluster = Nodes({"node-a": [ready(NEW, OLD)]}, present=NEW + OLD)
+    hand(cluster)
+    assert cluster.put == []
+
+
+def test_without_the_config_map_there_is_nobody_to_wait_for() -> None:
+    cluster = Nodes({"node-a": [ready(OLD)]}, present=None)
+    hand(cluster)
+    assert cluster.put == []
+
+
+def test_nodes_whose_agent_is_not_ready_are_not_waited_for() -> None:
+    hand(Nodes({"node-a": [ready(NEW, OLD)], "node-b": [ready(OLD)]}, unready=("node-b",)))
+
+
+def test_a_node_that_does_not_get_it_ends_the_wait_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "_TIMEOUT", 0.05)
+    with pytest.raises(pulumi.RunError) as caught:
+        hand(Nodes({"node-a": [ready(OLD)], "node-b": [ready(NEW, OLD)]}))
+    text = str(caught.value)
+    assert text.startswith("node-a: the agent has not got the new CA within 0.05 s, so its certificate is not served")
+    assert "kubectl delete pods -n registry -l app.kubernetes.io/name=trust, then pulumi up" in text
+
+
+def test_whoever_may_not_read_logs_waits_as_long_as_a_kubelet_may_take(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    monkeypatch.setattr(handover, "PROPAGATION", 0.1)
+    since = time.monotonic()
+    hand(Nodes({"node-a": [PermissionError("pods/log")]}))
+    assert time.monotonic() - since > 0.1
+    assert "may not read the agents' logs" in said[0]
+
+
+@pytest.mark.parametrize("error", [ConnectionError, PermissionError])
+def test_a_cluster_that_refuses_or_is_silent_is_named(error: Callable[[str], Exception]) -> None:
+    class Refusing(Nodes):
+        def put_data(self, *_: object) -> None:
+            raise error("configmaps is forbidden")
+
+    with pytest.raises(pulumi.RunError, match="its certificate is not served yet: configmaps is forbidden"):
+        hand(Refusing({"node-a": [ready(OLD)]}))
+
+
+def test_the_last_ready_of_a_log_counts() -> None:
+    wanted = fingerprints(NEW)
+    assert has("\n".join([ready(OLD), ready(NEW), Outcome("NO_CONNECTION", "lost").line()]), wanted)
+    assert not has("\n".join([ready(NEW), ready(OLD)]), wanted)
+    assert not has("no outcome", wanted)
+
+
+def test_nodes_without_an_agent_get_it_from_somebody_else_and_are_not_waited_for() -> None:
+    cluster = Nodes({"node-a": [ready(OLD)]}, agents=False)
+    hand(cluster)
+    assert cluster.present == NEW + OLD
+    assert not [path for path in cluster.asked if path.endswith("/log")]
