@@ -5,7 +5,7 @@ import pulumi
 import registry.stack.python_version  # noqa: F401  # pyright: ignore[reportUnusedImport] - it refuses an older Python
 from registry import names
 from registry.certificate.choice import make_certificate
-from registry.clients.local_dns import warn_if_unresolved
+from registry.clients.local_dns import resolved
 from registry.clients.lookup import Lookup, LookupArgs
 from registry.clients.namespace_shares import make_shares
 from registry.cluster import Cluster
@@ -19,15 +19,17 @@ from registry.stack.preflight import preflight
 from registry.stack.recorded import read_state
 from registry.waiting import after
 from trust.admission import admitted
-from trust.daemonset import NodeTrust, NodeTrustArgs, agent_pod
+from trust.daemonset import NodeTrust, NodeTrustArgs, trust_pod
 from trust.handover import hand_over
+from trust.letting_go import let_go
 
 settings, cluster, recorded = load(pulumi.Config()), Cluster(), read_state()
 volume_anew = preflight(settings, cluster, recorded)
+let_go(settings, cluster, recorded.namespace)
 
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
-samples = [agent_pod(settings.images, settings.host, settings.dns_suffix), registry_pod(settings, cluster)]
+samples = [trust_pod(settings), registry_pod(settings, cluster)]
 namespace = admitted("trust-admission", identity.namespace, cluster, samples, settings.ready_timeout)
 namespace = with_image_login("image-login", settings.image_pull_secret, namespace)
 exposure = make_exposure(settings, cluster, namespace)
@@ -77,21 +79,19 @@ lookup = Lookup(
     ),
 )
 shares = make_shares("shares", settings, identity, served.host, lookup.data, credentials.docker_config)
-warn_if_unresolved(served.host, served.address, settings.dns_suffix)
+found = resolved(served.host, served.address, settings)
 
 # 5. Every node trusts it, and has pulled the proof image.
 nodes = NodeTrust(
     "trust",
     NodeTrustArgs(
+        settings=settings,
         namespace=namespace,
         cluster=cluster,
-        host=served.host,
-        lookup_config_map=lookup.config_map,
+        host=found,
+        lookup=lookup,
         proof=registry.proof,
         pull_secret=credentials.pull_secret,
-        images=settings.images,
-        runtime_restart=settings.runtime_restart,
-        timeout=settings.ready_timeout,
     ),
 )
 identity.guard(namespace)

@@ -207,7 +207,13 @@ class Cluster:
             raise ConnectionError(_reason(error)) from None
 
     def execute(
-        self, namespace: str, pod: str, container: str, command: Sequence[str], tick: Callable[[], None]
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        command: Sequence[str],
+        tick: Callable[[], None],
+        text: str = "",
     ) -> tuple[int, str, str]:
         """Run a program in a container; its exit code, what it prints, and what it says on standard error.
 
@@ -217,6 +223,7 @@ class Cluster:
             container: The container.
             command: The program and its arguments.
             tick: Called about once a second while it runs. If it raises, nobody waits for the program any longer.
+            text: A line that the program reads, which may hold a secret; empty for none.
 
         Raises:
             PermissionError: the user may not do that.
@@ -233,13 +240,15 @@ class Cluster:
                 namespace,
                 container=container,
                 command=list(command),
-                stdin=False,
+                stdin=bool(text),
                 stdout=True,
                 stderr=True,
                 tty=False,
                 _preload_content=False,
                 _request_timeout=_TIMEOUT[1],
             )
+            if text:
+                answer.write_stdin(f"{text}\n")
             while answer.is_open():
                 answer.update(timeout=1)
                 tick()
@@ -255,12 +264,15 @@ class Cluster:
             msg = f"the connection to the pod {pod} was lost while a program ran there"
             raise ConnectionError(msg) from None
 
+    def services(self) -> list[Object]:
+        """Every Service; none if the user may not list them."""
+        return self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []
+
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""
-        services = self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []
         return [
             f"{service['metadata']['namespace']}/{service['metadata']['name']}"
-            for service in services
+            for service in self.services()
             if service["spec"].get("type") == "LoadBalancer"
             and not service.get("status", {}).get("loadBalancer", {}).get("ingress")
         ]

@@ -4,10 +4,11 @@ The defaults and their descriptions are in Pulumi.yaml, where `pulumi config` sh
 """
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Literal, cast, get_args
 
 import pulumi
@@ -21,6 +22,10 @@ from .pod.images import Images
 _QUANTITY = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?")
 _DURATION = re.compile(r"([1-9][0-9]*)(s|m|h)")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# A qualified name of Kubernetes, such as the key of an annotation (apimachinery, pkg/util/validation).
+_NAME = re.compile(
+    r"(?=.{1,317}$)([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+)
 # docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _CERTIFICATES = re.compile(r"(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+")
@@ -59,6 +64,7 @@ LOGIN = "imagePullSecret"
 Auth = Literal["auto", "none", "push", "basic"]
 Exposure = Literal["ingress", "loadBalancer", "nodePort", "gateway"]
 Issuer = Literal["tls", "cert-manager"]
+NodeTrust = Literal["agent", "external"]
 StorageKind = Literal["volume", "memory", "s3"]
 
 SIZES: Mapping[StorageKind, str] = {"volume": "10Gi", "memory": "2Gi", "s3": ""}
@@ -119,6 +125,16 @@ class Settings:
     """GatewayClass of the Gateway; empty for the cluster's only one."""
     gateway_port: int
     """TCP port of the Gateway's listener, as its controller knows it; clients always use 443."""
+    ingress_annotations: Mapping[str, str]
+    """Further annotations of the Ingress, for its controller."""
+    service_annotations: Mapping[str, str]
+    """Annotations of the Service of type LoadBalancer or NodePort, for whoever makes its load balancer."""
+    load_balancer_class: str
+    """Class of the Service of type LoadBalancer; empty for the cluster's default one."""
+    allowed_sources: tuple[str, ...]
+    """The only networks from which the load balancer takes connections, as CIDRs; empty for all."""
+    node_port: int
+    """Port of the nodes; 0 for one that Kubernetes chooses."""
     address: str
     """IP address or DNS name at which the cluster is reached; empty for the one that the cluster publishes."""
     host: str
@@ -144,11 +160,24 @@ class Settings:
     advertise: bool
     """Whether a ConfigMap in kube-public tells development tools of the registry (KEP-1755)."""
     address_timeout: str
-    """How long to wait for the address of the way in, such as `120s` or `2m`."""
+    """How long to wait for the address of the way in, and for DNS to know it if it is a name; empty for the defaults
+    of these two waits, which are the next two properties."""
     ready_timeout: str
     """How long to wait for each other object to become ready or to be gone, such as `2m`."""
+    node_trust: NodeTrust
+    """Who makes the nodes trust the CA: the node agent, or somebody else."""
     runtime_restart: bool
     """Whether the node agent may restart a container runtime that reads its configuration only at start."""
+
+    @property
+    def published_within(self) -> str:
+        """How long to wait for the address of the way in, such as `120s` or `2m`."""
+        return self.address_timeout or "2m"
+
+    @property
+    def known_within(self) -> str:
+        """How long to wait for DNS to know the name of a new load balancer, which takes minutes on AWS."""
+        return self.address_timeout or "10m"
 
 
 def _is_port(value: str) -> bool:
@@ -277,6 +306,16 @@ RULES: Mapping[str, Rule] = {
         text="a TCP port is a whole number from 1 to 65535",
         example="8443",
     ),
+    "loadBalancerClass": Rule(
+        holds=_empty_or(lambda value: _NAME.fullmatch(value) is not None),
+        text="the class of a load balancer is a name such as service.k8s.aws/nlb",
+        example="service.k8s.aws/nlb",
+    ),
+    "nodePort": Rule(
+        holds=lambda value: value == "0" or _is_port(value),
+        text="a TCP port is a whole number from 1 to 65535, and 0 leaves the choice to Kubernetes",
+        example="30443",
+    ),
     "address": Rule(
         holds=_empty_or(lambda value: is_ip_address(value) or is_host_name(value)),
         text="it has to be an IPv4 or IPv6 address, or a DNS name, in lower case",
@@ -301,8 +340,9 @@ RULES: Mapping[str, Rule] = {
     "caVersion": _counts("CAs"),
     "auth": _one_of(get_args(Auth)),
     "passwordVersion": _counts("passwords"),
-    "addressTimeout": _TIMEOUT,
+    "addressTimeout": replace(_TIMEOUT, holds=_empty_or(_TIMEOUT.holds)),
     "readyTimeout": _TIMEOUT,
+    "nodeTrust": _one_of(get_args(NodeTrust)),
 }
 """The rules of the settings that are texts or numbers, by the setting's key."""
 
@@ -356,6 +396,68 @@ def namespaces(key: str, value: str) -> tuple[str, ...]:
         rule = "a namespace's name is at most 63 lower-case letters, digits and inner dashes"
     if rule:
         raise SettingError(key, value, rule, "team-a", path=f"--path '{key}[0]'")
+    return tuple(dict.fromkeys(cast(list[str], found)))
+
+
+def annotations(key: str, value: str) -> dict[str, str]:
+    """The annotations in a setting whose value is an object; the configuration holds it as JSON.
+
+    `pulumi config set --path` stores `true` and `1` as what they are in JSON, and an annotation is always a text.
+
+    Raises:
+        SettingError: the value is no object, or something in it cannot be an annotation.
+    """
+    try:
+        found: object = json.loads(value)
+    except ValueError:
+        found = None
+    rule = ""
+    made: dict[str, str] = {}
+    if not isinstance(found, dict):
+        rule = "it has to be annotations, each a name and a text"
+    else:
+        for name, text in cast(dict[str, object], found).items():
+            if not _NAME.fullmatch(name):
+                rule = f"{name!r} cannot be the name of an annotation"
+            elif name.partition("/")[0].endswith("pulumi.com"):
+                rule = f"{name} is an order to Pulumi's own provider, which the program gives itself"
+            elif isinstance(text, str):
+                made[name] = text
+            elif isinstance(text, bool | int):
+                made[name] = json.dumps(text)
+            else:
+                rule = f"the value of {name} has to be a text"
+    if rule:
+        example = "service.beta.kubernetes.io/aws-load-balancer-scheme"
+        raise SettingError(key, value, rule, "internal", path=f"--path '{key}[\"{example}\"]'")
+    return made
+
+
+def networks(key: str, value: str) -> tuple[str, ...]:
+    """The networks in a setting whose value is a list of CIDRs; the configuration holds it as JSON.
+
+    Raises:
+        SettingError: the value is no list, or something in it is no network.
+    """
+    try:
+        found: object = json.loads(value)
+    except ValueError:
+        found = None
+    rule = ""
+    if not isinstance(found, list):
+        rule = "it has to be a list of networks"
+    else:
+        for text in cast(list[object], found):
+            try:
+                network = ipaddress.ip_network(text, strict=False) if isinstance(text, str) and "/" in text else None
+            except ValueError:
+                network = None
+            if network is None:
+                rule = f"{text!r} is no network with the length of its prefix"
+            elif str(network) != text:
+                rule = f"{text} is an address in the network {network}"
+    if rule:
+        raise SettingError(key, value, rule, "10.0.0.0/8", path=f"--path '{key}[0]'")
     return tuple(dict.fromkeys(cast(list[str], found)))
 
 
@@ -510,6 +612,11 @@ def load(config: pulumi.Config) -> Settings:
         ingress_class=text("ingressClass"),
         gateway_class=text("gatewayClass"),
         gateway_port=int(text("gatewayPort")),
+        ingress_annotations=annotations("ingressAnnotations", text("ingressAnnotations")),
+        service_annotations=annotations("serviceAnnotations", text("serviceAnnotations")),
+        load_balancer_class=text("loadBalancerClass"),
+        allowed_sources=networks("allowedSources", text("allowedSources")),
+        node_port=int(text("nodePort")),
         address=text("address"),
         host=text("host"),
         dns_suffix=text("dnsSuffix"),
@@ -524,5 +631,6 @@ def load(config: pulumi.Config) -> Settings:
         advertise=flag("advertise"),
         address_timeout=text("addressTimeout"),
         ready_timeout=text("readyTimeout"),
+        node_trust=cast(NodeTrust, text("nodeTrust")),
         runtime_restart=flag("runtimeRestart"),
     )

@@ -28,6 +28,11 @@ def after(value: pulumi.Input[T], *ready: pulumi.Input[object]) -> pulumi.Output
     return pulumi.Output.all(value, *ready).apply(lambda known: known[0])
 
 
+def seconds_of(timeout: str) -> int:
+    """The seconds of a time-out such as `2m`."""
+    return int(timeout[:-1]) * _SECONDS[timeout[-1]]
+
+
 def timeouts(timeout: str) -> pulumi.CustomTimeouts:
     """The same time-out, such as `2m`, for the creation, the update and the deletion of an object."""
     return pulumi.CustomTimeouts(create=timeout, update=timeout, delete=timeout)
@@ -107,7 +112,7 @@ async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) 
     Raises:
         pulumi.RunError: the Deployment is not rolled out within the time.
     """
-    deadline = time.monotonic() + int(timeout[:-1]) * _SECONDS[timeout[-1]]
+    deadline = time.monotonic() + seconds_of(timeout)
     while not is_rolled_out(await asyncio.to_thread(cluster.read, "apps/v1", "deployments", namespace, name)):
         if time.monotonic() > deadline:
             raise pulumi.RunError(await asyncio.to_thread(pod_not_ready, cluster, namespace, name, timeout))

@@ -70,10 +70,22 @@ class Admission(pulumi.ComponentResource):
     def __init__(self, name: str, args: AdmissionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the quota, and ask. `name` is the name of the quota."""
         super().__init__("private-registry:trust:Admission", name, None, opts)
+        critical = any(_is_critical(template) for _, template in args.pods)
+        quota = [self._quota(name, args).id] if critical else []
+
+        async def admitted(known: list[str]) -> str:
+            if not pulumi.runtime.is_dry_run():
+                await require_pods(args.cluster, known[0], args.pods)
+            return known[0]
+
+        self.namespace = pulumi.Output.all(args.namespace, *quota).apply(admitted)
+        self.register_outputs({"namespace": self.namespace})
+
+    def _quota(self, name: str, args: AdmissionArgs) -> k8s.core.v1.ResourceQuota:
         scope = k8s.core.v1.ScopedResourceSelectorRequirementArgs(
             scope_name="PriorityClass", operator="In", values=[PRIORITY_CLASS]
         )
-        quota = k8s.core.v1.ResourceQuota(
+        return k8s.core.v1.ResourceQuota(
             f"{name}-quota",
             metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=names.labels("trust")),
             spec=k8s.core.v1.ResourceQuotaSpecArgs(
@@ -83,13 +95,11 @@ class Admission(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(create=args.timeout)),
         )
 
-        async def admitted(known: list[str]) -> str:
-            if not pulumi.runtime.is_dry_run():
-                await require_pods(args.cluster, known[0], args.pods)
-            return known[0]
 
-        self.namespace = pulumi.Output.all(args.namespace, quota.id).apply(admitted)
-        self.register_outputs({"namespace": self.namespace})
+def _is_critical(template: k8s.core.v1.PodTemplateSpecArgs) -> bool:
+    """Whether a pod has the priority class that a cluster may give to some namespaces only."""
+    spec = template.spec
+    return isinstance(spec, k8s.core.v1.PodSpecArgs) and spec.priority_class_name == PRIORITY_CLASS
 
 
 def admitted(

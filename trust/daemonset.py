@@ -1,10 +1,11 @@
 """The DaemonSet that makes every node's container runtime trust the registry, and proves it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -41,28 +42,72 @@ class Images(Protocol):
         ...
 
 
+class TrustSettings(Protocol):
+    """Those of the program's settings that this part needs."""
+
+    @property
+    def host(self) -> str:
+        """The registry's host, if the settings name it; empty if it will be made from an address."""
+        ...
+
+    @property
+    def dns_suffix(self) -> str:
+        """The domain in which it will be made."""
+        ...
+
+    @property
+    def images(self) -> Images:
+        """The agent's image, and how nodes get it."""
+        ...
+
+    @property
+    def node_trust(self) -> str:
+        """Who makes the nodes trust the CA: `agent` or `external`."""
+        ...
+
+    @property
+    def runtime_restart(self) -> bool:
+        """Whether a container runtime that reads its configuration only at start may be restarted."""
+        ...
+
+    @property
+    def ready_timeout(self) -> str:
+        """How long to wait for all nodes, such as `2m`."""
+        ...
+
+
+class Lookup(Protocol):
+    """Where host and CA can be looked up."""
+
+    @property
+    def config_map(self) -> pulumi.Output[str]:
+        """ConfigMap that holds the CA certificates to trust, PEM, under the key `ca.crt`."""
+        ...
+
+    @property
+    def data(self) -> pulumi.Output[Mapping[str, str]]:
+        """What is in it."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeTrustArgs:
     """What `NodeTrust` needs."""
 
+    settings: TrustSettings
+    """The settings."""
     namespace: pulumi.Input[str]
     """Namespace of its objects."""
     cluster: Reader
     """The cluster, which is asked how far the nodes are."""
     host: pulumi.Input[str]
     """The registry's host, with `:port` where image references have one."""
-    lookup_config_map: pulumi.Input[str]
-    """ConfigMap that holds the CA certificates to trust, PEM, under the key `ca.crt`."""
+    lookup: Lookup
+    """Where the nodes find the CA."""
     proof: pulumi.Input[str]
     """Image in the registry that waits for a signal, as `repository@digest`."""
     pull_secret: pulumi.Input[str | None]
     """Secret with the login that the registry asks pulls for; None: it asks for none."""
-    images: Images
-    """The agent's image, and how nodes get it."""
-    runtime_restart: bool
-    """Whether a container runtime that reads its configuration only at start may be restarted."""
-    timeout: str
-    """How long to wait for all nodes, such as `2m`."""
 
 
 def agent_files() -> dict[str, str]:
@@ -75,15 +120,21 @@ def owner_name(namespace: str) -> str:
     return f"private-registry.{namespace}"
 
 
+def is_external(settings: TrustSettings) -> bool:
+    """Whether somebody else makes the nodes trust the CA, so that there is no agent."""
+    return settings.node_trust == "external"
+
+
 class NodeTrust(pulumi.ComponentResource):
     """A pod on every Linux node: first an agent that makes the node's runtime trust the CA, then the proof.
 
     The agent is a native sidecar container. The kubelet starts the proof container, whose image is in the registry
     itself, only after the agent's startup probe has passed; so the first pull succeeds, and a ready pod is a node that
-    has pulled over verified TLS.
-    Ready when, on every node that is Ready, schedulable and a machine: 1. the agent has configured the node; 2. the
-    proof runs. That is looked at again at each `up`, also when nothing changes. Nodes that are not Ready are named, and
-    are proved when they return.
+    has pulled over verified TLS. Where the settings say that somebody else makes the nodes trust the CA, there is the
+    proof alone, in a pod that keeps Kubernetes' standard `restricted`.
+    Ready when, on every node that is Ready, schedulable and a machine: 1. the agent, if there is one, has configured
+    the node; 2. the proof runs. That is looked at again at each `up`, also when nothing changes. Nodes that are not
+    Ready are named, and are proved when they return.
     Delete stops the agents, which take their files off the nodes before they end.
     Does not: trust anything but the one host, or use the Kubernetes API.
     """
@@ -94,22 +145,9 @@ class NodeTrust(pulumi.ComponentResource):
     def __init__(self, name: str, args: NodeTrustArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the DaemonSet. `name` is the name of its objects in the namespace."""
         super().__init__("private-registry:trust:NodeTrust", name, None, opts)
+        timeout = args.settings.ready_timeout
         child = pulumi.ResourceOptions(
-            parent=self,
-            custom_timeouts=pulumi.CustomTimeouts(create=args.timeout, update=args.timeout, delete=args.timeout),
-        )
-        files = agent_files()
-        # What runs as root on every node cannot be changed in place: the API server refuses it, and another content is
-        # another object, to which only a change of the DaemonSet leads.
-        checksum = hashlib.sha256(repr(files).encode()).hexdigest()[:12]
-        agent = k8s.core.v1.ConfigMap(
-            f"{name}-agent",
-            metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=f"{name}-agent-{checksum}", namespace=args.namespace, labels=_LABELS
-            ),
-            data=files,
-            immutable=True,
-            opts=child,
+            parent=self, custom_timeouts=pulumi.CustomTimeouts(create=timeout, update=timeout, delete=timeout)
         )
         daemon_set = k8s.apps.v1.DaemonSet(
             f"{name}-daemonset",
@@ -118,13 +156,10 @@ class NodeTrust(pulumi.ComponentResource):
             ),
             spec=k8s.apps.v1.DaemonSetSpecArgs(
                 selector=k8s.meta.v1.LabelSelectorArgs(match_labels=_LABELS),
-                # The new pod takes the files over before the old one has to end, so the old one does not remove them.
-                # All nodes change at once: that disturbs none of them, and an old host serves no longer than need be.
                 update_strategy=k8s.apps.v1.DaemonSetUpdateStrategyArgs(
-                    type="RollingUpdate",
-                    rolling_update=k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge="100%", max_unavailable=0),
+                    type="RollingUpdate", rolling_update=_rolling_update(args.settings)
                 ),
-                template=_template(args, agent.metadata.name, checksum),
+                template=_proof_alone(args) if is_external(args.settings) else _with_agent(name, args, child),
             ),
             opts=child,
         )
@@ -134,7 +169,7 @@ class NodeTrust(pulumi.ComponentResource):
             if not pulumi.runtime.is_dry_run():
                 say, warn = (partial(log, resource=self) for log in (pulumi.log.info, pulumi.log.warn))
                 try:
-                    await prove(args.cluster, namespace, host, args.timeout, say, warn)
+                    await prove(args.cluster, namespace, host, timeout, say, warn)
                 except Unproved as error:
                     raise pulumi.RunError(str(error)) from None
             return name
@@ -143,25 +178,19 @@ class NodeTrust(pulumi.ComponentResource):
         self.register_outputs({"daemonSet": self.daemon_set})
 
 
-def agent_pod(images: Images, host: str, dns_suffix: str) -> Sample:
-    """The DaemonSet's pod, as it will be made but for values that are not known yet.
-
-    Args:
-        images: The agent's image, and how nodes get it.
-        host: The registry's host, if it is known; empty if it will be made from an address.
-        dns_suffix: The domain in which it will be made.
-    """
+def trust_pod(settings: TrustSettings) -> Sample:
+    """The DaemonSet's pod, as it will be made but for values that are not known yet."""
     args = NodeTrustArgs(
+        settings=settings,
         namespace="sample",
         cluster=_Nobody(),
-        host=host or f"registry-sample.{dns_suffix}",
-        lookup_config_map="sample",
+        host=settings.host or f"registry-sample.{settings.dns_suffix}",
+        lookup=_Somewhere(),
         proof=f"private-registry/proof@sha256:{'0' * 64}",
         pull_secret="sample",  # noqa: S106 - a name
-        images=images,
-        runtime_restart=False,
-        timeout="0s",
     )
+    if is_external(settings):
+        return "the proof's", _proof_alone(args)
     return "the node agent's", _template(args, "sample", "0" * 64)
 
 
@@ -170,6 +199,44 @@ class _Nobody:
 
     def ask(self, path: str, **query: str) -> str:
         raise LookupError(path, query)
+
+
+class _Somewhere:
+    """The place of a sample where nothing is looked up."""
+
+    @property
+    def config_map(self) -> pulumi.Output[str]:
+        return pulumi.Output.from_input("sample")
+
+    @property
+    def data(self) -> pulumi.Output[Mapping[str, str]]:
+        return pulumi.Output.from_input({"ca.crt": ""})
+
+
+def _rolling_update(settings: TrustSettings) -> k8s.apps.v1.RollingUpdateDaemonSetArgs:
+    """How a changed pod takes the place of the one before."""
+    if is_external(settings):
+        # An agent that was there has to be gone, with its file, before the proof is pulled: else this proves nothing.
+        return k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge=0, max_unavailable="100%")
+    # The new pod takes the files over before the old one has to end, so the old one does not remove them. All nodes
+    # change at once: that disturbs none of them, and an old host serves no longer than need be.
+    return k8s.apps.v1.RollingUpdateDaemonSetArgs(max_surge="100%", max_unavailable=0)
+
+
+def _with_agent(name: str, args: NodeTrustArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.PodTemplateSpecArgs:
+    """The pod's template with the agent, whose program is in a ConfigMap that is made here."""
+    files = agent_files()
+    # What runs as root on every node cannot be changed in place: the API server refuses it, and another content is
+    # another object, to which only a change of the DaemonSet leads.
+    checksum = hashlib.sha256(repr(files).encode()).hexdigest()[:12]
+    agent = k8s.core.v1.ConfigMap(
+        f"{name}-agent",
+        metadata=k8s.meta.v1.ObjectMetaArgs(name=f"{name}-agent-{checksum}", namespace=args.namespace, labels=_LABELS),
+        data=files,
+        immutable=True,
+        opts=opts,
+    )
+    return _template(args, agent.metadata.name, checksum)
 
 
 def _template(
@@ -184,15 +251,32 @@ def _template(
     )
 
 
+def _proof_alone(args: NodeTrustArgs) -> k8s.core.v1.PodTemplateSpecArgs:
+    """The pod's template without an agent. Another CA makes another pod, so that each node is asked again."""
+    ca = args.lookup.data.apply(lambda data: hashlib.sha256(data["ca.crt"].encode()).hexdigest()[:12])
+    return k8s.core.v1.PodTemplateSpecArgs(
+        metadata=k8s.meta.v1.ObjectMetaArgs(
+            labels={**_LABELS, **names.POD_OUT_OF_MESH}, annotations={**names.OUT_OF_MESH, "private-registry/ca": ca}
+        ),
+        spec=k8s.core.v1.PodSpecArgs(
+            **_everywhere(args),
+            containers=[_proof(args)],
+            security_context=k8s.core.v1.PodSecurityContextArgs(
+                run_as_non_root=True, seccomp_profile=k8s.core.v1.SeccompProfileArgs(type="RuntimeDefault")
+            ),
+        ),
+    )
+
+
 def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v1.PodSpecArgs:
-    core = k8s.core.v1
+    core, settings = k8s.core.v1, args.settings
 
     def from_field(path: str) -> k8s.core.v1.EnvVarSourceArgs:
         return core.EnvVarSourceArgs(field_ref=core.ObjectFieldSelectorArgs(field_path=path))
 
     agent = core.ContainerArgs(
         name="agent",
-        image=args.images.python,
+        image=settings.images.python,
         restart_policy="Always",  # this makes an init container a native sidecar (Kubernetes 1.29)
         command=["python3", "-m", "agent"],
         working_dir=_APP,
@@ -203,7 +287,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
             core.EnvVarArgs(name="POD_UID", value_from=from_field("metadata.uid")),
             core.EnvVarArgs(name="NODE_NAME", value_from=from_field("spec.nodeName")),
             core.EnvVarArgs(name="CA_FILE", value=f"{_CA}/ca.crt"),
-            core.EnvVarArgs(name="RUNTIME_RESTART", value="allow" if args.runtime_restart else "deny"),
+            core.EnvVarArgs(name="RUNTIME_RESTART", value="allow" if settings.runtime_restart else "deny"),
             core.EnvVarArgs(name="READY_FILE", value=_READY),
             core.EnvVarArgs(name="TERMINATION_LOG", value="/dev/termination-log"),
         ],
@@ -222,7 +306,31 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
             core.VolumeMountArgs(name="ca", mount_path=_CA, read_only=True),
         ],
     )
-    proof = core.ContainerArgs(
+    return core.PodSpecArgs(
+        **_everywhere(args, settings.images.pull_secret),
+        host_pid=True,  # the agent finds the runtime's process and the node's files through /proc
+        host_network=True,  # the agent resolves and connects as the kubelet's pulls do
+        dns_policy="Default",
+        priority_class_name=PRIORITY_CLASS,
+        termination_grace_period_seconds=60,  # the agent tries to clean up for 40 s, see trust/agent/__main__.py
+        init_containers=[agent],
+        containers=[_proof(args)],
+        volumes=[
+            core.VolumeArgs(name="agent", config_map=core.ConfigMapVolumeSourceArgs(name=agent_config_map)),
+            core.VolumeArgs(
+                name="ca",
+                config_map=core.ConfigMapVolumeSourceArgs(
+                    name=args.lookup.config_map, items=[core.KeyToPathArgs(key="ca.crt", path="ca.crt")]
+                ),
+            ),
+        ],
+    )
+
+
+def _proof(args: NodeTrustArgs) -> k8s.core.v1.ContainerArgs:
+    """The container that runs the proof: when it runs, the kubelet has pulled from the registry."""
+    core = k8s.core.v1
+    return core.ContainerArgs(
         name="proof",
         image=pulumi.Output.concat(args.host, "/", args.proof),
         image_pull_policy="Always",
@@ -237,38 +345,32 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
             requests={"cpu": "1m", "memory": "4Mi"}, limits={"cpu": "50m", "memory": "16Mi"}
         ),
     )
-    return core.PodSpecArgs(
-        host_pid=True,  # the agent finds the runtime's process and the node's files through /proc
-        host_network=True,  # the agent resolves and connects as the kubelet's pulls do
-        dns_policy="Default",
-        automount_service_account_token=False,
-        enable_service_links=False,
-        priority_class_name=PRIORITY_CLASS,
-        termination_grace_period_seconds=60,  # the agent tries to clean up for 40 s, see trust/agent/__main__.py
-        image_pull_secrets=pulumi.Output.from_input(args.pull_secret).apply(
-            lambda own: [core.LocalObjectReferenceArgs(name=name) for name in (own, args.images.pull_secret) if name]
+
+
+def _everywhere(args: NodeTrustArgs, login: str | None = None) -> dict[str, Any]:
+    """What a pod needs on every node that is a machine, with or without an agent.
+
+    Args:
+        args: What the component needs.
+        login: Name of the Secret with a login for an image that is not in the registry; None: there is none.
+    """
+    core = k8s.core.v1
+    return {
+        "automount_service_account_token": False,
+        "enable_service_links": False,
+        "image_pull_secrets": pulumi.Output.from_input(args.pull_secret).apply(
+            lambda own: [core.LocalObjectReferenceArgs(name=name) for name in (own, login) if name]
         ),
-        node_selector={"kubernetes.io/os": "linux"},
-        affinity=core.AffinityArgs(
+        "node_selector": {"kubernetes.io/os": "linux"},
+        "affinity": core.AffinityArgs(
             node_affinity=core.NodeAffinityArgs(
                 required_during_scheduling_ignored_during_execution=core.NodeSelectorArgs(
                     node_selector_terms=_machines()
                 )
             )
         ),
-        tolerations=[core.TolerationArgs(operator="Exists")],
-        init_containers=[agent],
-        containers=[proof],
-        volumes=[
-            core.VolumeArgs(name="agent", config_map=core.ConfigMapVolumeSourceArgs(name=agent_config_map)),
-            core.VolumeArgs(
-                name="ca",
-                config_map=core.ConfigMapVolumeSourceArgs(
-                    name=args.lookup_config_map, items=[core.KeyToPathArgs(key="ca.crt", path="ca.crt")]
-                ),
-            ),
-        ],
-    )
+        "tolerations": [core.TolerationArgs(operator="Exists")],
+    }
 
 
 def _machines() -> list[k8s.core.v1.NodeSelectorTermArgs]:

@@ -17,7 +17,7 @@ from trust.agent.certificates import fingerprints
 from trust.agent.faults import Fault
 from trust.agent.outcome import READY, outcomes
 from trust.doctor.facts import LOOKUP, TRUST, Json
-from trust.doctor.objects import name_of, node_of
+from trust.doctor.objects import has_agent, name_of, node_of
 
 PROPAGATION = 150.0
 """Seconds after which a kubelet has brought a changed ConfigMap into a running pod: its sync period and its cache's
@@ -65,7 +65,8 @@ def has(log: str, wanted: Iterable[str]) -> bool:
 async def hand_over(cluster: Handing, namespace: str, wanted: str) -> None:
     """Give the nodes CA certificates beside those that they have, and wait until each one with a ready agent has them.
 
-    A node whose agent is not ready gets them when its agent starts. Before the first `up` has got as far as the
+    A node whose agent is not ready gets them when its agent starts. One without an agent gets them from somebody else,
+    who is not waited for. Before the first `up` has got as far as the
     ConfigMap, there is nothing to wait for.
 
     Raises:
@@ -117,7 +118,7 @@ def _without(cluster: Handing, namespace: str, wanted: tuple[str, ...], done: se
     pods: list[Json] = json.loads(cluster.ask(place, labelSelector=f"app.kubernetes.io/name={TRUST}"))["items"]
     missing: list[str] = []
     for pod in pods:
-        if name_of(pod) in done or condition_of(pod, "Ready").get("status") != "True":
+        if name_of(pod) in done or not has_agent(pod) or condition_of(pod, "Ready").get("status") != "True":
             continue
         try:
             log = cluster.ask(f"{place}/{name_of(pod)}/log", container="agent", tailLines="200")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from registry.pod.trouble import condition_of, container_of
-from trust.doctor.facts import TRUST, Declared, Facts, Json
+from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
-from trust.doctor.objects import agent_pod_on, name_of, node_of
+from trust.doctor.objects import agent_pod_on, is_labelled, name_of, node_of
 from trust.doctor.verdict import Code, Verdict
 
 _INTERVAL = 1.0
@@ -170,7 +170,7 @@ class Narrator:
         if new:
             self._say(f"{named(new)}: proved, {len(found.proved)} of {total}")
         for node in sorted(found.away.keys() - self._away):
-            self._warn(f"{found.away[node]} It is not waited for, and is proved by its agent when it returns.")
+            self._warn(f"{found.away[node]} It is not waited for, and is proved when it returns.")
         for node in sorted(found.left_out.keys() - self._left_out):
             self._warn(found.left_out[node])
         wrong = frozenset((node, v.code) for node, v in found.missing.items() if v.code not in _CALM)
@@ -202,7 +202,8 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
         daemon_set: Json | None = json.loads(reader.ask(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{TRUST}"))
     except (LookupError, PermissionError):
         daemon_set = None
-    pods = items(f"{place}/pods", labelSelector=f"app.kubernetes.io/name={TRUST}", resourceVersion="0")
+    both = f"app.kubernetes.io/name in ({TRUST}, {REGISTRY})"
+    pods = items(f"{place}/pods", labelSelector=both, resourceVersion="0")
     revisions = permitted(
         f"/apis/apps/v1/namespaces/{namespace}/controllerrevisions", labelSelector=f"app.kubernetes.io/name={TRUST}"
     )
@@ -210,7 +211,7 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
     try:
         nodes = items("/api/v1/nodes", resourceVersion="0")
     except PermissionError:
-        nodes = _nodes_of(pods, daemon_set)
+        nodes = _nodes_of([pod for pod in pods if is_labelled(pod, TRUST)], daemon_set)
     facts = Facts(
         declared=Declared(stack="", namespace=namespace, host=host),
         nodes=nodes,

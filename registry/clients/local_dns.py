@@ -1,19 +1,28 @@
 """Whether the machine that runs the program resolves the registry's host, so that pushes from it can work.
 
+Some load balancers have a name instead of an address, and DNS knows it minutes later (on AWS). Resolvers remember for a
+while that a name does not exist, so no node is asked to pull before this machine has found the name.
 What this deliberately does not do: it does not check what nodes resolve. The agent on each node does.
 """
 
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import Collection
 
 import pulumi
 
 from ..hostname import is_ip_address, split_port
+from ..settings import Settings
+from ..waiting import seconds_of
 
 _TIMEOUT = 5.0
 """Seconds to wait for an answer."""
+_INTERVAL = 5.0
+"""Seconds between two questions for a name that is not known yet."""
+_REMIND = 60.0
+"""Seconds after which it is said again that the name is not known yet."""
 
 
 def warning(name: str, address: str, domain: str, found: Collection[str], reason: str) -> str:
@@ -28,6 +37,12 @@ def warning(name: str, address: str, domain: str, found: Collection[str], reason
     """
     if found and (not is_ip_address(address) or ipaddress.ip_address(address) in map(ipaddress.ip_address, found)):
         return ""
+    if not is_ip_address(address):
+        return (
+            f"This machine has no address for the registry's host {name} ({reason}), so pushes from here will fail; "
+            "the nodes look it up by themselves. If the load balancer is new, its name takes a few minutes (a longer "
+            "addressTimeout waits for it). If it is private, only its own network may know the name."
+        )
     state = f"finds {', '.join(sorted(found))} instead of {address} for" if found else "has no address for"
     because = "" if found else f" ({reason})"
     return (
@@ -50,21 +65,45 @@ async def look_up(name: str) -> tuple[set[str], str]:
     return {str(entry[4][0]) for entry in entries}, ""
 
 
-def warn_if_unresolved(host: pulumi.Output[str], address: pulumi.Output[str], domain: str) -> None:
-    """Warn if this machine does not resolve the registry's host. A preview does not ask.
+async def wait_for(name: str, timeout: str) -> tuple[set[str], str]:
+    """What `look_up` finds once it finds something, or at the end of the time, such as `10m`."""
+    began = time.monotonic()
+    said = began - _REMIND
+    while True:
+        found, reason = await look_up(name)
+        now = time.monotonic()
+        if found or now - began > seconds_of(timeout):
+            return found, reason
+        if now - said >= _REMIND:
+            pulumi.log.info(
+                f"Waiting until DNS knows {name} ({reason}): a new load balancer's name takes a few minutes. So far "
+                f"{now - began:.0f} s of {timeout} (the setting addressTimeout)."
+            )
+            said = now
+        await asyncio.sleep(_INTERVAL)
+
+
+def resolved(host: pulumi.Output[str], address: pulumi.Output[str], settings: Settings) -> pulumi.Output[str]:
+    """The host, once nodes may be asked to pull from it; with a warning if this machine does not resolve it.
+
+    If its address is a name, this is when this machine has found that in DNS, or else at the end of the time, since the
+    machine may be outside of the network that knows it. A preview does not ask.
 
     Args:
         host: The registry's host, as image references spell it.
         address: Address at which it is reached.
-        domain: The wildcard-DNS domain of the host.
+        settings: The settings.
     """
 
-    async def check(values: list[str]) -> None:
+    async def check(values: list[str]) -> str:
+        if pulumi.runtime.is_dry_run():
+            return values[0]
         name, expected = split_port(values[0])[0], values[1]
-        found, reason = await look_up(name)
-        text = warning(name, expected, domain, found, reason)
+        is_name = not is_ip_address(expected)
+        found, reason = await (wait_for(name, settings.known_within) if is_name else look_up(name))
+        text = warning(name, expected, settings.dns_suffix, found, reason)
         if text:
             pulumi.log.warn(text)
+        return values[0]
 
-    if not pulumi.runtime.is_dry_run():
-        pulumi.Output.all(host, address).apply(check)
+    return pulumi.Output.all(host, address).apply(check)

@@ -33,6 +33,7 @@ from functools import partial
 from typing import NamedTuple, Optional
 
 from ..hostname import is_dns_name
+from .nodes import key_of, node_setup
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----\n")
 _FOLDER = "${XDG_CONFIG_HOME:-$HOME/.config}/private-registry"
@@ -69,7 +70,7 @@ class _Registry(NamedTuple):
 
 
 def client_setup(host: str, ca_certificate: str, username: Optional[str] = None, namespace: str = "") -> dict[str, str]:
-    """One snippet per client, by the client's name as `CLIENTS` has it.
+    """One snippet per client, by the client's name as `CLIENTS` has it, and the settings of nodes by `nodes.key_of`.
 
     Args:
         host: The registry's host as it is written in image references: a DNS name, with `:port` if it has one.
@@ -107,8 +108,14 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
         if namespace or client != PORT_FORWARD
     }
     return {
-        client: _with_login(client, snippet, host, username) if username else snippet
-        for client, snippet in snippets.items()
+        **{
+            client: _with_login(client, snippet, host, username) if username else snippet
+            for client, snippet in snippets.items()
+        },
+        **{
+            key_of(node): _nothing_to_trust(host) if public else setting
+            for node, setting in node_setup(host, ca).items()
+        },
     }
 
 

@@ -4,7 +4,7 @@ Several ways in need these; what only one of them needs is in that one's file.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -77,7 +77,8 @@ def plain_service(namespace: pulumi.Input[str]) -> pulumi.Output[str]:
     Plain HTTP never leaves the cluster, since this Service has no address outside of it.
     """
     ports = [k8s.core.v1.ServicePortArgs(name="plain", port=PLAIN_PORT, target_port="plain")]
-    made = _service(names.REGISTRY, "ClusterIP", namespace, NOT_AWAITED, ports, pulumi.ResourceOptions())
+    spec = k8s.core.v1.ServiceSpecArgs(type="ClusterIP", selector=LABELS, ports=ports)
+    made = _service(names.REGISTRY, namespace, NOT_AWAITED, spec, pulumi.ResourceOptions())
     return made.metadata.name
 
 
@@ -85,8 +86,12 @@ def tls_service(
     name: str,
     kind: str,
     namespace: pulumi.Input[str],
-    annotations: dict[str, str],
+    annotations: Mapping[str, str],
     opts: pulumi.ResourceOptions,
+    *,
+    node_port: int = 0,
+    load_balancer_class: str = "",
+    allowed_sources: Sequence[str] = (),
 ) -> k8s.core.v1.Service:
     """The Service of a way in that hands TLS through; it has port 443, which leads to the pod's TLS port.
 
@@ -97,23 +102,34 @@ def tls_service(
         namespace: Its namespace.
         annotations: Its annotations.
         opts: Its options.
+        node_port: The port of the nodes; 0 for one that Kubernetes chooses.
+        load_balancer_class: Its class; empty for the cluster's default one.
+        allowed_sources: The only networks from which it is reached, as CIDRs; empty for all.
     """
-    ports = [k8s.core.v1.ServicePortArgs(name="tls", port=HTTPS, target_port="tls")]
-    return _service(name, kind, namespace, annotations, ports, opts)
+    ports = [k8s.core.v1.ServicePortArgs(name="tls", port=HTTPS, target_port="tls", node_port=node_port or None)]
+    spec = k8s.core.v1.ServiceSpecArgs(
+        type=kind,
+        selector=LABELS,
+        ports=ports,
+        load_balancer_class=load_balancer_class or None,
+        load_balancer_source_ranges=list(allowed_sources) or None,
+    )
+    return _service(name, namespace, annotations, spec, opts)
 
 
 def _service(
     name: str,
-    kind: str,
     namespace: pulumi.Input[str],
-    annotations: dict[str, str],
-    ports: list[k8s.core.v1.ServicePortArgs],
+    annotations: Mapping[str, str],
+    spec: k8s.core.v1.ServiceSpecArgs,
     opts: pulumi.ResourceOptions,
 ) -> k8s.core.v1.Service:
     return k8s.core.v1.Service(
         f"{name}-service",
-        metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=namespace, labels=LABELS, annotations=annotations),
-        spec=k8s.core.v1.ServiceSpecArgs(type=kind, selector=LABELS, ports=ports),
+        metadata=k8s.meta.v1.ObjectMetaArgs(
+            name=name, namespace=namespace, labels=LABELS, annotations=dict(annotations)
+        ),
+        spec=spec,
         opts=opts,
     )
 

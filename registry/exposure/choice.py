@@ -24,9 +24,41 @@ WAYS_IN: Mapping[setting.Exposure, type[Exposure]] = {
 """The component behind each value of the setting `exposure`."""
 
 
+MEANT_FOR: Mapping[str, Sequence[setting.Exposure]] = {
+    "ingressAnnotations": ("ingress",),
+    "serviceAnnotations": ("loadBalancer", "nodePort"),
+    "loadBalancerClass": ("loadBalancer",),
+    "allowedSources": ("loadBalancer",),
+    "nodePort": ("nodePort",),
+}
+"""The ways in for which a setting has a meaning; each of these settings is empty, or 0, by default."""
+
+
+def meaning_errors(settings: Settings) -> Sequence[pulumi.RunError]:
+    """The errors of settings that would have no effect with this way in; whoever has set them expects one."""
+    given = {
+        "ingressAnnotations": settings.ingress_annotations,
+        "serviceAnnotations": settings.service_annotations,
+        "loadBalancerClass": settings.load_balancer_class,
+        "allowedSources": settings.allowed_sources,
+        "nodePort": settings.node_port,
+    }
+    return [
+        setting.SettingError(
+            "exposure",
+            settings.exposure,
+            f"the setting {key} has a meaning with {' or '.join(meant)} only",
+            meant[0],
+            more=f"or remove the other one: pulumi config rm {key}",
+        )
+        for key, meant in MEANT_FOR.items()
+        if given[key] and settings.exposure not in meant
+    ]
+
+
 def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
     """Why the cluster cannot offer the way in that the settings name; empty if it can."""
-    return WAYS_IN[settings.exposure].errors(settings, cluster)
+    return [*meaning_errors(settings), *WAYS_IN[settings.exposure].errors(settings, cluster)]
 
 
 def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[str]) -> Exposure:
@@ -40,7 +72,7 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
         cluster: The cluster; `errors` found nothing there that is in the way.
         namespace: Namespace of the objects.
     """
-    timeout = settings.address_timeout
+    timeout = settings.published_within
     plain = plain_service(namespace)
     match settings.exposure:
         case "ingress":
@@ -52,6 +84,7 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
                     host_is_set=bool(settings.host),
                     service=plain,
                     ingress_class=settings.ingress_class,
+                    annotations=settings.ingress_annotations,
                     timeout=timeout,
                     pending_load_balancers=cluster.pending_load_balancers,
                 ),
@@ -59,12 +92,25 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
         case "loadBalancer":
             return LoadBalancer(
                 "load-balancer",
-                LoadBalancerArgs(namespace=namespace, address=settings.address, timeout=timeout),
+                LoadBalancerArgs(
+                    namespace=namespace,
+                    address=settings.address,
+                    annotations=settings.service_annotations,
+                    load_balancer_class=settings.load_balancer_class,
+                    allowed_sources=settings.allowed_sources,
+                    timeout=timeout,
+                ),
             )
         case "nodePort":
             return NodePort(
                 "node-port",
-                NodePortArgs(namespace=namespace, address=settings.address, nodes=cluster.nodes or []),
+                NodePortArgs(
+                    namespace=namespace,
+                    address=settings.address,
+                    nodes=cluster.nodes or [],
+                    annotations=settings.service_annotations,
+                    node_port=settings.node_port,
+                ),
             )
         case "gateway":
             return Gateway(

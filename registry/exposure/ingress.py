@@ -1,6 +1,6 @@
 """The way in `ingress`: an Ingress serves the registry's host, at the address of the cluster's Ingress controller."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,34 @@ ANNOTATIONS = {
 """What Ingress controllers need so that a push of large layers works. Each ignores the annotations of the others."""
 
 
+ALB = ("ingress.k8s.aws/alb", "eks.amazonaws.com/alb")
+"""The controllers of AWS, outside and inside of EKS Auto Mode, that make an Application Load Balancer of an Ingress.
+Its certificates are AWS's own; of those in Secrets it takes none (kubernetes-sigs/aws-load-balancer-controller)."""
+
+
+def _alb_error(ingress_class: str, entry: Object) -> pulumi.RunError | None:
+    """The error of an IngressClass whose controller takes no certificate from a Secret."""
+    name, controller = entry["metadata"]["name"], entry.get("spec", {}).get("controller", "")
+    if controller not in ALB:
+        return None
+    scheme = "service.beta.kubernetes.io/aws-load-balancer-scheme"
+    target = "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type"
+    return SettingError(
+        "ingressClass",
+        ingress_class,
+        f"the controller of the IngressClass {name} ({controller}) makes an Application Load Balancer, which takes no "
+        "certificate from a Secret, so nodes would meet another one: use another class, or a Network Load Balancer",
+        "nginx",
+        more="for the latter: pulumi config set exposure loadBalancer, pulumi config set --path "
+        f"'serviceAnnotations[\"{target}\"]' ip, and to reach it from outside of the VPC also pulumi config set --path "
+        f"'serviceAnnotations[\"{scheme}\"]' internet-facing",
+    )
+
+
 def ingress_class_error(ingress_class: str, classes: Sequence[Object] | None) -> pulumi.RunError | None:
     """The error of a cluster without the wanted IngressClass, or without one that it would use by default.
+
+    A class whose controller takes no certificate from a Secret is an error, too.
 
     Args:
         ingress_class: The setting `ingressClass`.
@@ -57,7 +83,7 @@ def ingress_class_error(ingress_class: str, classes: Sequence[Object] | None) ->
     there = f"the cluster has {', '.join(known)}" if known else "the cluster has none"
     if ingress_class:
         if ingress_class in known:
-            return None
+            return _alb_error(ingress_class, next(e for e in classes if e["metadata"]["name"] == ingress_class))
         rule = f"there is no IngressClass of that name: {there}"
         return SettingError("ingressClass", ingress_class, rule, known[0] if known else "nginx")
     if not known:
@@ -66,9 +92,10 @@ def ingress_class_error(ingress_class: str, classes: Sequence[Object] | None) ->
             "LoadBalancer or a port of the nodes"
         )
         return SettingError("exposure", "ingress", rule, "loadBalancer")
-    defaults = object_names([entry for entry in classes if has_annotation(entry, _DEFAULT_CLASS)])
+    marked = [entry for entry in classes if has_annotation(entry, _DEFAULT_CLASS)]
+    defaults = object_names(marked)
     if len(defaults) == 1:
-        return None
+        return _alb_error("", marked[0])
     if defaults:
         rule = f"several IngressClasses are marked as the default one ({', '.join(defaults)}), so it has to be named"
     else:
@@ -119,6 +146,8 @@ class IngressArgs:
     """IngressClass; empty for the cluster's default one."""
     timeout: str
     """How long to wait for the Ingress controller, such as `2m`."""
+    annotations: Mapping[str, str]
+    """Further annotations, for the Ingress controller."""
     pending_load_balancers: Callable[[], Sequence[str]]
     """Gives the Services of type LoadBalancer without an address; called when the wait for the address fails."""
 
@@ -162,7 +191,7 @@ class Ingress(pulumi.ComponentResource):
                     name=f"{name}-placeholder",
                     namespace=args.namespace,
                     labels=_LABELS,
-                    annotations=ADDRESS_AWAITED,
+                    annotations={**args.annotations, **ADDRESS_AWAITED},
                 ),
                 spec=k8s.networking.v1.IngressSpecArgs(
                     ingress_class_name=args.ingress_class or None,
@@ -183,7 +212,7 @@ class Ingress(pulumi.ComponentResource):
                 name=dns_name.apply(lambda host: named_after(self._name, host)),
                 namespace=args.namespace,
                 labels=_LABELS,
-                annotations={**ANNOTATIONS, **ADDRESS_AWAITED},
+                annotations={**ANNOTATIONS, **args.annotations, **ADDRESS_AWAITED},
             ),
             spec=k8s.networking.v1.IngressSpecArgs(
                 ingress_class_name=args.ingress_class or None,

@@ -1,13 +1,13 @@
 """The way in `nodePort`: a port of every node, for clusters that have no load balancer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 
 from ..cluster import Cluster, Object
 from ..settings import SettingError, Settings
-from .address import NOT_AWAITED, choose_address, tls_service
+from .address import LABELS, NOT_AWAITED, choose_address, tls_service
 from .contract import Served
 
 
@@ -64,6 +64,25 @@ def node_address_error(address: str, nodes: Sequence[Object] | None) -> pulumi.R
     return SettingError("address", "", rule, "192.0.2.10")
 
 
+USUAL_PORTS = range(30000, 32768)
+"""The ports of nodes that an API server gives by default; no call of the API tells which ones it does give."""
+
+
+def node_port_error(port: int, services: Sequence[Object]) -> pulumi.RunError | None:
+    """The error of a port that somebody else has.
+
+    Args:
+        port: The setting `nodePort`; 0 for none.
+        services: Every Service, as far as the user may list them.
+    """
+    holders = [each for each in services if port in [p.get("nodePort") for p in each["spec"].get("ports", [])]]
+    for metadata in (each["metadata"] for each in holders if port):
+        if not LABELS.items() <= metadata.get("labels", {}).items():
+            rule = f"the Service {metadata['namespace']}/{metadata['name']} has this port of the nodes"
+            return SettingError("nodePort", str(port), rule, "0")
+    return None  # one that is ours is this stack's own, most likely; if it is another one's, the cluster says so
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodePortArgs:
     """What a `NodePort` needs."""
@@ -74,6 +93,10 @@ class NodePortArgs:
     """Address to use instead of a node's; empty if there is no other."""
     nodes: Sequence[Object]
     """Every node, as far as the user may list them."""
+    annotations: Mapping[str, str]
+    """Annotations of the Service."""
+    node_port: int
+    """The port; 0 for one that Kubernetes chooses."""
 
 
 class NodePort(pulumi.ComponentResource):
@@ -90,20 +113,34 @@ class NodePort(pulumi.ComponentResource):
     addresses: pulumi.Output[list[str]]
     """The attribute `address`, and every address of the nodes."""
     port: pulumi.Output[int]
-    """The port that Kubernetes has chosen; by default it is one of 30000 to 32767."""
+    """The port of the settings, or the one that Kubernetes has chosen; by default it is one of 30000 to 32767."""
 
     @staticmethod
     def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
-        """No node has an address that is known, and the settings name none."""
-        error = node_address_error(settings.address, cluster.nodes)
-        return [error] if error else []
+        """No node has an address that is known, and the settings name none; or somebody else has the port."""
+        port = settings.node_port
+        if port and port not in USUAL_PORTS:
+            pulumi.log.warn(
+                f"nodePort is {port}, and unless a cluster is set up otherwise it gives ports from {USUAL_PORTS[0]} to "
+                f"{USUAL_PORTS[-1]} only. If this one refuses it: pulumi config set nodePort 30443"
+            )
+        services = cluster.services() if port else []
+        found = node_address_error(settings.address, cluster.nodes), node_port_error(port, services)
+        return [error for error in found if error]
 
     def __init__(self, name: str, args: NodePortArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the Service. `name` is its name in the namespace."""
         super().__init__("private-registry:registry:NodePort", name, None, opts)
         # Nothing has to be waited for: the port exists as soon as the object does.
         child = pulumi.ResourceOptions(parent=self)
-        made = tls_service(name, "NodePort", args.namespace, NOT_AWAITED, child)
+        made = tls_service(
+            name,
+            "NodePort",
+            args.namespace,
+            {**args.annotations, **NOT_AWAITED},
+            child,
+            node_port=args.node_port,
+        )
         self.address = pulumi.Output.from_input(args.address or node_address(args.nodes))
         self.addresses = self.address.apply(lambda address: [address, *every_address(args.nodes)])
         self.port = made.spec.apply(lambda spec: next(port.node_port or 0 for port in spec.ports or []))

@@ -42,11 +42,17 @@ def namespace_labels(project: str, stack: str, instance: str) -> dict[str, str]:
     return {**names.labels("namespace"), "app.kubernetes.io/version": names.VERSION, **own}
 
 
-PRIVILEGED = "pod-security.kubernetes.io/enforce"
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
 """Label of a namespace that says which pods may run there (Pod Security Standards)."""
-NAMESPACE_LABELS = {PRIVILEGED: "privileged", **names.NAMESPACE_OUT_OF_MESH}
-"""Labels that the namespace needs. It has to allow the node agent, which is privileged; all other pods keep the
-standard `restricted` nevertheless."""
+
+
+def required_labels(settings: Settings) -> dict[str, str]:
+    """Labels that the namespace needs. It has to allow the node agent, which is privileged.
+
+    All other pods keep the standard `restricted` anyway, and where there is no agent the namespace demands it.
+    """
+    standard = "restricted" if settings.node_trust == "external" else "privileged"
+    return {POD_SECURITY: standard, **names.NAMESPACE_OUT_OF_MESH}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,8 @@ class IdentityArgs:
     """What the stack's state says."""
     namespace: str
     """Name of the namespace; empty for the one that the stack has, or a new one."""
+    labels: Mapping[str, str]
+    """Labels that the namespace needs."""
     timeout: str
     """How long to wait until the namespace is gone, such as `2m`."""
 
@@ -105,7 +113,7 @@ class Identity(pulumi.ComponentResource):
             metadata=k8s.meta.v1.ObjectMetaArgs(
                 name=given or self.instance.apply(lambda instance: stack_namespace(stack, instance)),
                 labels=self.instance.apply(
-                    lambda instance: {**namespace_labels(project, stack, instance), **NAMESPACE_LABELS}
+                    lambda instance: {**namespace_labels(project, stack, instance), **args.labels}
                 ),
                 annotations={names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS, **names.OUT_OF_MESH},
             ),
@@ -168,7 +176,13 @@ def make_identity(name: str, settings: Settings, cluster: Cluster, recorded: Rec
     """
     identity = Identity(
         name,
-        IdentityArgs(cluster=cluster, recorded=recorded, namespace=settings.namespace, timeout=settings.ready_timeout),
+        IdentityArgs(
+            cluster=cluster,
+            recorded=recorded,
+            namespace=settings.namespace,
+            labels=required_labels(settings),
+            timeout=settings.ready_timeout,
+        ),
     )
     pulumi.runtime.register_stack_transformation(identity.bind)
     return identity

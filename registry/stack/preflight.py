@@ -12,7 +12,7 @@ from ..exposure import choice as exposures
 from ..settings import Settings
 from ..storage import volume
 from . import stored, strangers
-from .identity import NAMESPACE_LABELS, PRIVILEGED
+from .identity import POD_SECURITY, required_labels
 from .recorded import Recorded
 
 MINIMUM = (1, 29)
@@ -30,20 +30,24 @@ def version_error(version: tuple[int, int]) -> pulumi.RunError | None:
     )
 
 
-def namespace_error(namespace: str, refusal: str) -> pulumi.RunError | None:
+def namespace_error(settings: Settings, refusal: str) -> pulumi.RunError | None:
     """The error of a cluster that refuses the stack's namespace.
 
     Args:
-        namespace: The setting `namespace`.
+        settings: The settings.
         refusal: Why the cluster refuses it; empty if it does not.
     """
     if not refusal:
         return None
-    name = namespace or "its own namespace"
+    name, standard = settings.namespace or "its own namespace", required_labels(settings)[POD_SECURITY]
+    why, other = "", ""
+    if standard == "privileged":
+        why = ", since the node agent is privileged"
+        other = " Without an agent the namespace can be restricted: pulumi config set nodeTrust external."
     return pulumi.RunError(
-        f"The cluster refuses the namespace that the program makes ({name}, with the label {PRIVILEGED} = privileged, "
-        f"since the node agent is privileged): {refusal} Have a cluster administrator allow it, or set namespace to a "
-        "name that is allowed (pulumi config set namespace registry-pr-42)."
+        f"The cluster refuses the namespace that the program makes ({name}, with the label {POD_SECURITY} = {standard}"
+        f"{why}): {refusal} Have a cluster administrator allow it, or set namespace to a name that is allowed (pulumi "
+        f"config set namespace registry-pr-42).{other}"
     )
 
 
@@ -59,7 +63,7 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
     strangers.require_same_cluster(recorded, cluster)
     version = cluster.version()
     named = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
-    refusal = cluster.refusal("namespace", {"metadata": {**named, "labels": NAMESPACE_LABELS}})
+    refusal = cluster.refusal("namespace", {"metadata": {**named, "labels": required_labels(settings)}})
     there = stored.stored(cluster, recorded.namespace)
     classes = cluster.storage_classes() if settings.storage.kind == "volume" else None
     moved = stored.place_errors(settings, there, classes)
@@ -70,7 +74,7 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
         *certificates.errors(settings, cluster),
         volume.storage_class_error(settings.storage.storage_class, classes, there.storage_class if there else ""),
         *stored.losses(moved, there, allowed=settings.allow_data_loss),
-        namespace_error(settings.namespace, refusal),
+        namespace_error(settings, refusal),
     ]
     lines = [str(error) for error in found if error]
     if lines:

@@ -47,11 +47,11 @@ from registry.cluster import Cluster
 from registry.registry import registry_pod
 from tests.unit.support.settings import having
 from trust.admission import require_pods
-from trust.daemonset import agent_pod
+from trust.daemonset import trust_pod
 
 async def ask():
     settings, cluster = having(), Cluster()
-    pods = [agent_pod(settings.images, "", settings.dns_suffix), registry_pod(settings, cluster)]
+    pods = [trust_pod(settings), registry_pod(settings, cluster)]
     await require_pods(cluster, sys.argv[1], pods)
 
 try:

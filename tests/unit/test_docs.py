@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.clients.nodes import NODES
 from tests import docs
 
 TEXTS = {page.relative_to(docs.ROOT): page.read_text() for page in docs.pages()}
@@ -37,6 +38,47 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(docs.README.read_text().splitlines()) <= README_LINES
+
+
+TRIED = re.compile(r"run|reproduced here: .+|from documents(: .+)?")
+"""How something of the support tables was tried: what was run, what of it was reproduced and how, or that none was."""
+
+
+VENDORS = (
+    "EKS", "Fargate", "Auto Mode", "GKE Standard", "Autopilot", "AKS", "OpenShift", "Talos", "Bottlerocket", "K3s",
+    "RKE2", "kind", "k3d", "minikube", "Docker Desktop", "OrbStack", "Colima", "MicroK8s", "k0s", "DOKS", "Rancher",
+)  # fmt: skip
+"""Those of which the page has to say something."""
+
+
+def checked_tables() -> list[list[dict[str, str]]]:
+    """The tables of the page on support whose form is checked: each row by the names of the columns."""
+    tables = re.findall(r"<!-- a test checks the form of this table -->\n((?:\|.*\n)+)", TEXTS[Path("docs/support.md")])
+    heads = [[cell.strip() for cell in table.splitlines()[0].strip("|").split("|")] for table in tables]
+    return [
+        [dict(zip(head, row, strict=True)) for row in docs.rows(table)]
+        for head, table in zip(heads, tables, strict=True)
+    ]
+
+
+def test_every_row_on_a_vendors_cluster_says_how_it_was_tried_and_what_to_set() -> None:
+    vendors, laptops, nodes = checked_tables()
+    for row in [*vendors, *laptops, *nodes]:
+        assert TRIED.fullmatch(row["how it was tried"]), row
+    for row in [*vendors, *laptops]:
+        assert row["`exposure` to begin with"], row
+        assert re.match("`agent`|`external`|that of the cluster", row["who makes nodes trust"]), row
+        named = re.findall(r"`--node (\w+)`", row["who makes nodes trust"])
+        assert set(named) <= set(NODES), row
+        assert bool(named) == ("`external`" in row["who makes nodes trust"]), row
+    listed = " ".join(row["cluster"] for row in [*vendors, *laptops])
+    for vendor in VENDORS:
+        assert vendor in listed, vendor
+
+
+def test_every_setting_of_nodes_that_is_printed_has_a_row() -> None:
+    *_, nodes = checked_tables()
+    assert [row["`--node`"] for row in nodes] == [f"`{node}`" for node in NODES]
 
 
 def _anchors(text: str) -> set[str]:

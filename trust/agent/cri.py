@@ -1,10 +1,10 @@
-"""What the agent asks a CRI socket: who listens, and the call Version.
+"""What the agent asks a CRI socket: who listens, and the calls Version and PullImage.
 
-The call is written by hand, since the agent has no gRPC library, only Python's own.
+The calls are written by hand, since the agent has no gRPC library, only Python's own.
 
 HTTP/2 is specified in RFC 9113 and its header encoding in RFC 7541, of which this uses literals without indexing and
 without Huffman codes. gRPC's framing is in https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, and the
-message in k8s.io/cri-api's api.proto.
+messages in k8s.io/cri-api's api.proto.
 """
 
 import socket
@@ -42,8 +42,21 @@ def version(path: str, timeout: float = 3.0) -> tuple[str, str]:
     raise OSError(f"{path} does not serve the CRI runtime service")
 
 
-def _call(path: str, method: str, timeout: float) -> bytes | None:
-    """Send one empty gRPC message and return the answer; None if the server has no such method. Raises OSError."""
+def pull(path: str, image: str, username: str = "", password: str = "", timeout: float = 60.0) -> bool:
+    """Have the runtime behind the socket at `path` pull an image, as the kubelet does; whether it could.
+
+    It asks the registry also if the node has the image already. Raises OSError if nothing answers in time.
+    """
+    login = _field(1, username.encode()) + _field(2, password.encode())
+    message = _field(1, _field(1, image.encode())) + (_field(2, login) if username else b"")
+    return _call(path, "/runtime.v1.ImageService/PullImage", timeout, message) is not None
+
+
+def _call(path: str, method: str, timeout: float, message: bytes = b"") -> bytes | None:
+    """Send one gRPC message and return the answer; None if the server has no such method, or reports an error.
+
+    Raises OSError if nothing answers in time.
+    """
     headers = (
         (":method", "POST"),
         (":scheme", "http"),
@@ -61,7 +74,7 @@ def _call(path: str, method: str, timeout: float) -> bytes | None:
             _PREFACE
             + _frame(_SETTINGS, 0, 0, b"")
             + _frame(_HEADERS, _END_HEADERS, 1, block)
-            + _frame(_DATA, _END_STREAM, 1, bytes(5))
+            + _frame(_DATA, _END_STREAM, 1, b"\0" + struct.pack(">I", len(message)) + message)
         )
         reply = b""
         while time.monotonic() < deadline:
@@ -77,6 +90,14 @@ def _call(path: str, method: str, timeout: float) -> bytes | None:
             if stream == 1 and flags & _END_STREAM and kind in (_DATA, _HEADERS):
                 return reply[5:] if len(reply) > 5 else None
     raise OSError(f"{path} did not answer {method} within {timeout:g} s")
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A field of a protobuf message: a text, or a message."""
+    length, size = b"", len(value)
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + value
 
 
 def _text(value: str) -> bytes:

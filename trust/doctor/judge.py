@@ -5,7 +5,8 @@ along the chain and names the first broken link only: registry, address, ConfigM
 each node, kubelet, pod, agent, connection, configuration, files, pull.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from registry import names
@@ -27,8 +28,8 @@ from trust.agent.outcome import READY, Outcome
 from trust.machines import other_architecture, virtual
 from trust.refusals import refused
 
-from .facts import LOOKUP, TRUST, Facts, Json, Probe
-from .objects import agent_pod_on, name_of
+from .facts import LOOKUP, REGISTRY, TRUST, Facts, Json, Probe
+from .objects import agent_pod_on, has_agent, is_labelled, name_of, node_of
 from .stack import shared_fault
 from .verdict import BrokenLink, Code, Verdict, verdict_of
 
@@ -113,7 +114,22 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
         return Verdict(shared.code, shared.link)
     if pod is None:
         return _no_pod(node, facts)
-    return _agent_fault(pod, facts) or _proof(pod, facts)
+    found = (_agent_fault(pod, facts) or _proof(pod, facts)) if has_agent(pod) else _proof_alone(pod, facts)
+    return _hairpin(found, node, facts)
+
+
+def _hairpin(found: Verdict, node: Json, facts: Facts) -> Verdict:
+    """A node that cannot reach the registry, which runs on it, has a fault that the other nodes do not have."""
+    homes = {node_of(pod) for pod in facts.pods if is_labelled(pod, REGISTRY)}
+    if found.code != Reason.NO_CONNECTION or name_of(node) not in homes:
+        return found
+    return replace(
+        found,
+        sentence=f"{found.sentence} The registry's own pod runs on this node, and some load balancers lead nobody back "
+        "to the machine from which he comes (hairpin). On AWS have it send to pods instead of nodes: pulumi config set "
+        "--path 'serviceAnnotations[\"service.beta.kubernetes.io/aws-load-balancer-nlb-target-type\"]' ip; or set "
+        "exposure to nodePort.",
+    )
 
 
 def _no_pod(node: Json, facts: Facts) -> Verdict:
@@ -132,10 +148,16 @@ def _no_pod(node: Json, facts: Facts) -> Verdict:
     words = refusal(facts.events, ("DaemonSet",))
     if words:
         template: Json = daemon_set.get("spec", {}).get("template", {}).get("spec", {})
-        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused("the agent's", words, namespace, template))
+        return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused(_whose(facts), words, namespace, template))
     see = f"kubectl -n {namespace} describe daemonset {TRUST}"
     sentence = f"The DaemonSet {TRUST} has no pod on node {name_of(node)} yet; see {see}."
     return Verdict(Code.NO_POD, BrokenLink.AGENT, sentence)
+
+
+def _whose(facts: Facts) -> str:
+    """Whose the pods of the DaemonSet are."""
+    template: Json = (facts.daemon_set or {}).get("spec", {}).get("template", {})
+    return "the proof's" if template.get("spec", {}).get("containers") and not has_agent(template) else "the agent's"
 
 
 def rewritten_image(pod: Json, facts: Facts, container: str) -> str:
@@ -252,6 +274,58 @@ def _proof(pod: Json, facts: Facts) -> Verdict:
     fix = _image_fix(pod, facts, "proof", "look at the journal of the container runtime")
     sentence = f"The agent is ready, and yet the kubelet cannot run an image of the registry ({why}); {fix}."
     return Verdict(Code.PULL_FAILED, BrokenLink.PULL, sentence)
+
+
+_PULLS: Sequence[tuple[str, str, BrokenLink, str]] = (
+    (
+        "x509: .*(expired|not yet valid|is valid for|not valid for)|IP SANs",
+        Reason.CERTIFICATE_MISMATCH,
+        BrokenLink.CERTIFICATE,
+        "something else serves this host, or the registry's certificate does not fit it: run pulumi up --refresh",
+    ),
+    (
+        "x509:|certificate signed by unknown authority|failed to verify certificate",
+        Code.NOT_TRUSTED,
+        BrokenLink.CONFIG,
+        "the node's own setting is missing, or its container runtime has not read it yet: python3 -m registry.clients "
+        "--node NAME prints it, and --list has the names. The kubelet tries again within five minutes, or at once "
+        "after kubectl -n {namespace} delete pod {pod}",
+    ),
+    (
+        "no such host|server misbehaving|Temporary failure in name resolution",
+        Reason.NAME_NOT_RESOLVED,
+        BrokenLink.DNS,
+        "have the node's resolver know the host, or set dnsSuffix or host to a name that it knows",
+    ),
+    (
+        "i/o timeout|connection refused|no route to host|network is unreachable|deadline exceeded|connection reset",
+        Reason.NO_CONNECTION,
+        BrokenLink.NETWORK,
+        "look for routes, firewalls and network policies between the node and the way in",
+    ),
+)
+"""What a kubelet says of a pull that fails, and what it means where no agent looks: code, link and fix."""
+
+
+def _proof_alone(pod: Json, facts: Facts) -> Verdict:
+    """The verdict on a node where somebody else makes the container runtime trust the CA."""
+    if condition_of(pod, "Ready").get("status") == "True":
+        return Verdict(Code.PROVED)
+    namespace, name = facts.declared.namespace, name_of(pod)
+    proof = container_of(pod, "proof")
+    words = pod_trouble(pod, facts.events)
+    known = _PULLS if waits_for_image(proof) and not rewritten_image(pod, facts, "proof") else ()
+    for pattern, code, link, fix in known:
+        if re.search(pattern, words):
+            sentence = f"Node {node_of(pod)} does not pull from the registry ({words}); "
+            return Verdict(code, link, sentence + fix.format(namespace=namespace, pod=name) + ".")
+    if is_starting(proof):
+        why = f" ({words})" if words else ""
+        return Verdict(Code.STARTING, BrokenLink.PULL, f"The proof starts in pod {name}{why}; ask again in a minute.")
+    fix = _image_fix(pod, facts, "proof", "look at the journal of the container runtime")
+    return Verdict(
+        Code.PULL_FAILED, BrokenLink.PULL, f"The kubelet cannot run an image of the registry ({words}); {fix}."
+    )
 
 
 def reported_fault(text: str) -> Verdict | None:

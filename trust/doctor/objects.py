@@ -15,6 +15,12 @@ def is_labelled(thing: Json, name: str) -> bool:
     return thing["metadata"].get("labels", {}).get("app.kubernetes.io/name") == name
 
 
+def has_agent(pod: Json) -> bool:
+    """Whether the agent is in a pod of the DaemonSet. There is none where somebody else has the nodes trust the CA."""
+    containers: list[Json] = pod["spec"].get("initContainers") or []
+    return any(container["name"] == "agent" for container in containers)
+
+
 def agent_pod_on(node: str, pods: Iterable[Json]) -> Json | None:
     """The agent's pod on a node. During a rollout there are two: the younger counts, unless it is being deleted."""
     found = [pod for pod in pods if is_labelled(pod, TRUST) and node_of(pod) == node]

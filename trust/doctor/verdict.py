@@ -58,8 +58,10 @@ class Code(StrEnum):
     """A file that the agent wrote has changed or is gone, and the agent does not put it back."""
     CA_OLD = "CA_OLD"
     """The node still has the CA that the ConfigMap had before."""
+    NOT_TRUSTED = "NOT_TRUSTED"
+    """The node does not trust the CA, and it is not the agent that would make it do so."""
     PULL_FAILED = "PULL_FAILED"
-    """The agent is ready, and yet the kubelet cannot run an image of the registry."""
+    """Nothing else is known to be wrong, and yet the kubelet cannot run an image of the registry."""
 
 
 class BrokenLink(StrEnum):

@@ -86,6 +86,10 @@ def test_the_defaults_are_accepted() -> None:
         ("addressTimeout", "0s"),
         ("readyTimeout", "2 minutes"),
         ("runtimeRestart", "yes"),
+        ("nodeTrust", "none"),
+        ("nodePort", "70000"),
+        ("nodePort", "http"),
+        ("loadBalancerClass", "my class"),
         ("auth", "token"),
         ("passwordVersion", "0"),
         ("passwordVersion", "two"),
@@ -201,6 +205,61 @@ def test_a_wrong_list_of_namespaces_is_refused_with_the_reason(key: str, value: 
         settings.load(FakeConfig(**{key: value}))
     assert reason in str(caught.value)
     assert f"pulumi config set --path '{key}[0]' team-a" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("internal", "each a name and a text"),
+        ('["a"]', "each a name and a text"),
+        ('{"a b": "c"}', "'a b' cannot be the name of an annotation"),
+        ('{"A.example.com/x": "c"}', "cannot be the name"),
+        ('{"pulumi.com/skipAwait": "true"}', "an order to Pulumi's own provider"),
+        ('{"a": ["b"]}', "the value of a has to be a text"),
+    ],
+)
+@pytest.mark.parametrize("key", ["serviceAnnotations", "ingressAnnotations"])
+def test_a_wrong_annotation_is_refused_with_the_reason(key: str, value: str, reason: str) -> None:
+    with pytest.raises(settings.SettingError) as caught:
+        settings.load(FakeConfig(**{key: value}))
+    assert reason in str(caught.value)
+    assert f"pulumi config set --path '{key}[\"service.beta" in str(caught.value)
+
+
+def test_annotations_are_texts_also_where_pulumi_stores_something_else() -> None:
+    given = '{"a.example.com/x": "internal", "b": true, "c": 5}'
+    assert settings.load(FakeConfig(serviceAnnotations=given)).service_annotations == {
+        "a.example.com/x": "internal", "b": "true", "c": "5",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("10.0.0.0/8", "a list of networks"),
+        ('["10.0.0.1"]', "'10.0.0.1' is no network with the length of its prefix"),
+        ('["10.0.0.0/33"]', "is no network"),
+        ('["10.0.0.1/8"]', "10.0.0.1/8 is an address in the network 10.0.0.0/8"),
+        ("[1]", "1 is no network"),
+    ],
+)
+def test_a_wrong_list_of_networks_is_refused_with_the_reason(value: str, reason: str) -> None:
+    with pytest.raises(settings.SettingError) as caught:
+        settings.load(FakeConfig(allowedSources=value))
+    assert reason in str(caught.value)
+    assert "pulumi config set --path 'allowedSources[0]' 10.0.0.0/8" in str(caught.value)
+
+
+def test_networks_of_both_families_are_taken() -> None:
+    loaded = settings.load(FakeConfig(allowedSources='["10.0.0.0/8", "2001:db8::/32", "10.0.0.0/8"]'))
+    assert loaded.allowed_sources == ("10.0.0.0/8", "2001:db8::/32")
+
+
+def test_the_two_waits_for_an_address_have_a_default_each_and_one_setting() -> None:
+    loaded = settings.load(FakeConfig())
+    assert (loaded.published_within, loaded.known_within) == ("2m", "10m")
+    loaded = settings.load(FakeConfig(addressTimeout="90s"))
+    assert (loaded.published_within, loaded.known_within) == ("90s", "90s")
 
 
 def test_a_namespace_that_is_listed_twice_counts_once() -> None:

@@ -69,6 +69,9 @@ class QuietCluster:
     def storage_classes(self) -> list[Object] | None:
         return None
 
+    def services(self) -> list[Object]:
+        return []
+
     def pending_load_balancers(self) -> list[str]:
         return []
 

@@ -14,7 +14,7 @@ from tests.unit.support.engine import Recorder, run_program
 from tests.unit.support.settings import FakeConfig
 from trust import admission
 from trust.admission import Sample, plain, require_pods
-from trust.daemonset import agent_pod
+from trust.daemonset import trust_pod
 from trust.refusals import refused
 
 
@@ -38,7 +38,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def samples(**values: str) -> list[Sample]:
     settings = load(FakeConfig(**values))
-    return [agent_pod(settings.images, "", "nip.io"), registry_pod(settings, cast(Cluster, Asked()))]
+    return [trust_pod(settings), registry_pod(settings, cast(Cluster, Asked()))]
 
 
 def ask(cluster: Asked) -> None:
@@ -55,7 +55,15 @@ def shape(thing: object) -> object:
             key: shape(value)
             for key, value in sorted(cast(dict[str, object], thing).items())
             if key
-            not in ("value", "name", "secretName", "claimName", "private-registry/agent", "private-registry/host")
+            not in (
+                "value",
+                "name",
+                "secretName",
+                "claimName",
+                "private-registry/agent",
+                "private-registry/host",
+                "private-registry/ca",
+            )
             and not key.startswith("private-registry/config")
         }
     if isinstance(thing, list):
@@ -65,7 +73,12 @@ def shape(thing: object) -> object:
 
 @pytest.mark.parametrize(
     "values",
-    [{"auth": "basic"}, {"exposure": "loadBalancer", "auth": "basic"}, {"storage": "memory", "auth": "basic"}],
+    [
+        {"auth": "basic"},
+        {"exposure": "loadBalancer", "auth": "basic"},
+        {"storage": "memory", "auth": "basic"},
+        {"nodeTrust": "external", "auth": "basic"},
+    ],
     ids=lambda values: "-".join(values.values()),
 )
 def test_the_pods_of_the_dry_run_are_those_that_the_program_makes(values: dict[str, str]) -> None:

@@ -31,6 +31,8 @@ class Nodes:
     present: str | None = OLD
     """What the ConfigMap holds; None: there is none."""
     unready: tuple[str, ...] = ()
+    agents: bool = True
+    """Whether there are agents, and not somebody else who makes the nodes trust the CA."""
     asked: list[str] = field(default_factory=list[str])
     put: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list[tuple[str, str, Mapping[str, str]]])
 
@@ -52,7 +54,7 @@ class Nodes:
                 "items": [
                     {
                         "metadata": {"name": f"trust-{name}"},
-                        "spec": {"nodeName": name},
+                        "spec": {"nodeName": name, "initContainers": [{"name": "agent"}] if self.agents else []},
                         "status": {"conditions": [{"type": "Ready", "status": status}]},
                     }
                     for name, status in conditions.items()
@@ -146,3 +148,10 @@ def test_the_last_ready_of_a_log_counts() -> None:
     assert has("\n".join([ready(OLD), ready(NEW), Outcome("NO_CONNECTION", "lost").line()]), wanted)
     assert not has("\n".join([ready(NEW), ready(OLD)]), wanted)
     assert not has("no outcome", wanted)
+
+
+def test_nodes_without_an_agent_get_it_from_somebody_else_and_are_not_waited_for() -> None:
+    cluster = Nodes({"node-a": [ready(OLD)]}, agents=False)
+    hand(cluster)
+    assert cluster.present == NEW + OLD
+    assert not [path for path in cluster.asked if path.endswith("/log")]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.clients.nodes import NODES, node_setup
 from registry.clients.snippets import CLIENTS, PORT_FORWARD, client_setup
 from tests.unit.support.engine import pem
 from tests.unit.support.settings import ROOT
@@ -52,13 +53,29 @@ def pulumi(folder: Path, outputs: object = None, *, error: str = "") -> Path:
 
 def test_it_lists_the_clients() -> None:
     done = command("--list")
-    assert (done.returncode, done.stdout.split()) == (0, list(CLIENTS))
+    clients, nodes = done.stdout.split("\n\n")
+    assert (done.returncode, clients.split()) == (0, list(CLIENTS))
+    assert nodes.splitlines() == ["With --node, for the setting nodeTrust: external:", *NODES]
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_with_a_host_and_a_ca_it_needs_no_stack(client: str, ca_file: Path) -> None:
     done = command(client, "--host", HOST, "--ca", ca_file, *(["--namespace", "ns"] if client == PORT_FORWARD else []))
     assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA, namespace="ns")[client])
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_it_prints_the_setting_of_each_kind_of_node(node: str, ca_file: Path) -> None:
+    done = command("--node", node, "--host", HOST, "--ca", ca_file)
+    assert (done.returncode, done.stdout) == (0, node_setup(HOST, CA)[node])
+
+
+def test_of_a_stack_whose_up_still_waits_for_its_nodes_it_reads_the_state(tmp_path: Path) -> None:
+    found = {"metadata": {"name": "private-registry"}, "data": {"host": HOST, "ca.crt": CA, "address": "x"}}
+    resources = [{"type": "pulumi:pulumi:Stack"}, {"type": "kubernetes:core/v1:ConfigMap", "outputs": found}]
+    done = command("--node", "talos", path=pulumi(tmp_path, {"deployment": {"resources": resources}}))
+    assert (done.returncode, done.stdout) == (0, node_setup(HOST, CA)["talos"])
+    assert (tmp_path / "arguments").read_text().split() == ["stack", "export"]
 
 
 def test_with_a_user_the_snippet_says_how_to_log_in(ca_file: Path) -> None:
@@ -102,6 +119,8 @@ def test_pulumis_own_error_is_passed_on(tmp_path: Path) -> None:
     [
         ([], "no client is named; --list prints"),
         (["rocket"], "rocket is no client"),
+        (["--node", "rocket"], "rocket is no kind of node"),
+        (["docker", "--node", "talos"], "takes the place of the client"),
         (["docker", "--host", HOST], "belong together"),
         (["docker", "--username", "registry"], "belong to --host"),
         (["docker", "--namespace", "ns"], "belong to --host"),

@@ -1,8 +1,14 @@
 """This machine's DNS: it is told what is wrong, and left alone if nothing is."""
 
+import time
+from typing import Any
+
+import pulumi
 import pytest
 
 from registry.clients import local_dns
+from tests.unit.support.engine import Recorder, run_component
+from tests.unit.support.settings import having
 
 
 @pytest.mark.parametrize(
@@ -23,3 +29,63 @@ def test_a_machine_that_finds_the_registry_is_left_alone() -> None:
     assert local_dns.warning("r.10-0-0-1.nip.io", "10.0.0.1", "nip.io", {"10.0.0.1"}, "") == ""
     assert local_dns.warning("r.example.com", "2001:DB8:0::1", "example.com", {"2001:db8::1"}, "") == ""
     assert local_dns.warning("lb.example.com", "lb.example.com", "nip.io", {"203.0.113.1"}, "") == ""
+
+
+class Resolver:
+    """A resolver that knows a name after some questions."""
+
+    def __init__(self, *answers: set[str]) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    async def look_up(self, name: str) -> tuple[set[str], str]:
+        self.asked.append(name)
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return found, "" if found else "Name or service not known"
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(local_dns, "_INTERVAL", 0.01)
+    monkeypatch.setattr(pulumi.log, "info", lines.append)
+    monkeypatch.setattr(pulumi.log, "warn", lines.append)
+    return lines
+
+
+def resolved(monkeypatch: pytest.MonkeyPatch, resolver: Resolver, address: str, **values: str) -> str:
+    """The host, once nodes may be asked."""
+    monkeypatch.setattr(local_dns, "look_up", resolver.look_up)
+
+    def make() -> dict[str, Any]:
+        host, reached = pulumi.Output.from_input("lb.example.com:8443"), pulumi.Output.from_input(address)
+        return {"host": local_dns.resolved(host, reached, having(**values))}
+
+    return run_component(Recorder(), make)["host"]
+
+
+def test_the_name_of_a_load_balancer_is_waited_for_until_dns_knows_it(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    resolver = Resolver(set(), set(), {"203.0.113.1"})
+    assert resolved(monkeypatch, resolver, "lb.example.com") == "lb.example.com:8443"
+    assert resolver.asked == ["lb.example.com"] * 3
+    [line] = said
+    assert "Waiting until DNS knows lb.example.com" in line
+    assert "of 10m (the setting addressTimeout)" in line
+
+
+def test_after_the_time_the_nodes_are_asked_all_the_same(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    began = time.monotonic()
+    resolved(monkeypatch, Resolver(set()), "lb.example.com", address_timeout="1s")
+    assert 1 < time.monotonic() - began < 10
+    assert "only its own network may know the name" in said[-1]
+
+
+def test_a_name_that_is_made_from_an_address_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    resolver = Resolver(set())
+    resolved(monkeypatch, resolver, "10.0.0.1")
+    assert len(resolver.asked) == 1
+    assert "rebinding protection" in said[0]

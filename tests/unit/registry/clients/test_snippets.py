@@ -15,6 +15,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from registry.clients.nodes import NODES, key_of
 from registry.clients.snippets import CLIENTS, PORT_FORWARD, client_setup
 from registry.pod.nginx import TLS_PORT
 
@@ -79,8 +80,10 @@ def undo(snippet: str) -> str:
 
 def test_there_is_a_snippet_for_every_client(ca: str) -> None:
     setup = client_setup(HOST, ca, namespace="ns")
-    assert set(setup) == {*POSIX, *OTHER_LANGUAGES, PORT_FORWARD} == set(CLIENTS)
-    for client, snippet in setup.items():
+    assert {*POSIX, *OTHER_LANGUAGES, PORT_FORWARD} == set(CLIENTS)
+    assert set(setup) == {*CLIENTS, *map(key_of, NODES)}
+    for client in CLIENTS:
+        snippet = setup[client]
         assert HOST in snippet, client
         assert client == PORT_FORWARD or "".join(ca.split()) in "".join(snippet.split()), client
         assert "Undo: " in snippet, client
@@ -354,7 +357,7 @@ def test_a_store_that_reads_one_certificate_of_a_file_gets_a_file_for_each(clien
 
 def test_with_a_password_the_second_line_says_how_to_log_in_and_nothing_else_changes(ca: str) -> None:
     without, snippets = client_setup(HOST, ca), client_setup(HOST, ca, "registry-2")
-    system_wide = {"macosKeychain", "linuxTrustStore", "windowsCertutil"}
+    system_wide = {"macosKeychain", "linuxTrustStore", "windowsCertutil", *map(key_of, NODES)}
     for name, snippet in snippets.items():
         if name in system_wide:
             assert snippet == without[name]

@@ -49,3 +49,15 @@ def test_an_ingress_with_a_class(own: str, classes: list[Object] | None) -> None
 )
 def test_an_ingress_without_an_address_has_a_reason(pending: list[str], reason: str) -> None:
     assert reason in no_address("The Ingress controller", "2m", no_controller(pending))
+
+
+@pytest.mark.parametrize("controller", ["ingress.k8s.aws/alb", "eks.amazonaws.com/alb"])
+@pytest.mark.parametrize("named_by_setting", [True, False])
+def test_an_ingress_class_whose_controller_takes_no_certificate_from_a_secret_is_refused(
+    controller: str, named_by_setting: bool
+) -> None:
+    alb = {**named("alb", default="ingressclass.kubernetes.io/is-default-class"), "spec": {"controller": controller}}
+    error = ingress_class_error("alb" if named_by_setting else "", [alb, named("nginx")])
+    says(error, controller, "takes no certificate from a Secret", "pulumi config set exposure loadBalancer",
+         "aws-load-balancer-nlb-target-type", "aws-load-balancer-scheme")  # fmt: skip
+    assert ingress_class_error("nginx", [alb, named("nginx")]) is None

@@ -24,8 +24,11 @@ def test_a_kubernetes_with_native_sidecars_is_accepted(version: tuple[int, int])
 
 
 def test_a_policy_is_quoted_with_what_it_forbids() -> None:
-    says(preflight.namespace_error("x", "denied by y."), "refuses the namespace", "x", "denied by y.")
-    assert preflight.namespace_error("", "") is None
+    says(
+        preflight.namespace_error(having(namespace="x"), "denied by y."), "refuses", "x", "= privileged", "denied by y."
+    )
+    says(preflight.namespace_error(having(node_trust="external"), "denied by y."), "= restricted)", "denied by y.")
+    assert preflight.namespace_error(having(), "") is None
 
 
 @dataclass

@@ -85,3 +85,28 @@ def test_silence_is_an_error(tmp_path: Path) -> None:
 def test_no_socket_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cri.version(str(tmp_path / "cri.sock"))
+
+
+@pytest.mark.parametrize(("answer", "pulled"), [(CONTAINERD_1_6_20, True), (UNIMPLEMENTED, False)])
+def test_a_pull_says_whether_it_came_about_and_sends_image_and_login(tmp_path: Path, answer: str, pulled: bool) -> None:
+    image, password = "h/proof@sha256:" + "0" * 64, "p" * 130
+    server = socket.create_server(str(tmp_path / "cri.sock"), family=socket.AF_UNIX)
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            heard.append(connection.recv(65536))
+            connection.sendall(bytes.fromhex(answer))
+            connection.recv(65536)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with server:
+        assert cri.pull(str(tmp_path / "cri.sock"), image, "user", password, timeout=5) is pulled
+    thread.join(5)
+    assert b"/runtime.v1.ImageService/PullImage" in heard[0]
+    # ImageSpec{1: image} in field 1, AuthConfig{1: user, 2: password} in field 2; 138 and 130 take two bytes.
+    spec = b"\x0a\x51\x0a\x4f" + image.encode()
+    login = b"\x12\x8b\x01\x0a\x04user\x12\x82\x01" + password.encode()
+    assert heard[0].endswith(b"\0" + len(spec + login).to_bytes(4, "big") + spec + login)

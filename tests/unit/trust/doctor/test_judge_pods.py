@@ -1,13 +1,14 @@
 """What the doctor says of a node whose agent does not run or cannot be asked."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod, event, node, verdict, waiting
 from trust.agent.faults import Reason
 from trust.agent.outcome import Outcome
-from trust.doctor.facts import Facts
+from trust.doctor.facts import Facts, Json
 from trust.doctor.judge import reported_fault
 from trust.doctor.verdict import BrokenLink, Code, Verdict
 
@@ -110,3 +111,66 @@ def test_the_log_speaks_for_an_agent_that_cannot_be_asked(healthy: Facts, log: s
 )
 def test_a_log_line_that_only_looks_like_an_outcome_is_none(line: str) -> None:
     assert reported_fault(f"{line}\n") is None
+
+
+def proof_alone(message: str = "", reason: str = "ErrImagePull") -> Json:
+    """A pod where somebody else makes the node trust the CA; with a message, its pull fails."""
+    pod = agent_pod(proof=waiting(reason, message) if message or reason != "ErrImagePull" else None)
+    del pod["spec"]["initContainers"], pod["status"]["initContainerStatuses"]
+    return pod
+
+
+def of_proof_alone(healthy: Facts, *pods: Json, **changes: Any) -> Verdict:
+    return verdict(replace(healthy, probes={}, pods=list(pods), **changes))
+
+
+def test_a_node_that_somebody_else_set_up_is_proved_by_the_proof_alone(healthy: Facts) -> None:
+    assert of_proof_alone(healthy, proof_alone()).code == Code.PROVED
+    assert of_proof_alone(healthy, proof_alone(reason="ContainerCreating")).code == Code.STARTING
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", Code.NOT_TRUSTED),
+        ("x509: certificate has expired or is not yet valid", Reason.CERTIFICATE_MISMATCH),
+        ("x509: certificate is valid for a.example.com, not b.example.com", Reason.CERTIFICATE_MISMATCH),
+        ("dial tcp: lookup registry.example.com on 10.0.0.2:53: no such host", Reason.NAME_NOT_RESOLVED),
+        ("dial tcp 10.0.0.3:443: i/o timeout", Reason.NO_CONNECTION),
+        ("401 Unauthorized", Code.PULL_FAILED),
+    ],
+)
+@pytest.mark.parametrize("backing_off", [False, True])
+def test_without_an_agent_the_kubelets_words_tell_what_is_wrong(
+    healthy: Facts, words: str, code: str, backing_off: bool
+) -> None:
+    pod, events = proof_alone(f"failed to pull and unpack image: {words}"), list(healthy.events)
+    if backing_off:  # an older kubelet gives the reason in an event only
+        pod = proof_alone("Back-off pulling image", "ImagePullBackOff")
+        pod["status"]["containerStatuses"][0]["image"] = "h/proof"
+        events = [event("Pod", "trust-1", "Failed", f'Failed to pull image "h/proof": {words}')]
+    found = of_proof_alone(healthy, pod, events=events)
+    assert (found.code, words in found.sentence) == (code, True)
+    if code == Code.NOT_TRUSTED:
+        assert "python3 -m registry.clients --node NAME" in found.sentence
+        assert "kubectl -n ns delete pod trust-1" in found.sentence
+        assert "Node node-a does not pull" in found.sentence
+
+
+def test_a_node_that_cannot_reach_the_registry_that_runs_on_it_is_told_of_hairpins(healthy: Facts) -> None:
+    home = {"metadata": {"name": "registry-0", "labels": {"app.kubernetes.io/name": "registry"}}, "status": {}}
+    failing = proof_alone("dial tcp 10.0.0.3:443: i/o timeout")
+    here = of_proof_alone(healthy, failing, {**home, "spec": {"nodeName": "node-a"}})
+    assert here.code == Reason.NO_CONNECTION
+    assert "aws-load-balancer-nlb-target-type" in here.sentence
+    elsewhere = of_proof_alone(healthy, failing, {**home, "spec": {"nodeName": "node-b"}})
+    assert "hairpin" not in elsewhere.sentence
+
+
+def test_the_pod_that_is_refused_without_an_agent_is_the_proofs(healthy: Facts) -> None:
+    assert healthy.daemon_set
+    template = {"spec": {"containers": [{"name": "proof"}]}}
+    refused = [event("DaemonSet", "trust", "FailedCreate", "denied by y")]
+    spec = {**healthy.daemon_set["spec"], "template": template}
+    found = of_proof_alone(healthy, events=refused, daemon_set={**healthy.daemon_set, "spec": spec})
+    assert "refuses the proof's pod" in found.sentence
