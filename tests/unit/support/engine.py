@@ -138,6 +138,9 @@ def _run(recorder: Recorder, program: Callable[[], object], secrets: Sequence[st
         preview=recorder.preview,
         monitor=_Monitor(recorder),
     )
+    # What a test has made outside of a run belongs to an event loop that runs no more, and would be waited for.
+    pending: Any = pulumi.runtime.settings.SETTINGS
+    pending.outputs.clear()
     # The root resource outlives a run, and so would the transformations that the program before has registered on it.
     root = pulumi.runtime.get_root_resource()
     assert root is not None
