@@ -169,7 +169,7 @@ def test_a_login_that_is_kept_as_a_secret_is_taken() -> None:
 
 @pytest.mark.parametrize(("value", "secret", "rule"), [
     (SECRET, False, "its value is not encrypted"),
-    ('{"auths": {"ghcr.io": {"auth": "aGlkZGVuOmhpZGRlbg=="}}}', True, "logins for ghcr.io alone"),
+    ('{"auths": {"example.org": {"auth": "aGlkZGVuOmhpZGRlbg=="}}}', True, "logins for example.org alone"),
     ("aGlkZGVuOmhpZGRlbg==", True, "it is no JSON"),
 ])  # fmt: skip
 def test_a_login_that_is_wrong_or_not_encrypted_is_refused_and_not_shown(value: str, secret: bool, rule: str) -> None:

@@ -25,7 +25,7 @@ def login(*hosts: str, **entry: str) -> str:
         (f"python@{DIGEST}", f"mirror.example.com/hub/python@{DIGEST}"),
         ("docker.io/library/python:3", "docker.io/library/python:3"),
         ("localhost:5000/python", "localhost:5000/python"),
-        (f"ghcr.io/me/python:3@{DIGEST}", f"ghcr.io/me/python:3@{DIGEST}"),
+        (f"example.org/me/python:3@{DIGEST}", f"example.org/me/python:3@{DIGEST}"),
     ],
 )
 def test_a_name_alone_is_taken_from_the_registry_and_a_whole_reference_as_it_is(image: str, reference: str) -> None:
@@ -33,7 +33,9 @@ def test_a_name_alone_is_taken_from_the_registry_and_a_whole_reference_as_it_is(
     assert images.whole(image, "mirror.example.com/hub") == reference
 
 
-@pytest.mark.parametrize("image", ["", "me/python:3", "Python:3", "https://ghcr.io/python", "python 3", "ghcr.io/"])
+@pytest.mark.parametrize(
+    "image", ["", "me/python:3", "Python:3", "https://example.org/python", "python 3", "example.org/"]
+)
 def test_a_reference_that_would_be_looked_for_elsewhere_is_none(image: str) -> None:
     assert not images.IMAGE.fullmatch(image)
 
@@ -65,9 +67,9 @@ def test_a_registry_begins_with_a_host(registry: str, right: bool) -> None:
         (login("https://mirror.example.com:5000/v2/"), MIRROR),
         (login("mirror.example.com:5000/hub"), MIRROR),
         (login("*.example.com:5000"), MIRROR),
-        (login("ghcr.io", "mirror.example.com:5000"), MIRROR),
+        (login("example.org", "mirror.example.com:5000"), MIRROR),
         (login("mirror.example.com:5000", username="me", password="hidden"), MIRROR),  # noqa: S106
-        (login("ghcr.io"), {**HUB, "pythonImage": "ghcr.io/me/python:3"}),
+        (login("example.org"), {**HUB, "pythonImage": "example.org/me/python:3"}),
     ],
 )
 def test_a_login_that_a_kubelet_would_take_is_taken(given: str, found: dict[str, str]) -> None:
