@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from local_cluster.paths import BIN
+from registry.clients.nodes import NODES, key_of
 from registry.clients.snippets import CLIENTS as SNIPPETS
 from registry.clients.snippets import client_setup
 
@@ -173,8 +174,9 @@ def test_the_outputs_fit_on_one_screen(client_registry: Deployed) -> None:
 
 def test_kubectl_alone_gets_every_snippet(cluster: Cluster, client_registry: Deployed) -> None:
     snippets = client_registry.snippets
-    assert set(snippets) == set(SNIPPETS)
-    for client in SNIPPETS:
+    keys = {*SNIPPETS, *map(key_of, NODES)}
+    assert set(snippets) == keys
+    for client in keys:
         template = f"go-template={{{{.data.{client}}}}}"
         printed = cluster.kubectl("get", "configmap", "-n", client_registry.namespace, "client-setup", "-o", template)
         assert printed == snippets[client], client
