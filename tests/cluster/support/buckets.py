@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -146,11 +147,13 @@ def registries(
         "REGISTRY_STORAGE_S3_ROOTDIRECTORY": "/registry-pr-42",
         **(changed or {}),
     }
-    ports = free_ports(count)
+    free = free_ports(2 * count)
+    ports, metrics = free[:count], free[count:]
     with ExitStack() as running:
-        for port in ports:
+        for port, other in zip(ports, metrics, strict=True):
             config = folder / f"{port}.yml"
-            config.write_text(written.replace(str(nginx.REGISTRY_PORT), str(port)))
+            own = {nginx.REGISTRY_PORT: port, nginx.METRICS_PORT: other}
+            config.write_text(re.sub(r'(?<=:)\d+(?=")', lambda found: str(own.get(int(found[0]), found[0])), written))
             log = running.enter_context((folder / f"{port}.log").open("w"))
             command = [programs.ensure() / "registry", "serve", config]
             process = running.enter_context(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
