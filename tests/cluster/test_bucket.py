@@ -116,6 +116,7 @@ def test_a_wrong_key_is_told_in_the_words_of_the_server(tmp_path: Path) -> None:
     assert "very-wrong" not in sentence
 
 
+@pytest.mark.slow
 def test_kubelets_pull_from_several_pods_what_lies_in_the_bucket_below_the_namespace(
     cluster: Cluster, server: BucketServer, stack: Deployed, app_image: Path, namespace: str
 ) -> None:

@@ -32,6 +32,7 @@ def ingress(namespace: str, name: str, host: str) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_a_host_that_a_strangers_ingress_serves_is_refused_before_the_ingress_is_made(
     cluster: Cluster, namespace: str
 ) -> None:
@@ -45,6 +46,7 @@ def test_a_host_that_a_strangers_ingress_serves_is_refused_before_the_ingress_is
         stack.up()
 
 
+@pytest.mark.slow
 def test_behind_a_load_balancer_that_has_only_a_name_the_second_stack_is_refused_with_the_settings_that_help(
     cluster: Cluster,
 ) -> None:

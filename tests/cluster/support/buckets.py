@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import secrets
 import socket
 import subprocess
@@ -152,8 +151,10 @@ def registries(
     with ExitStack() as running:
         for port, other in zip(ports, metrics, strict=True):
             config = folder / f"{port}.yml"
-            own = {nginx.REGISTRY_PORT: port, nginx.METRICS_PORT: other}
-            config.write_text(re.sub(r'(?<=:)\d+(?=")', lambda found: str(own.get(int(found[0]), found[0])), written))
+            own = written
+            for theirs, ours in {nginx.REGISTRY_PORT: port, nginx.METRICS_PORT: other}.items():
+                own = own.replace(f':{theirs}"', f':{ours}"')
+            config.write_text(own)
             log = running.enter_context((folder / f"{port}.log").open("w"))
             command = [programs.ensure() / "registry", "serve", config]
             process = running.enter_context(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
