@@ -374,16 +374,21 @@ def checked(key: str, value: str) -> str:
     return value
 
 
+def _parsed(value: str) -> object:
+    """What is in a setting that the configuration holds as JSON; None if it is none."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
+
+
 def namespaces(key: str, value: str) -> tuple[str, ...]:
     """The namespaces in a setting whose value is a list; the configuration holds it as JSON.
 
     Raises:
         SettingError: the value is no list, or something in it cannot be a namespace's name.
     """
-    try:
-        found: object = json.loads(value)
-    except ValueError:
-        found = None
+    found = _parsed(value)
     rule = ""
     if not isinstance(found, list):
         rule = "it has to be a list of namespaces"
@@ -407,10 +412,7 @@ def annotations(key: str, value: str) -> dict[str, str]:
     Raises:
         SettingError: the value is no object, or something in it cannot be an annotation.
     """
-    try:
-        found: object = json.loads(value)
-    except ValueError:
-        found = None
+    found = _parsed(value)
     rule = ""
     made: dict[str, str] = {}
     if not isinstance(found, dict):
@@ -439,10 +441,7 @@ def networks(key: str, value: str) -> tuple[str, ...]:
     Raises:
         SettingError: the value is no list, or something in it is no network.
     """
-    try:
-        found: object = json.loads(value)
-    except ValueError:
-        found = None
+    found = _parsed(value)
     rule = ""
     if not isinstance(found, list):
         rule = "it has to be a list of networks"

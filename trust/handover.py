@@ -18,6 +18,7 @@ from trust.agent.faults import Fault
 from trust.agent.outcome import READY, outcomes
 from trust.doctor.facts import LOOKUP, TRUST, Json
 from trust.doctor.objects import has_agent, name_of, node_of
+from trust.proving import Reader
 
 PROPAGATION = 150.0
 """Seconds after which a kubelet has brought a changed ConfigMap into a running pod: its sync period and its cache's
@@ -27,18 +28,8 @@ _INTERVAL = 2.0
 _REMIND = 60.0
 
 
-class Handing(Protocol):
+class Handing(Reader, Protocol):
     """What is asked of the cluster, and changed there."""
-
-    def ask(self, path: str, **query: str) -> str:
-        """The text that the Kubernetes API answers to a GET of a path.
-
-        Raises:
-            PermissionError: the user may not read it.
-            LookupError: it does not exist.
-            ConnectionError: the API does not answer.
-        """
-        ...
 
     def put_data(self, namespace: str, config_map: str, data: Mapping[str, str]) -> None:
         """Change values of a ConfigMap.

@@ -19,6 +19,7 @@ from registry.pod.trouble import condition_of
 from trust.daemonset import TrustSettings, is_external
 from trust.doctor.facts import TRUST, Json
 from trust.doctor.objects import has_agent, node_of
+from trust.proving import Reader
 
 _SECONDS = 150.0
 """How long (s) an agent has for two pulls."""
@@ -26,12 +27,8 @@ _AT_ONCE = 8
 """How many agents are asked at the same time, once the first one has answered well."""
 
 
-class Cluster(Protocol):
+class Cluster(Reader, Protocol):
     """What is asked of the cluster."""
-
-    def ask(self, path: str, **query: str) -> str:
-        """The text that the Kubernetes API answers to a GET of a path."""
-        ...
 
     def execute(
         self,

@@ -18,6 +18,7 @@ from kubernetes.client.exceptions import ApiException
 
 from ..cluster import Cluster, Object, api_message, object_names
 from ..hostname import split_port
+from ..pod.trouble import condition_of
 from ..settings import SettingError, Settings
 from ..waiting import after, awaited
 from .authority import Succession
@@ -59,8 +60,7 @@ def cluster_issuer_error(issuer: str, found: Object | None, others: Sequence[str
             "after each renewal"
         )
         return SettingError("issuer", issuer, rule, example, more=_OWN_CA)
-    conditions: list[Object] = found.get("status", {}).get("conditions", [])
-    ready = next((each for each in conditions if each.get("type") == "Ready"), Object())
+    ready = condition_of(found, "Ready")
     if ready.get("status") != "True":
         why = str(ready.get("message") or "cert-manager has not looked at it yet").rstrip(".")
         return SettingError("issuer", issuer, f"that ClusterIssuer is not ready ({why})", example, more=_OWN_CA)

@@ -24,6 +24,7 @@ import pulumi
 from .. import names
 from ..cluster import Cluster, Object
 from ..pod import nginx
+from ..pod.trouble import condition_of
 from ..registry import CONFIG, DATA
 
 _PROGRAM = Path(__file__).parents[2]
@@ -73,8 +74,7 @@ class Pods:
             msg = f"The registry has no pod in the namespace {namespace}; {see}."
             raise GcError(msg)
         for pod in pods:
-            conditions: list[Object] = pod.get("status", {}).get("conditions", [])
-            ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+            ready = condition_of(pod, "Ready").get("status") == "True"
             if not ready or "deletionTimestamp" in pod["metadata"]:
                 name = pod["metadata"]["name"]
                 msg = f"The registry's pod {name} is not ready, so nothing was freed; wait, or {see}."
