@@ -148,7 +148,7 @@ def unavailable(folder: Path) -> Iterator[int]:
 
 def unreachable(host: str, ca: str) -> BrokenLink:
     with pytest.raises(Fault) as caught:
-        connect.check(host, ca, "node node-a")
+        connect.check(host, ca, connect.Client("node node-a"))
     return link_of(caught.value.reason)
 
 
