@@ -1,6 +1,5 @@
 """The agent's own connection to the registry, against a real TLS server on loopback."""
 
-import contextlib
 import http.server
 import socket
 import ssl
@@ -8,10 +7,10 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.cluster.support.http_proxy import HttpProxy, http_proxy
 from tests.unit.trust.agent.fixture_node import OTHER_CA
 from trust.agent import certificates, connect, lookup
 from trust.agent.client import Client
@@ -167,58 +166,25 @@ def test_without_a_ca_the_public_ones_of_the_machine_count(port: int, pki: Path)
 # Through a proxy
 
 
-class HttpProxy(http.server.BaseHTTPRequestHandler):
-    """Leads a CONNECT to where it asks for, if the server's `login` is empty or given; else it answers 407."""
-
-    def do_CONNECT(self) -> None:
-        host, _, port = self.path.rpartition(":")
-        server: Any = self.server
-        server.asked.append(self.path)
-        if server.login and self.headers.get("Proxy-Authorization") != server.login:
-            self.send_error(407)
-            return
-        self.send_response(200)
-        self.end_headers()
-        with socket.create_connection((server.places.get(host, host), int(port))) as there:
-            back = threading.Thread(target=self._copy, args=(there, self.connection))
-            back.start()
-            self._copy(self.connection, there)
-            back.join()
-
-    @staticmethod
-    def _copy(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    def log_message(self, *_arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def http_proxy() -> Iterator[Any]:
-    server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), HttpProxy)
-    server.asked, server.login, server.places = [], "", {}
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def proxy() -> Iterator[HttpProxy]:
+    with http_proxy() as server:
+        yield server
 
 
 def client_with(port: int, host: str = "127.0.0.1", scheme: str = "http", login: str = "") -> Client:
     return Client("node node-a", "containerd", proxy=Proxy(scheme, host, port, login))
 
 
-def test_a_proxy_that_leads_to_the_registry_is_fine(http_proxy: Any, port: int, pki: Path) -> None:
-    connect.check(f"localhost:{port}", (pki / "ca.crt").read_text(), client_with(http_proxy.server_port))
-    assert http_proxy.asked == [f"localhost:{port}"]
+def test_a_proxy_that_leads_to_the_registry_is_fine(proxy: HttpProxy, port: int, pki: Path) -> None:
+    connect.check(f"localhost:{port}", (pki / "ca.crt").read_text(), client_with(proxy.server_port))
+    assert proxy.asked == [f"localhost:{port}"]
 
 
 @pytest.mark.parametrize("status", [503])
-def test_what_a_proxy_leads_to_has_to_be_a_registry(http_proxy: Any, port: int, pki: Path) -> None:
+def test_what_a_proxy_leads_to_has_to_be_a_registry(proxy: HttpProxy, port: int, pki: Path) -> None:
     with pytest.raises(Fault) as caught:
-        connect.check(f"localhost:{port}", (pki / "ca.crt").read_text(), client_with(http_proxy.server_port))
+        connect.check(f"localhost:{port}", (pki / "ca.crt").read_text(), client_with(proxy.server_port))
     assert caught.value.reason == Reason.NO_REGISTRY
 
 
@@ -257,18 +223,18 @@ def test_where_neither_way_leads_to_the_registry_both_are_said(pki: Path) -> Non
     assert "add .nip.invalid to NO_PROXY" in fault.sentence
 
 
-def test_a_proxy_that_wants_another_login_is_named_without_any(http_proxy: Any, port: int, pki: Path) -> None:
-    http_proxy.login = "Basic dXNlcjpwQHNz"
+def test_a_proxy_that_wants_another_login_is_named_without_any(proxy: HttpProxy, port: int, pki: Path) -> None:
+    proxy.login = "Basic dXNlcjpwQHNz"
     ca, host = (pki / "ca.crt").read_text(), f"localhost:{port}"
-    connect.check(host, ca, client_with(http_proxy.server_port, login="Basic dXNlcjpwQHNz"))
-    fault = proxy_fault(host, ca, client_with(http_proxy.server_port, login="Basic c2VjcmV0"))
+    connect.check(host, ca, client_with(proxy.server_port, login="Basic dXNlcjpwQHNz"))
+    fault = proxy_fault(host, ca, client_with(proxy.server_port, login="Basic c2VjcmV0"))
     assert "it answers 407 Proxy Authentication Required" in fault.sentence
     assert "c2VjcmV0" not in f"{fault} {fault.details}"
 
 
-def test_a_proxy_that_intercepts_tls_is_named(http_proxy: Any, port: int, pki: Path) -> None:
-    http_proxy.places["registry.test"] = "127.0.0.1"
-    fault = proxy_fault(f"registry.test:{port}", (pki / "ca.crt").read_text(), client_with(http_proxy.server_port))
+def test_a_proxy_that_intercepts_tls_is_named(proxy: HttpProxy, port: int, pki: Path) -> None:
+    proxy.places["registry.test"] = "127.0.0.1"
+    fault = proxy_fault(f"registry.test:{port}", (pki / "ca.crt").read_text(), client_with(proxy.server_port))
     assert "certificate is not valid for 'registry.test'" in fault.sentence
 
 
@@ -278,7 +244,7 @@ def test_a_proxy_whose_name_dns_does_not_know_is_named(port: int, pki: Path) -> 
     assert "DNS has no address for it" in fault.sentence
 
 
-def test_of_a_proxy_of_another_kind_only_the_connection_is_tried(http_proxy: Any, pki: Path) -> None:
-    client = client_with(http_proxy.server_port, scheme="socks5")
+def test_of_a_proxy_of_another_kind_only_the_connection_is_tried(proxy: HttpProxy, pki: Path) -> None:
+    client = client_with(proxy.server_port, scheme="socks5")
     connect.check("registry.invalid", (pki / "ca.crt").read_text(), client)
-    assert http_proxy.asked == []
+    assert proxy.asked == []

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.hostname import registry_host
+from registry.hostname import is_ip_address, registry_host
 from tests.unit.trust.agent.fixture_node import HOST
 from trust.agent.proxies import Proxy, entry_for, proxy_for
 
 PROXY = {"HTTPS_PROXY": "http://proxy.example:3128"}
 LABELS = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 NAMES = st.lists(LABELS, min_size=2, max_size=4).map(".".join)
-ADDRESSES = st.ip_addresses().map(str)
+ADDRESSES = st.ip_addresses().map(str).filter(is_ip_address)
 
 
 def asks_proxy(host: str, no_proxy: str) -> bool:
