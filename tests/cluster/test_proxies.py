@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from local_cluster import programs
-from local_cluster.images import NAMES
 from trust.agent.proxies import proxy_for
 
 from .support import http_proxy
@@ -130,7 +129,7 @@ def proxy_on(cluster: Cluster, node: str, port: int) -> Iterator[Callable[[], st
     cluster.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=30s")
     container = {
         "name": "proxy",
-        "image": f"docker.io/library/{NAMES['python']}",
+        "image": "docker.io/library/python:3.13-alpine",
         "command": ["python3", "-c", Path(http_proxy.__file__).read_text(), str(port)],
     }
     pod = {
