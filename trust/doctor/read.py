@@ -19,6 +19,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from registry import kubeconfig, names
+from registry.pod.trouble import is_over
 from trust.agent import connect
 from trust.agent.faults import Fault
 from trust.agent.proxies import proxy_for
@@ -182,7 +183,7 @@ def _look(api: Client, declared: Declared) -> Facts:
         storage="\n".join(
             _log(core, namespace, pod["metadata"]["name"], names.PROOF_CONTAINER)
             for pod in pods
-            if _labels(pod).get("app.kubernetes.io/name") == REGISTRY
+            if _labels(pod).get("app.kubernetes.io/name") == REGISTRY and not is_over(pod)
         ),
         stored=_stored(core, namespace),
         here=_here(declared),
