@@ -234,21 +234,27 @@ def _nodes_of(pods: Sequence[Json], daemon_set: Json | None) -> list[Json]:
 
 
 def _logs(reader: Reader, facts: Facts) -> dict[str, str]:
-    """The end of the logs of some agents that run and are not ready, by the pod's name."""
+    """The end of the logs of some agents that run and are not ready, by the pod's name.
+
+    What is said of the pods of a node that is down is what was so before; nobody can read their logs.
+    """
+    up = {name_of(node) for node in facts.nodes if condition_of(node, "Ready").get("status") == "True"}
+    silent = [
+        pod
+        for pod in facts.pods
+        if "running" in container_of(pod, "agent").get("state", {})
+        and condition_of(pod, "Ready").get("status") != "True"
+        and node_of(pod) in up
+    ]
     logs: dict[str, str] = {}
-    for pod in facts.pods:
-        running = "running" in container_of(pod, "agent").get("state", {})
-        if not running or condition_of(pod, "Ready").get("status") == "True":
-            continue
+    for pod in silent[:_LOGS]:
         path = f"/api/v1/namespaces/{facts.declared.namespace}/pods/{name_of(pod)}/log"
         try:
             logs[name_of(pod)] = reader.ask(path, container="agent", tailLines="50")
-        except OSError:
-            return logs  # the user may not read logs, or the API does not answer: then the reason is less exact
-        except LookupError:
-            continue
-        if len(logs) == _LOGS:
-            break
+        except PermissionError:
+            return logs  # the user may not read logs: then the reasons are less exact
+        except (LookupError, ConnectionError):
+            continue  # the pod has just gone, or its kubelet does not answer
     return logs
 
 

@@ -170,8 +170,10 @@ class Script:
 
     looks: list[dict[str, Any]]
     forbidden: tuple[str, ...] = ()
+    asked: list[str] = field(default_factory=list[str])
 
     def ask(self, path: str, **_: str) -> str:
+        self.asked.append(path)
         kind = path.rpartition("/")[2]
         kind = {"trust": "daemonset"}.get(kind, kind)
         if kind == "daemonset" and len(self.looks) > 1:
@@ -185,6 +187,11 @@ class Script:
             raise found[kind]
         if kind == "daemonset":
             return json.dumps(found.get(kind, DAEMON_SET))
+        if kind == "log" and isinstance(found.get(kind), dict):
+            answer = found[kind][path.split("/")[-2]]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
         return found.get(kind, "") if kind == "log" else json.dumps({"items": found.get(kind, [])})
 
 
@@ -248,6 +255,17 @@ def test_the_reason_is_the_agents_own_from_its_log(told: Told) -> None:
     assert "node-a: NAME_NOT_RESOLVED, DNS says no." in message(
         Script([{"nodes": [node()], "pods": [pod], "log": f"noise\n{line}\n"}]), told
     )
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route to host"), LookupError("gone")])
+def test_a_log_that_cannot_be_had_does_not_hide_the_reasons_of_other_nodes(told: Told, error: Exception) -> None:
+    nodes = [node(f"node-{each}", ready="Unknown" if each == "c" else "True") for each in "abc"]
+    starting = {"agent": {"started": False}, "proof": waiting("PodInitializing")}
+    pods = [agent_pod(f"trust-{each}", f"node-{each}", **starting) for each in "cab"]
+    line = json.dumps({"reason": "INLINE_MIRRORS", "sentence": "Mirrors are inline.", "details": {}})
+    script = Script([{"nodes": nodes, "pods": pods, "log": {"trust-a": error, "trust-b": line}}])
+    assert "node-b: INLINE_MIRRORS, Mirrors are inline." in message(script, told)
+    assert not [path for path in script.asked if "trust-c/" in path], "the log of a node that is down"
 
 
 def test_a_user_who_may_read_neither_logs_nor_events_nor_nodes_still_gets_an_end(told: Told) -> None:
