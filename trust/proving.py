@@ -14,7 +14,7 @@ from typing import Protocol
 from registry.pod.trouble import condition_of, container_of
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
-from trust.doctor.objects import agent_pod_on, is_labelled, name_of, node_of
+from trust.doctor.objects import agent_pod_on, name_of, node_of, nodes_of
 from trust.doctor.verdict import Code, Verdict
 
 _INTERVAL = 1.0
@@ -34,7 +34,6 @@ _OF_GENERATION = "pod-template-generation"
 """The annotation of a DaemonSet, and the label of its pods, that say which version of the pod it is (apps/v1)."""
 _REVISION = "controller-revision-hash"
 """The label of a DaemonSet's ControllerRevisions and pods that is the same for equal versions of the pod."""
-_UNPLACED = "a node whose name cannot be read"
 
 
 class Unproved(Exception):
@@ -211,7 +210,7 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
     try:
         nodes = items("/api/v1/nodes", resourceVersion="0")
     except PermissionError:
-        nodes = _nodes_of([pod for pod in pods if is_labelled(pod, TRUST)], daemon_set)
+        nodes = nodes_of(pods, daemon_set)
     facts = Facts(
         declared=Declared(stack="", namespace=namespace, host=host),
         nodes=nodes,
@@ -222,15 +221,6 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
         events=events,
     )
     return replace(facts, logs=_logs(reader, facts))
-
-
-def _nodes_of(pods: Sequence[Json], daemon_set: Json | None) -> list[Json]:
-    """What is known of the nodes to a user who may not list them: that the DaemonSet has, or wants, a pod there."""
-    names = sorted({node_of(pod) for pod in pods} - {""})
-    wanted: int = (daemon_set or {}).get("status", {}).get("desiredNumberScheduled", 1)
-    names += [_UNPLACED] if len(names) < wanted else []
-    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-    return [{"metadata": {"name": name}, "status": ready} for name in names]
 
 
 def _logs(reader: Reader, facts: Facts) -> dict[str, str]:

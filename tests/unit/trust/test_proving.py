@@ -276,6 +276,20 @@ def test_a_user_who_may_read_neither_logs_nor_events_nor_nodes_still_gets_an_end
     assert "a node whose name cannot be read" in message(Script([{"pods": three[:2]}], forbidden), told)
 
 
+def test_a_user_who_may_not_list_nodes_does_not_wait_for_one_that_is_down(told: Told) -> None:
+    down = agent_pod("t2", "node-b")
+    down["status"]["conditions"] = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
+    two = {**DAEMON_SET, "status": {"observedGeneration": 1, "desiredNumberScheduled": 2}}
+    waited(Script([{"pods": [agent_pod(), down], "daemonset": two}], ("nodes",)), told)
+    assert told.said == ["node-a: proved, 1 of 1"]
+    [warning] = told.warned
+    assert warning.startswith("The kubelet of node node-b is not Ready (its pod was marked as not ready")
+    own = agent_pod("t2", "node-b", proof=waiting("ErrImagePull", "no such host"))
+    own["status"]["conditions"].append({"type": "ContainersReady", "status": "False"})
+    end = message(Script([{"pods": [agent_pod(), own], "daemonset": two}], ("nodes",)), told)
+    assert "node-b: PULL_FAILED" in end
+
+
 def test_an_image_that_a_webhook_has_rewritten_is_named(told: Told) -> None:
     def with_image(image: str) -> Json:
         return {"initContainers": [], "containers": [{"name": "proof", "image": image}]}
