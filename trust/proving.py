@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from registry.pod.trouble import condition_of, container_of
+from registry.pod.trouble import condition_of, container_of, gone
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
 from trust.doctor.objects import agent_pod_on, name_of, node_of, nodes_of
@@ -185,6 +185,7 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
 
     Raises:
         ConnectionError: the API does not answer.
+        Unproved: somebody has deleted the DaemonSet, which the provider made before, in this `up` or an earlier one.
     """
     place = f"/api/v1/namespaces/{namespace}"
 
@@ -199,7 +200,9 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
 
     try:
         daemon_set: Json | None = json.loads(reader.ask(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{TRUST}"))
-    except (LookupError, PermissionError):
+    except LookupError:
+        raise Unproved(gone(f"The DaemonSet {TRUST} in the namespace {namespace} is not there")) from None
+    except PermissionError:
         daemon_set = None
     both = f"app.kubernetes.io/name in ({TRUST}, {REGISTRY})"
     pods = items(f"{place}/pods", labelSelector=both, resourceVersion="0")
@@ -262,7 +265,7 @@ async def prove(
         warn: Prints a warning.
 
     Raises:
-        Unproved: they do not within the time, or the DaemonSet is for no node.
+        Unproved: they do not within the time, or the DaemonSet is for no node, or is not there.
     """
     seconds = int(timeout[:-1]) * {"s": 1, "m": 60, "h": 3600}[timeout[-1]]
     deadline = time.monotonic() + seconds

@@ -53,6 +53,14 @@ def is_over(pod: Json) -> bool:
     return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
+def gone(what: str) -> str:
+    """What is said of an object that the stack has made, and that the cluster has no longer, or not as it was made."""
+    return (
+        f"{what}, and the stack's state does not know it: somebody has changed that by hand. This mends it: pulumi up "
+        "--refresh"
+    )
+
+
 def waits_for_image(container: Json) -> bool:
     """Whether a container, given by its status, does not start because its image cannot be had."""
     return container.get("state", {}).get("waiting", {}).get("reason") in _IMAGE_FAULTS

@@ -309,6 +309,12 @@ def test_a_daemon_set_that_matches_no_node_is_an_error_at_once(told: Told) -> No
     waited(Script([{"nodes": [node()], "daemonset": not_yet}, {"nodes": [node()], "pods": [agent_pod()]}]), told)
 
 
+def test_a_daemon_set_that_somebody_has_deleted_is_not_waited_for(told: Told) -> None:
+    with pytest.raises(Unproved, match="The DaemonSet trust in the namespace ns is not there, .* pulumi up --refresh$"):
+        waited(Script([{"nodes": [node()], "daemonset": LookupError("not found")}]), told, "1h")
+    assert not told.said
+
+
 def test_an_api_that_does_not_answer_for_a_while_is_said_and_waited_for(told: Told) -> None:
     waited(Script([{"nodes": ConnectionError("no route")}] * 2 + [{"nodes": [node()], "pods": [agent_pod()]}]), told)
     assert told.said == ["The cluster does not say how far the nodes are: no route", "node-a: proved, 1 of 1"]
