@@ -277,6 +277,7 @@ def answers_to_a_push(deployed: Deployed) -> set[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_gc_stops_pushes_in_every_pod_and_takes_out_of_the_bucket_what_no_image_needs_while_pulls_go_on(
     cluster: Cluster, server: BucketServer, stack: Deployed, tmp_path: Path
 ) -> None:
