@@ -5,8 +5,8 @@ It takes about fifteen minutes on two idle cores, prints `results.md`, and write
 """
 
 import argparse
+import os
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from local_cluster import cluster as local_cluster
 from tests.cluster.support.cluster import running_cluster
@@ -14,21 +14,13 @@ from tests.cluster.support.stacks import Stack
 
 from . import report, throughput, timeline
 
-Measured = TypeVar("Measured")
-
 STORAGES = {"volume": {"storage": "volume"}, "memory": {"storage": "memory"}}
-
-
-def _told(each: Measured) -> Measured:
-    """Print that something was measured, for whoever waits."""
-    print(each, flush=True)
-    return each
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the program on the local cluster.")
     parser.add_argument("--scale", type=float, default=1.0, help="part of the blobs' sizes and numbers (1)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each thing is measured (3)")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each thing is measured (2)")
     parser.add_argument("--only", choices=["throughput", "timeline"], help="leave the other out")
     return parser.parse_args()
 
@@ -36,19 +28,24 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Start the local cluster if need be, measure, and leave the cluster running."""
     options = _options()
-    local_cluster.up()
+    if not os.environ.get("PRIVATE_REGISTRY_KEEP_CLUSTER"):
+        local_cluster.up()
     cluster = running_cluster()
     date, facts = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", report.facts(cluster)
-    measured: list[throughput.Throughput] = []
-    courses: dict[str, list[timeline.Course]] = {}
+    measured = list[throughput.Throughput]()
+    courses = dict[str, list[timeline.Course]]()
     # The first stack on a node may restart the node's container runtime. This is that one.
     with Stack(environment=cluster.environment) as first:
         first.up()
         if options.only != "throughput":
             for storage, settings in STORAGES.items():
-                courses[storage] = [_told(each) for each in timeline.measure(cluster, settings, options.rounds)]
+                for course in timeline.measure(cluster, settings, options.rounds):
+                    print(f"{storage}: {course}", flush=True)
+                    courses.setdefault(storage, []).append(course)
         if options.only != "timeline":
-            measured = [_told(each) for each in throughput.measure(cluster, options.scale, options.rounds)]
+            for each in throughput.measure(cluster, options.scale, options.rounds):
+                print(each, flush=True)
+                measured.append(each)
     text = report.written(date, facts, measured, courses)
     print(text)
     if measured and courses and options.scale == 1:

@@ -82,6 +82,9 @@ class Throughput:
         """Throughput here by that of the registry alone: the median of the rounds."""
         return statistics.median(alone / here for alone, here in zip(self.alone, self.here, strict=True))
 
+    def __str__(self) -> str:
+        return f"{self.way}, {self.load.name}, {self.direction}: {self.ratio:.2f} of the registry alone"
+
     def rate(self, seconds: Sequence[float]) -> float:
         """Megabytes a second: the median of the rounds."""
         return self.load.count * self.load.size / statistics.median(seconds) / 1e6

@@ -37,6 +37,9 @@ class Course:
     steps: Sequence[Step] = field(default=())
     """What the first `up` did."""
 
+    def __str__(self) -> str:
+        return "; ".join(f"{what} {seconds:.1f} s" for what, seconds in self.seconds.items())
+
 
 def steps_of(lines: Iterable[tuple[float, str]], end: float) -> list[Step]:
     """The steps of an `up`: before the first resource, each resource of the cluster, and after the last one.

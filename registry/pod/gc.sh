@@ -46,7 +46,7 @@ collect)
     done
     wait "$collector" || { say "the registry's garbage collection has failed"; exit 1; }
     # The file system here says nothing of a bucket.
-    [ -d "$data/docker" ] || { echo "freed in the bucket, whose server knows how much"; exit 0; }
+    [ -d "$data/docker" ] || { echo "freed in the bucket"; exit 0; }
     echo "freed $(((before - $(used)) / 1024)) MiB"
     ;;
 esac
