@@ -176,7 +176,7 @@ def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_what_no_tag_needs_goes_and_no_image_loses_a_part_while_everybody_pushes_and_pulls(
     deployed: Deployed, tmp_path: Path
 ) -> None:
-    host, layers = deployed.host, [layer(tmp_path, 10**6) for _ in range(6)]
+    host, layers = deployed.host, [layer(tmp_path, 10**6) for _ in range(8)]
 
     def digest(reference: str) -> str:
         return deployed.crane("digest", f"{host}/{reference}").strip()
@@ -191,6 +191,9 @@ def test_what_no_tag_needs_goes_and_no_image_loses_a_part_while_everybody_pushes
     moved = digest("test/app:1")
     deployed.crane("copy", f"{host}/test/app:1", f"{host}/test/other:1")
     assert append(deployed, "test/app:1", layers[4]).returncode == 0
+    assert append(deployed, "test/app:2", layers[6]).returncode == 0
+    replaced = digest("test/app:2")
+    assert append(deployed, "test/app:2", layers[7]).returncode == 0
     assert append(deployed, "test/app:deleted", layers[5]).returncode == 0
     deployed.crane("delete", f"{host}/test/app@{digest('test/app:deleted')}")
 
@@ -214,17 +217,17 @@ def test_what_no_tag_needs_goes_and_no_image_loses_a_part_while_everybody_pushes
         assert "Pushes are allowed again" in printed
         before = len(acknowledged)
         wait_until(lambda: len(acknowledged) > before, "pushes are acknowledged again", timeout=60)
-        assert whole(deployed, f"test/app@{moved}"), "it has no tag, and stays unless that is asked for"
+        assert whole(deployed, f"test/app@{replaced}"), "it has no tag, and stays unless that is asked for"
         untagged = gc(deployed, "--untagged")
         assert "manifests have no tag" in untagged
         before = len(acknowledged)
         wait_until(lambda: len(acknowledged) > before, "pushes are acknowledged again", timeout=60)
     assert pulls == []
     assert all("UNAVAILABLE" in each or "UNKNOWN" in each for each in pushes), pushes
-    for reference in ("test/multi:1", "test/app:1", "test/other:1", f"test/other@{moved}", *acknowledged):
+    for reference in ("test/multi:1", "test/app:1", "test/app:2", "test/other:1", f"test/other@{moved}", *acknowledged):
         assert whole(deployed, reference), reference
     with pytest.raises(CommandError, match="MANIFEST_UNKNOWN"):
-        digest(f"test/app@{moved}")
+        digest(f"test/app@{replaced}")
     wait_diagnosis(deployed.cluster, deployed.stack)
 
 
