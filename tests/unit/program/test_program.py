@@ -214,7 +214,7 @@ def test_a_quota_for_the_agents_priority_class_limits_nothing_and_comes_before_e
     assert made.of(":DaemonSet")["spec"]["template"]["spec"]["priorityClassName"] == "system-node-critical"
     assert spec["hard"] == {"pods": "1M"}
     kinds = [typ.rpartition(":")[2] for typ, _ in made.resources if typ.startswith("kubernetes:")]
-    assert kinds[:2] == ["Namespace", "ResourceQuota"]
+    assert kinds[:3] == ["Namespace", "ServiceAccount", "ResourceQuota"]
 
 
 def test_the_registry_pod_keeps_the_restricted_standard(made: Recorder) -> None:
