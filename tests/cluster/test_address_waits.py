@@ -1,7 +1,6 @@
 """An address that does not come, or that cannot be right: the wait is bounded, and the error says what to do."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -9,6 +8,7 @@ import pytest
 
 from .support.bare_cluster import SECONDS, fails, ingress_class, nothing_is_left
 from .support.cluster import Cluster
+from .support.meanwhile import again_and_again
 from .support.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow]
@@ -59,24 +59,17 @@ def test_an_ingress_controller_without_a_load_balancer_is_named(classes: Cluster
 @contextmanager
 def publishing(cluster: Cluster, points: Sequence[Mapping[str, str]]) -> Iterator[None]:
     """Publish an address for each Ingress, the first one for the placeholder, as an Ingress controller does."""
-    stop = threading.Event()
     left = list(points)
 
     def publish() -> None:
-        while left and not stop.wait(0.2):
-            for ingress in cluster.get("ingresses", "--all-namespaces")["items"]:
-                if left and not ingress["status"].get("loadBalancer"):
-                    status = {"status": {"loadBalancer": {"ingress": [left.pop(0)]}}}
-                    path = ("ingress", ingress["metadata"]["name"], "-n", ingress["metadata"]["namespace"])
-                    cluster.kubectl("patch", *path, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+        for ingress in cluster.get("ingresses", "--all-namespaces")["items"] if left else ():
+            if left and not ingress["status"].get("loadBalancer"):
+                status = {"status": {"loadBalancer": {"ingress": [left.pop(0)]}}}
+                path = ("ingress", ingress["metadata"]["name"], "-n", ingress["metadata"]["namespace"])
+                cluster.kubectl("patch", *path, "--subresource=status", "--type=merge", "-p", json.dumps(status))
 
-    thread = threading.Thread(target=publish, daemon=True)
-    thread.start()
-    try:
+    with again_and_again(publish, seconds=0.2):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 ADDRESSES: dict[str, tuple[list[dict[str, str]], tuple[str, ...]]] = {

@@ -6,7 +6,6 @@ import secrets
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,9 +25,10 @@ from .support.certificates import served_certificate
 from .support.cluster import Cluster
 from .support.commands import run, wait_until
 from .support.loop import Loop
+from .support.meanwhile import again_and_again
 from .support.stacks import Deployed, deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PROPAGATION = 150.0
 """Seconds that a kubelet may take to bring a changed Secret or ConfigMap into a running pod."""
@@ -122,21 +122,14 @@ def trusted_by_nodes(deployed: Deployed) -> str:
 @contextmanager
 def following(deployed: Deployed) -> Iterator[None]:
     """Have the client trust at any time what the ConfigMap says, as one does that runs its snippet before each job."""
-    stop = threading.Event()
 
     def follow() -> None:
-        while not stop.wait(1):
-            new = deployed.ca_file.with_suffix(".new")
-            new.write_text(trusted_by_nodes(deployed))
-            new.replace(deployed.ca_file)
+        new = deployed.ca_file.with_suffix(".new")
+        new.write_text(trusted_by_nodes(deployed))
+        new.replace(deployed.ca_file)
 
-    thread = threading.Thread(target=follow)
-    thread.start()
-    try:
+    with again_and_again(follow, seconds=1):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_another_ca_takes_over_in_one_up_and_no_pull_fails(cluster: Cluster, tmp_path: Path, namespace: str) -> None:

@@ -62,7 +62,7 @@ commonName = supplied
 def expired_certificate(folder: Path, deployed: Deployed) -> tuple[str, str]:
     """A certificate for the host that the stack's own CA issued and that has expired, and its key; both PEM."""
     state = json.loads(deployed.stack.pulumi("stack", "export", "--show-secrets").stdout)
-    [ca_key] = (each for each in state["deployment"]["resources"] if each["urn"].endswith("::certificate-ca-key"))
+    [ca_key] = (each for each in state["deployment"]["resources"] if each["urn"].endswith("::certificate-ca-key-1"))
     (folder / "ca.key").write_text(json.loads(ca_key["outputs"]["privateKeyPem"]["plaintext"]))
     (folder / "ca.cnf").write_text(EXPIRED)
     (folder / "index").touch()

@@ -4,7 +4,6 @@ import base64
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from .support.bare_cluster import ingress_class
 from .support.cluster import Cluster
 from .support.commands import run, wait_until
 from .support.controllers import GATEWAY_API
+from .support.meanwhile import again_and_again
 from .support.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -112,30 +112,24 @@ def test_two_stacks_at_once_ask_for_no_host_that_the_other_one_has(
 @contextmanager
 def controller(cluster: Cluster, plural: str, status: Callable[[Mapping[str, Any]], object]) -> Iterator[None]:
     """Give each object of a kind the status that a controller would give it; None: none yet."""
-    stop = threading.Event()
 
     def work() -> None:
-        while not stop.wait(0.3):
-            for found in cluster.get(plural, "--all-namespaces")["items"]:
-                given = status(found)
-                if given is not None and found.get("status") != given:
-                    path = (plural, found["metadata"]["name"], "-n", found["metadata"]["namespace"])
-                    patch = json.dumps({"status": given})
-                    cluster.kubectl("patch", *path, "--subresource=status", "--type=merge", "-p", patch, check=False)
+        for found in cluster.get(plural, "--all-namespaces")["items"]:
+            given = status(found)
+            if given is not None and found.get("status") != given:
+                path = (plural, found["metadata"]["name"], "-n", found["metadata"]["namespace"])
+                patch = json.dumps({"status": given})
+                cluster.kubectl("patch", *path, "--subresource=status", "--type=merge", "-p", patch, check=False)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
+    with again_and_again(work, seconds=0.3):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def served_host(cluster: Cluster, stack: Stack) -> str:
     """The host of the registry's Ingress."""
-    found = cluster.get("ingress", "ingress", "-n", namespace_of(cluster, stack))
-    return found["spec"]["rules"][0]["host"]
+    ingresses = cluster.get("ingresses", "-n", namespace_of(cluster, stack))["items"]
+    [serving] = (each["spec"] for each in ingresses if each["spec"].get("tls"))
+    return serving["rules"][0]["host"]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 import datetime
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from .cluster import Cluster
 from .commands import wait_until
+from .meanwhile import again_and_again
 
 _SECONDS = 10.0
 """How often a node reports; after 40 s of silence it counts as not Ready."""
@@ -18,25 +18,18 @@ _SECONDS = 10.0
 def fake_nodes(cluster: Cluster, **labels: Mapping[str, str]) -> Iterator[None]:
     """Ready nodes with these labels, by their names' endings. They are tainted with them, which keeps pods away."""
     names = {f"fake-{ending}": each for ending, each in labels.items()}
-    stop = threading.Event()
     cluster.apply(*(_node(name, each) for name, each in names.items()))
 
     def report() -> None:
-        while True:
-            for name in names:
-                _report(cluster, name)
-            if stop.wait(_SECONDS):
-                return
+        for name in names:
+            _report(cluster, name)
 
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
     try:
-        wait_until(lambda: set(names) <= set(cluster.ready_nodes()), "the fake nodes are Ready", timeout=30)
-        yield
-        assert set(names) <= set(cluster.ready_nodes()), "they were Ready all the time"
+        with again_and_again(report, seconds=_SECONDS):
+            wait_until(lambda: set(names) <= set(cluster.ready_nodes()), "the fake nodes are Ready", timeout=30)
+            yield
+            assert set(names) <= set(cluster.ready_nodes()), "they were Ready all the time"
     finally:
-        stop.set()
-        thread.join()
         cluster.kubectl("delete", "node", *names)
 
 

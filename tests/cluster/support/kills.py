@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .commands import wait_until
@@ -40,6 +40,15 @@ def kill(process: subprocess.Popen[bytes], stack: Stack) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def end_session(leader: int) -> None:
+    """Kill all processes of the session that a process has begun; Pulumi puts its plugins into groups of their own."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        # What is gone by now needs no end.
+        with suppress(ProcessLookupError):
+            if os.getsid(int(folder.name)) == leader:
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
 @contextmanager
 def running_up(stack: Stack, output: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
     """`pulumi up`, which the test ends; all its processes are of one group, as in a terminal."""
@@ -55,5 +64,4 @@ def running_up(stack: Stack, output: int = subprocess.DEVNULL) -> Iterator[subpr
         try:
             yield process
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            end_session(process.pid)

@@ -219,7 +219,10 @@ def docker_config(folder: Path, users: Mapping[str, tuple[str, str]]) -> Path:
     auths = {
         host: {"auth": base64.b64encode(f"{name}:{secret}".encode()).decode()} for host, (name, secret) in users.items()
     }
-    (folder / "config.json").write_text(json.dumps({"auths": auths}))
+    # At once, since a client of another thread may read it just now.
+    new = folder / f"config-{secrets.token_hex(4)}.json"
+    new.write_text(json.dumps({"auths": auths}))
+    new.replace(folder / "config.json")
     return folder
 
 
