@@ -4,7 +4,6 @@ import base64
 import json
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from local_cluster import network, nodes, programs
 
 from .cluster import Cluster
 from .commands import wait_until
+from .meanwhile import again_and_again
 from .rights import having_only
 from .stacks import Stack
 
@@ -115,25 +115,18 @@ def closed(cluster: Cluster, stack: Stack, *, remove: str = "") -> Iterator[None
         remove: Name of a NetworkPolicy there that it removes whenever it sees it; empty for none.
     """
     label = f"private-registry/stack={stack.name}"
-    ended = threading.Event()
 
     def control() -> None:
-        while not ended.wait(0.3):
-            for namespace in cluster.get("namespaces", "-l", label)["items"]:
-                name: str = namespace["metadata"]["name"]
-                # Both commands fail in a namespace that is going away, and are tried again in all others.
-                ask = ["kubectl", "-n", name]
-                run_in(cluster, *ask, "apply", "-f", "-", text=json.dumps(NOTHING))
-                if remove:
-                    run_in(cluster, *ask, "delete", "networkpolicy", remove, "--ignore-not-found")
+        for namespace in cluster.get("namespaces", "-l", label)["items"]:
+            name: str = namespace["metadata"]["name"]
+            # Both commands fail in a namespace that is going away.
+            ask = ("kubectl", "-n", name)
+            cluster.run(*ask, "apply", "-f", "-", text=json.dumps(NOTHING), check=False)
+            if remove:
+                cluster.run(*ask, "delete", "networkpolicy", remove, "--ignore-not-found", check=False)
 
-    thread = threading.Thread(target=control)
-    thread.start()
-    try:
+    with again_and_again(control, seconds=0.3):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 NOTHING: dict[str, Any] = {
@@ -143,11 +136,6 @@ NOTHING: dict[str, Any] = {
     "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
 }
 """The policy that lets no pod of its namespace reach anybody, nor be reached."""
-
-
-def run_in(cluster: Cluster, *command: str, **options: Any) -> None:
-    """Run a command that may fail."""
-    cluster.run(*command, check=False, **options)
 
 
 def reaches(node: str, address: str, port: int) -> bool:
