@@ -22,7 +22,7 @@ from .support.faults import on
 from .support.own_names import local_names, tell, untell
 from .support.stacks import Stack, docker_config
 
-pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 FRONT = "fd99::1"
 """Address of what stands in front of the Ingress controller."""
