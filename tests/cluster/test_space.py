@@ -1,13 +1,10 @@
 """The registry's space in a stack: it is full, it cannot be written to, it is freed, and its pod is killed."""
 
-import io
 import os
 import secrets
 import shutil
 import signal
 import subprocess
-import sys
-import tarfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,39 +20,12 @@ from .support.clients import registry_for_clients
 from .support.cluster import Cluster, is_ready
 from .support.commands import CommandError, wait_until
 from .support.diagnosis import wait_diagnosis
+from .support.freed_space import GC, append, gc, layer, repeated, whole
 from .support.stacks import Deployed, Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-GC = (sys.executable, "-m", "registry.stack.gc", "--stack")
 PUSHES = 20
-
-
-def layer(folder: Path, size: int) -> Path:
-    """A layer with a file of random bytes, which do not get smaller when they are compressed."""
-    path = folder / f"layer-{secrets.token_hex(4)}.tar"
-    with tarfile.open(path, "w") as archive:
-        entry = tarfile.TarInfo("random")
-        entry.size = size
-        archive.addfile(entry, io.BytesIO(os.urandom(size)))
-    return path
-
-
-def append(deployed: Deployed, tag: str, *layers: Path) -> subprocess.CompletedProcess[str]:
-    """Push an image of these layers."""
-    files = [word for each in layers for word in ("-f", each)]
-    return deployed.run_crane(deployed.login, "append", *files, "-t", f"{deployed.host}/{tag}", check=False)
-
-
-def whole(deployed: Deployed, reference: str) -> bool:
-    """Whether a client gets the image with everything in it, each part as its digest says."""
-    done = deployed.run_crane(deployed.login, "validate", "--remote", f"{deployed.host}/{reference}", check=False)
-    return done.returncode == 0
-
-
-def gc(deployed: Deployed, *options: str) -> str:
-    """Free space; what is printed."""
-    return deployed.cluster.run(*GC, deployed.stack.name, *options).stdout
 
 
 @pytest.fixture
@@ -201,29 +171,6 @@ def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A stack with a volume, for the tests that only push and free."""
     with registry_for_clients(cluster, tmp_path_factory.mktemp("deployed"), "loadBalancer") as deployed:
         yield deployed
-
-
-@contextmanager
-def repeated(action: Callable[[], subprocess.CompletedProcess[str]]) -> Generator[list[str]]:
-    """Do something again and again in the context; what went wrong each time it did, filled at the end."""
-    going, failed, times = True, list[str](), 0
-
-    def loop() -> None:
-        nonlocal times
-        while going:
-            done = action()
-            times += 1
-            if done.returncode:
-                failed.append(done.stderr)
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(loop)
-        try:
-            yield failed
-        finally:
-            going = False
-            running.result()
-    assert times > 1
 
 
 def test_what_no_tag_needs_goes_and_no_image_loses_a_part_while_everybody_pushes_and_pulls(
