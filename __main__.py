@@ -30,7 +30,7 @@ let_go(settings, cluster, recorded.namespace)
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
 samples = [trust_pod(settings), registry_pod(settings, cluster)]
-namespace = admitted("trust-admission", identity.namespace, cluster, samples, settings.ready_timeout)
+namespace = admitted(identity.namespace, cluster, samples, recorded.constraints, settings.ready_timeout)
 namespace = with_image_login("image-login", settings.image_pull_secret, namespace)
 exposure = make_exposure(settings, cluster, namespace)
 

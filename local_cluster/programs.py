@@ -232,6 +232,11 @@ GROUPS = {
             ),
         ),
     ),
+    # What enforces NetworkPolicies, beside a network that does not; a test runs it on the nodes.
+    "network-policies": Group(
+        module="network-policies",
+        programs=(Program(name="kube-network-policies", package="sigs.k8s.io/kube-network-policies/cmd"),),
+    ),
     # The release lines of containerd before the newest, each in a folder of its name.
     **{
         f"containerd-{line}": Group(module=f"containerd-{line}", programs=_containerd(f"containerd-{line}/", module))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pulumi
 
+from .. import names
 from ..certificate.contract import COMPONENTS, CertificateState, Issued
 
 _STATE = "pulumi:pulumi:readStackResourceOutputs"
@@ -23,6 +24,7 @@ _READ_INTERVAL = 0.1
 IDENTITY = "private-registry:registry:Identity"
 """Type of the component whose outputs are read here."""
 _NAMESPACE = "kubernetes:core/v1:Namespace"
+_BINDING = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
 _SEED = "tls:index/privateKey:PrivateKey"
 _SERVER = "tls:index/locallySignedCert:LocallySignedCert"
 _REQUEST = "tls:index/certRequest:CertRequest"
@@ -42,6 +44,8 @@ class Recorded:
     """Id of this instance of the stack; see `instance_id`."""
     namespace: str = ""
     """Name of the stack's namespace."""
+    constraints: tuple[str, ...] = ()
+    """The security context constraints of OpenShift that the stack's pods are let use."""
     certificates: CertificateState = field(default_factory=CertificateState)
     """What had to be trusted, and the server certificate."""
 
@@ -62,10 +66,14 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
     """
     found: dict[str, Mapping[str, Any]] = {}
     trusted = ""
+    constraints: list[str] = []
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
         if kind in (IDENTITY, _NAMESPACE, _SERVER, _REQUEST) or (kind, name) == (_SEED, SEED_NAME):
             found[kind] = resource["outputs"]
+        elif kind == _BINDING:
+            role = str(resource["outputs"].get("roleRef", {}).get("name", ""))
+            constraints += [role.removeprefix(names.CONSTRAINT)] if role.startswith(names.CONSTRAINT) else []
         elif kind in COMPONENTS:
             # Unlike an object of the cluster, a component is not refreshed: what somebody has put into the ConfigMap
             # must not be taken for a CA of the stack. Both are there after an `up` that was killed.
@@ -78,6 +86,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         context=str(identity.get("context") or ""),
         instance=instance_id(public_key) if public_key else "",
         namespace=str(metadata.get("name") or ""),
+        constraints=tuple(sorted(constraints)),
         certificates=CertificateState(
             trusted=trusted,
             issued=Issued(

@@ -5,7 +5,6 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.controllers import ingress_controller
 from .support.faults import on
+from .support.own_names import local_names, tell, untell
 from .support.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -104,17 +104,6 @@ def test_a_node_port_has_the_number_that_was_asked_for_if_the_cluster_gives_it(
         assert "provided port is not in the valid range" in failed.stdout + failed.stderr
 
 
-@contextmanager
-def local_names() -> Iterator[Path]:
-    """The file in which clients in the cluster's network look up names before they ask DNS."""
-    path = Path("/etc/netns") / network.NAMESPACE / "hosts"
-    path.write_text(Path("/etc/hosts").read_text())
-    try:
-        yield path
-    finally:
-        path.unlink()
-
-
 def load_balancer_of_others(cluster: Cluster, stack: Stack, name: str, stop: threading.Event) -> str:
     """Do as a cloud does: make a load balancer for the Service whose class is ours, and publish its name; its address.
 
@@ -157,11 +146,7 @@ def test_a_load_balancers_name_that_dns_learns_late_is_waited_for_before_any_nod
                 assert not stop.wait(0.5)
             stop.wait(15)  # in this time the nodes would be asked, if nothing were waited for
             seen["early"] = cluster.get("daemonsets", "-n", own)["items"]
-            line = f"{address} {name}"
-            for node in cluster.nodes:
-                on(node, "sh", "-c", f"echo '{line}' >>/etc/hosts")
-            with names.open("a") as file:
-                file.write(f"{line}\n")
+            tell(cluster, names, address, name)
 
         thread = threading.Thread(target=cloud, daemon=True)
         thread.start()
@@ -170,13 +155,7 @@ def test_a_load_balancers_name_that_dns_learns_late_is_waited_for_before_any_nod
         finally:
             stop.set()
             thread.join()
-            for node in cluster.nodes:
-                on(
-                    node,
-                    "sh",
-                    "-c",
-                    f"grep -v ' {name}$' /etc/hosts >/tmp/hosts; cat /tmp/hosts >/etc/hosts; rm /tmp/hosts",
-                )
+            untell(cluster, name)
         assert seen["early"] == [], "no node is asked before the name is known"
         assert f"Waiting until DNS knows {name}" in done.stdout
         assert "3 of 3" in done.stdout

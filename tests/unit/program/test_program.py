@@ -78,6 +78,7 @@ def test_these_are_all_types_of_components() -> None:
         "private-registry:registry:NodePort",
         "private-registry:registry:Registry",
         "private-registry:registry:TlsCertificate",
+        "private-registry:trust:Accounts",
         "private-registry:trust:Admission",
         "private-registry:trust:NodeTrust",
     ]
@@ -213,7 +214,7 @@ def test_a_quota_for_the_agents_priority_class_limits_nothing_and_comes_before_e
     assert made.of(":DaemonSet")["spec"]["template"]["spec"]["priorityClassName"] == "system-node-critical"
     assert spec["hard"] == {"pods": "1M"}
     kinds = [typ.rpartition(":")[2] for typ, _ in made.resources if typ.startswith("kubernetes:")]
-    assert kinds[:2] == ["Namespace", "ResourceQuota"]
+    assert kinds[:3] == ["Namespace", "ServiceAccount", "ResourceQuota"]
 
 
 def test_the_registry_pod_keeps_the_restricted_standard(made: Recorder) -> None:
@@ -333,6 +334,7 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
         "DaemonSet": 1,
         "NetworkPolicy": 1,
         "ResourceQuota": 1,
+        "ServiceAccount": 1,
     }
 
 
@@ -415,6 +417,7 @@ def test_behind_a_load_balancer_the_registrys_pod_terminates_tls() -> None:
         "DaemonSet": 1,
         "NetworkPolicy": 1,
         "ResourceQuota": 1,
+        "ServiceAccount": 1,
     }
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
     tls = next(volume for volume in pod["volumes"] if volume["name"] == "tls")

@@ -78,8 +78,16 @@ class QuietCluster:
     def refusal(self, *_: object) -> str:
         return ""
 
-    def serves(self, _group_version: str, _kind: str) -> bool:
-        return True
+    openshift: bool = False
+    """Whether it is one of OpenShift, which has what every other cluster has besides."""
+    refused: tuple[str, ...] = ()
+    """Names of ClusterRoles that the user may not bind."""
+
+    def serves(self, group_version: str, _kind: str) -> bool:
+        return self.openshift or not group_version.startswith("security.openshift.io/")
+
+    def may(self, _verb: str, _group: str, _resource: str, name: str) -> bool:
+        return name not in self.refused
 
     def ask(self, path: str, **_: str) -> str:
         """Every node has an agent's pod that is ready."""

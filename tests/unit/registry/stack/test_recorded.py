@@ -6,6 +6,8 @@ from typing import Any
 from registry.certificate.contract import CertificateState, Issued
 from registry.stack.recorded import IDENTITY, SEED_NAME, Recorded, instance_id, recorded_in
 
+_BINDING = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
+
 
 def entry(kind: str, name: str, **outputs: Any) -> dict[str, dict[str, Any]]:
     return {f"urn:pulumi:dev::private-registry::{IDENTITY}${kind}::{name}": {"type": kind, "outputs": outputs}}
@@ -21,6 +23,9 @@ def test_a_whole_state_says_everything() -> None:
         **entry("tls:index/privateKey:PrivateKey", SEED_NAME, publicKeyPem="pem"),
         **entry("tls:index/privateKey:PrivateKey", "certificate-ca-key-1", publicKeyPem="another"),
         **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
+        **entry(_BINDING, "use", roleRef={"name": "system:openshift:scc:privileged"}),
+        **entry(_BINDING, "use-2", roleRef={"name": "system:openshift:scc:nonroot-v2"}),
+        **entry(_BINDING, "attach", roleRef={"name": "attach"}),
         **entry("private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", secret="x"),  # noqa: S106
         **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "somebody else has put it there"}),
         **entry("tls:index/certRequest:CertRequest", "certificate-request", dnsNames=["new.example.com", "old"]),
@@ -38,6 +43,7 @@ def test_a_whole_state_says_everything() -> None:
         context="kind",
         instance=instance_id("pem"),
         namespace="registry-dev",
+        constraints=("nonroot-v2", "privileged"),
         certificates=CertificateState(trusted="trusted", issued=issued),
     )
 
