@@ -55,14 +55,20 @@ def runtime(node: Node) -> Runtime:
     raise Fault(Reason.RUNTIME_UNKNOWN, " ".join(sentences), **(problems[0].details if problems else {}))
 
 
+def server_of(node: Node, path: str, socket: str) -> int | None:
+    """The process that serves the socket at `path`, which this process finds at `socket`; None if there is none."""
+    pid = node.listener(socket)
+    if pid == 1 or node.identity(pid) is None:  # systemd listens for a service that it starts with the socket
+        return _holder(node, path)
+    return pid
+
+
 def _behind(node: Node, path: str, socket: str) -> Runtime | None:
     """The runtime behind the socket at `path`, which this process finds at `socket`; None if its process is gone.
 
     Raises Fault RUNTIME_UNKNOWN if it is not root's or does not serve CRI.
     """
-    pid = node.listener(socket)
-    if pid == 1 or node.identity(pid) is None:  # systemd listens for a service that it starts with the socket
-        pid = _holder(node, path)
+    pid = server_of(node, path, socket)
     process = node.identity(pid) if pid else None
     if pid is None or process is None:
         return None
