@@ -1,5 +1,6 @@
 """The demo's image is made from its own file, and what it needs is said at once."""
 
+import io
 import json
 import platform
 import subprocess
@@ -14,27 +15,31 @@ from local_cluster.image_archive import ARCHITECTURES
 
 
 def unpacked(archive: Path, folder: Path) -> tuple[dict[str, object], Path]:
-    """The configuration of an archive's image, and a folder with its files."""
+    """The configuration of an archive's image, and its only file."""
     with tarfile.open(archive) as outer:
-        outer.extractall(folder, filter="data")
-    [manifest] = json.loads((folder / "manifest.json").read_text())
-    [layer] = manifest["Layers"]
-    with tarfile.open(folder / layer) as inner:
-        inner.extractall(folder / "root", filter="data")
-    return json.loads((folder / manifest["Config"]).read_text()), folder / "root"
+        read = {name: file.read() for name in outer.getnames() if (file := outer.extractfile(name))}
+    [manifest] = json.loads(read["manifest.json"])
+    with tarfile.open(fileobj=io.BytesIO(read[manifest["Layers"][0]])) as inner:
+        [name] = inner.getnames()
+        file = inner.extractfile(name)
+        assert file
+        program = folder / name
+        program.write_bytes(file.read())
+        program.chmod(inner.getmember(name).mode)
+    return json.loads(read[manifest["Config"]]), program
 
 
 @pytest.mark.parametrize(("kind", "machine"), [("amd64", 62), ("arm64", 183)])
 def test_an_image_for_each_processor_says_that_it_is_for_it(kind: str, machine: int, tmp_path: Path) -> None:
-    config, root = unpacked(demo.image(tmp_path, kind), tmp_path)
+    config, program = unpacked(demo.image(tmp_path, kind), tmp_path)
     assert config["architecture"] == kind
-    assert int.from_bytes((root / "say").read_bytes()[18:20], "little") == machine  # e_machine of ELF
+    assert int.from_bytes(program.read_bytes()[18:20], "little") == machine  # e_machine of ELF
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="it is a program for Linux")
 def test_its_program_prints_its_argument(tmp_path: Path) -> None:
-    _, root = unpacked(demo.image(tmp_path, ARCHITECTURES[platform.machine()]), tmp_path)
-    assert subprocess.run([root / "say", "it runs\n"], capture_output=True, check=True).stdout == b"it runs\n"
+    _, program = unpacked(demo.image(tmp_path, ARCHITECTURES[platform.machine()]), tmp_path)
+    assert subprocess.run([program, "it runs\n"], capture_output=True, check=True).stdout == b"it runs\n"
 
 
 def test_without_crane_it_says_where_to_get_it(
