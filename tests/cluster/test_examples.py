@@ -14,6 +14,7 @@ import yaml
 
 from local_cluster.paths import REPOSITORY
 
+from .support.checkouts import checkout
 from .support.clients import SHARED, ClientMachine
 from .support.cluster import Cluster
 from .support.commands import run
@@ -24,17 +25,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 GITHUB = REPOSITORY / "examples" / "github-actions"
 GITLAB = REPOSITORY / "examples" / "gitlab-ci"
 DOCKERFILE = "FROM scratch\nCOPY Dockerfile /\n"
-
-
-def checkout(folder: Path) -> Path:
-    """A checkout of this tree, as it is now."""
-    files = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], {"PATH": "/usr/bin:/bin"}).stdout
-    for name in files.splitlines():
-        if (REPOSITORY / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, folder / name)
-    (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    return folder
 
 
 @dataclass(kw_only=True)

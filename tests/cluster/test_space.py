@@ -16,6 +16,7 @@ import pytest
 
 from local_cluster import network, nodes
 
+from .support import messages
 from .support.clients import registry_for_clients
 from .support.cluster import Cluster, is_ready
 from .support.commands import CommandError, wait_until
@@ -241,7 +242,7 @@ def test_pushes_come_back_when_the_command_is_killed(deployed: Deployed, tmp_pat
         process.kill()
     killed = time.monotonic()
     refused = append(deployed, "test/killed:2", layer(tmp_path, 10**6))
-    assert "UNAVAILABLE: nothing can be pushed or deleted while space is freed" in refused.stderr
+    assert messages.SPACE_IS_FREED in refused.stderr
 
     def pushes() -> bool:
         return append(deployed, "test/killed:2", layer(tmp_path, 10**6)).returncode == 0

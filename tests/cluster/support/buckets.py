@@ -92,7 +92,7 @@ def bucket_server(folder: Path, *, in_cluster: bool = True) -> Iterator[BucketSe
         secret_key=secrets.token_hex(20),
     )
     owner = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
-    program = [str(programs.ensure() / "versitygw"), "--keep-alive", "--port", f"{address}:{port}"]
+    program = [str(programs.ensure(programs.TESTED) / "versitygw"), "--keep-alive", "--port", f"{address}:{port}"]
     command = [*program, "--cert", str(ca_file), "--key", str(key_file), "posix", str(root)]
     inside: Callable[..., list[str]] = network.inside if in_cluster else lambda *words: list(words)
     asks = inside("curl", "--silent", "--cacert", str(ca_file), "--output", "/dev/null", server.endpoint)
