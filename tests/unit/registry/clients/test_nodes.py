@@ -82,6 +82,40 @@ def test_what_is_in_ranchers_registries_is_left_alone(tmp_path: Path) -> None:
     assert registries.read_text() == 'configs:\n  "b.example.com": {}\n'
 
 
+@pytest.mark.parametrize("key", ["configs", '"configs"', "'configs' "])
+def test_ranchers_registries_get_no_second_list_of_configs(key: str, tmp_path: Path) -> None:
+    registries = tmp_path / "etc/rancher/rke2/registries.yaml"
+    registries.parent.mkdir(parents=True)
+    registries.write_text(f"{key}: {{}}\n")
+    with pytest.raises(AssertionError, match="put this under configs"):
+        as_user(SETUP["rke2"], tmp_path)
+    assert registries.read_text() == f"{key}: {{}}\n"
+
+
+def test_a_last_line_without_an_end_gets_one_before_ranchers_registries_grow(tmp_path: Path) -> None:
+    registries = tmp_path / "etc/rancher/k3s/registries.yaml"
+    registries.parent.mkdir(parents=True)
+    registries.write_text('mirrors:\n  a.example.com:\n    endpoint:\n      - "https://m.example.com"')
+    as_user(SETUP["k3s"], tmp_path)
+    read = yaml.safe_load(registries.read_text())
+    assert read["mirrors"]["a.example.com"]["endpoint"] == ["https://m.example.com"]
+    assert list(read["configs"]) == [HOST]
+
+
+def test_a_host_with_a_mirror_alone_is_not_taken_for_one_that_has_the_ca(tmp_path: Path) -> None:
+    registries = tmp_path / "etc/rancher/k3s/registries.yaml"
+    registries.parent.mkdir(parents=True)
+    registries.write_text(f'mirrors:\n  "{HOST}":\n    endpoint: []\n')
+    as_user(SETUP["k3s"], tmp_path)
+    assert list(yaml.safe_load(registries.read_text())["configs"]) == [HOST]
+
+
+def test_ranchers_registries_which_root_alone_reads_are_read_by_root(tmp_path: Path) -> None:
+    read = [line for line in SETUP["k3s"].splitlines() if re.search(r"\b(grep|tail|tee|mkdir)\b", line)]
+    assert len(read) >= 6
+    assert [line for line in read if re.search(r"(?<!\$sudo )\b(grep|tail|tee|mkdir)\b", line)] == []
+
+
 def test_talos_gets_a_document_and_before_1_12_a_patch() -> None:
     [document] = documents("talos")
     assert document == {"apiVersion": "v1alpha1", "kind": "RegistryTLSConfig", "name": HOST, "ca": CA.rstrip("\n")}
