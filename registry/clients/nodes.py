@@ -231,14 +231,17 @@ done
 
 
 def _minikube(host: str, ca: str) -> str:
-    folder, file = '"${MINIKUBE_HOME:-$HOME/.minikube}/certs"', f"{_name(host)}.crt"
+    # minikube's folder is .minikube below MINIKUBE_HOME, unless that is its name already (localpath.MiniPath).
+    home = 'home=${MINIKUBE_HOME:-$HOME}; [ "$(basename "$home")" = .minikube ] || home=$home/.minikube'
+    file = f'"$home/certs/{_name(host)}.crt"'
     return f"""\
 # minikube's node trusts the CA of {host}, for every host, from the next start on: minikube start --embed-certs
-# Undo: rm {folder}/{file}, and make the cluster anew.
+# Undo: {home}; rm {file}, and make the cluster anew.
 (
 set -eu; umask 022
-mkdir -p {folder}
-cat >{folder}/{file} {_HERE}
+{home}
+mkdir -p "$home/certs"
+cat >{file} {_HERE}
 {ca}END-OF-FILE
 echo 'minikube trusts {host}, after: minikube start --embed-certs'
 )

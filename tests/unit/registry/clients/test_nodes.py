@@ -27,10 +27,11 @@ def documents(node: str) -> list[dict[str, Any]]:
     return [found for found in yaml.safe_load_all(SETUP[node]) if found]
 
 
-def as_user(script: str, home: Path) -> str:
+def as_user(script: str, home: Path, **variables: str) -> str:
     """What a script prints whose paths in /etc are below a folder instead."""
     script = script.replace("/etc/", f"{home}/etc/").replace("sudo=sudo", "sudo=env")
-    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False, env={"HOME": str(home)})
+    environment = {"HOME": str(home), **variables}
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 
@@ -158,11 +159,32 @@ def test_openshift_gets_a_config_map_whose_key_is_the_host_and_the_patch_that_na
     assert patch["spec"]["additionalTrustedCA"]["name"] == config_map["metadata"]["name"]
 
 
-def test_aks_and_minikube_get_the_ca_and_kind_the_script_for_containerd() -> None:
+def test_aks_gets_the_ca_and_kind_the_script_for_containerd() -> None:
     assert '--custom-ca-trust-certificates "$file"' in SETUP["aks"]
     assert CA in SETUP["aks"]
-    assert CA in SETUP["minikube"]
     assert SETUP["containerd"] in SETUP["kind"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [
+        (None, ".minikube"),
+        ("", ".minikube"),
+        ("else where", "else where/.minikube"),
+        ("else/.minikube", "else/.minikube"),
+        ("else/.minikube/", "else/.minikube"),
+        ("my.minikube", "my.minikube/.minikube"),
+    ],
+)
+def test_minikube_gets_the_ca_into_the_folder_that_it_reads(variable: str | None, folder: str, tmp_path: Path) -> None:
+    variables = {} if variable is None else {"MINIKUBE_HOME": variable and f"{tmp_path}/{variable}"}
+    assert f"minikube trusts {HOST}" in as_user(SETUP["minikube"], tmp_path, **variables)
+    [file] = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert (file.parent, file.read_text()) == (tmp_path / folder / "certs", CA)
+    undo = re.search("Undo: (.*), and make the cluster anew", SETUP["minikube"])
+    assert undo
+    as_user(undo[1], tmp_path, **variables)
+    assert not file.exists()
 
 
 def test_their_keys_can_be_named_by_a_go_template_and_are_no_clients() -> None:
