@@ -156,7 +156,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> str:
             outputs = _Outputs(options.host, _ca_in(options.ca), options.username, options.namespace or "")
         else:
             outputs = _from_stack(options.stack)
-        return client_setup(*outputs)[key_of(options.node) if options.node else options.client]
+        return client_setup(*outputs, options.stack)[key_of(options.node) if options.node else options.client]
     except ValueError as error:
         raise ClientsError(str(error)) from None
 

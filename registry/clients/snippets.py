@@ -44,7 +44,6 @@ _TLS_PORT = 5443
 PORT_FORWARD = "portForward"
 """The snippet that sets up no client, but the way to the registry."""
 
-_FROM_STACK = "pulumi stack output --show-secrets password"
 _LOGINS = {
     **dict.fromkeys(
         ("docker", "dockerDesktopMac", "dockerDesktopWindows", "buildx", "buildkit", "githubActions"), "docker login"
@@ -69,7 +68,9 @@ class _Registry(NamedTuple):
     """The stack's namespace; empty if it is not known."""
 
 
-def client_setup(host: str, ca_certificate: str, username: Optional[str] = None, namespace: str = "") -> dict[str, str]:
+def client_setup(
+    host: str, ca_certificate: str, username: Optional[str] = None, namespace: str = "", stack: Optional[str] = None
+) -> dict[str, str]:
     """One snippet per client, by the client's name as `CLIENTS` has it, and the settings of nodes by `nodes.key_of`.
 
     Args:
@@ -79,11 +80,12 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
         username: The user who has the password; None if the registry asks for none. The second line of a client's
             snippet then says how to log in. It reads the password from the stack; no snippet and no argument holds it.
         namespace: The stack's namespace. Without it there is no snippet `portForward`, which goes to its pod.
+        stack: The stack that has the password, as Pulumi's `--stack` takes it; None stands for the selected one.
 
     Raises:
-        ValueError: `host` is no such host, `ca_certificate` holds something else than PEM certificates, or `username`
-            or `namespace` holds more than letters, digits, dots and dashes. All of them go into scripts, so nothing
-            that a shell could read as more than text may be in them.
+        ValueError: `host` is no such host, `ca_certificate` holds something else than PEM certificates, or `username`,
+            `namespace` or `stack` holds more than letters, digits, dots and dashes (and `stack` underscores and
+            slashes). All of them go into scripts, so nothing that a shell could read as more than text may be in them.
     """
     name, _, port = host.partition(":")
     is_port = re.fullmatch("[1-9][0-9]{0,4}", port) is not None and int(port) < 65536
@@ -97,6 +99,12 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
         raise ValueError(
             f"The namespace is {namespace!r}; a name has lower-case letters, digits and inner dashes only."
         )
+    if stack and not re.fullmatch("[A-Za-z0-9_./-]+", stack):
+        raise ValueError(
+            f"The stack is {stack!r}; a name has letters, digits, dots, dashes and underscores only, and slashes behind "
+            "organization and project."
+        )
+    password = f"pulumi stack output{f' --stack {stack}' if stack else ''} --show-secrets password"
     ca = ca_certificate.replace("\r\n", "\n").strip() + "\n"
     public = not ca_certificate
     if not public and not re.fullmatch(f"(?:{_PEM.pattern})+", ca):
@@ -109,7 +117,7 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
     }
     return {
         **{
-            client: _with_login(client, snippet, host, username) if username else snippet
+            client: _with_login(client, snippet, host, username, password) if username else snippet
             for client, snippet in snippets.items()
         },
         **{
@@ -124,12 +132,12 @@ def _nothing_to_trust(host: str) -> str:
     return f"# Nothing to set up: the certificate of {host} is publicly trusted, so nobody has to trust a CA.\n"
 
 
-def _with_login(name: str, snippet: str, host: str, username: str) -> str:
-    """The snippet with a second line that says how its client logs in."""
+def _with_login(name: str, snippet: str, host: str, username: str, password: str) -> str:
+    """The snippet with a second line that says how its client logs in; `password` is the command that prints it."""
     if name in _LOGINS:
-        how = f"{_FROM_STACK} | {_LOGINS[name]} --username {username} --password-stdin {host}"
+        how = f"{password} | {_LOGINS[name]} --username {username} --password-stdin {host}"
     elif name == "curl":
-        how = f"""printf 'user = "{username}:%s"' "$({_FROM_STACK})" | curl --config - https://{host}/v2/"""
+        how = f"""printf 'user = "{username}:%s"' "$({password})" | curl --config - https://{host}/v2/"""
     elif name == "containerd":
         how = f"ctr asks for the password with --user {username}"
     elif name == "kaniko":

@@ -42,9 +42,10 @@ def source(client_registry: Deployed, app_image: Path) -> str:
 def snippet_login(snippet: str, deployed: Deployed) -> str:
     """The command in a snippet's second line, with the password from a file in the place of the stack."""
     line = snippet.splitlines()[1]
-    assert line.startswith("# Log in: pulumi stack output --show-secrets password | "), line
+    from_the_stack = f"# Log in: pulumi stack output --stack {deployed.stack.name} --show-secrets password | "
+    assert line.startswith(from_the_stack), line
     assert line.endswith(f" --username {deployed.outputs['username']} --password-stdin {deployed.host}")
-    return line.removeprefix("# Log in: pulumi stack output --show-secrets password | ") + ' <"$PASSWORD_FILE"'
+    return line.removeprefix(from_the_stack) + ' <"$PASSWORD_FILE"'
 
 
 def snippets_of_another_ca(deployed: Deployed, folder: Path) -> dict[str, str]:

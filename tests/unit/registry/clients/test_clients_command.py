@@ -90,7 +90,8 @@ def test_it_reads_the_outputs_of_the_stack(tmp_path: Path, stack: list[str], use
     outputs = {**known, **({"username": username} if username else {})}
     for client in "docker", PORT_FORWARD:
         done = command(client, *stack, path=pulumi(tmp_path, outputs))
-        assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA, username, "ns")[client])
+        setup = client_setup(HOST, CA, username, "ns", stack[1] if stack else None)
+        assert (done.returncode, done.stdout) == (0, setup[client])
     assert (tmp_path / "arguments").read_text().split() == ["stack", "output", "--json", *stack]
 
 

@@ -322,6 +322,20 @@ def test_a_user_who_could_be_more_than_text_is_refused(username: str, ca: str) -
         client_setup(HOST, ca, username)
 
 
+@pytest.mark.parametrize("stack", ["pr-42", "my-org/private-registry/app_pr.42", None])
+def test_the_password_is_that_of_the_stack_and_not_of_the_selected_one(stack: str | None, ca: str) -> None:
+    setup = client_setup(HOST, ca, "registry", stack=stack)
+    command = f"pulumi stack output --stack {stack} --show-" if stack else "pulumi stack output --show-"
+    assert setup["docker"].split("\n")[1].startswith(f"# Log in: {command}secrets password | docker login ")
+    assert f'"$({command}secrets password)"' in setup["curl"].split("\n")[1]
+
+
+@pytest.mark.parametrize("stack", ["x\nreboot", "x; reboot", "$(reboot)", "x y"])
+def test_a_stack_that_could_be_more_than_text_is_refused(stack: str, ca: str) -> None:
+    with pytest.raises(ValueError, match="stack is"):
+        client_setup(HOST, ca, "registry", stack=stack)
+
+
 def test_where_the_certificate_is_publicly_trusted_nobody_has_to_trust_anything(home: Path) -> None:
     snippets = client_setup(HOST, "", namespace="registry")
     sentence = f"# Nothing to set up: the certificate of {HOST} is publicly trusted, so nobody has to trust a CA.\n"
