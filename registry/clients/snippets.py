@@ -196,10 +196,17 @@ def _docker(registry: _Registry) -> str:
     before = [
         _only_on_linux("use dockerDesktopMac, or dockerDesktopWindows"),
         "# The daemon of a remote host or of a virtual machine reads the folders that it has there.",
-        "daemon=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || :)}",
-        'case "$daemon" in "" | unix:///var/run/docker.sock | unix:///run/docker.sock) ;; *)',
-        f'  echo "the daemon at $daemon reads its own files: put the CA into {root}/{registry.host}/ca.crt there" \\',
-        '    "(rootless: ~/.config/docker/certs.d instead of /etc/docker/certs.d)" >&2; exit 1 ;; esac',
+        "elsewhere=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || :)}",
+        'case "$elsewhere" in "" | unix:///var/run/docker.sock | unix:///run/docker.sock)',
+        "  # So does one behind this socket: Docker Desktop's in WSL, and the host's in a container.",
+        "  name=$(docker info --format '{{.Name}}' 2>/dev/null) ||",
+        "    name=$($sudo docker info --format '{{.Name}}' 2>/dev/null) || name=",
+        '  elsewhere=; [ "${name:-$(uname -n)}" = "$(uname -n)" ] || elsewhere="the machine $name" ;; esac',
+        'case "$elsewhere $(uname -r)" in "the machine docker-desktop "*[Mm]icrosoft*)',
+        '  echo "Docker runs outside of WSL: use dockerDesktopWindows" >&2; exit 1 ;; esac',
+        '[ -z "$elsewhere" ] || {',
+        f'  echo "the daemon at $elsewhere reads its own files: put the CA into {root}/{registry.host}/ca.crt there" \\',
+        '    "(rootless: ~/.config/docker/certs.d instead of /etc/docker/certs.d)" >&2; exit 1; }',
     ]
     return _system_folder("Docker on Linux", root, registry, before=before)
 

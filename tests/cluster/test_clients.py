@@ -303,6 +303,25 @@ def test_buildx_gets_a_builder_that_holds_the_ca(client_registry: Deployed, tmp_
 
 
 @pytest.mark.slow
+def test_where_the_hosts_docker_is_behind_the_socket_of_a_container_the_snippet_changes_nothing(
+    client_registry: Deployed, tmp_path: Path
+) -> None:
+    (tmp_path / "docker.sh").write_text(client_registry.snippets["docker"])
+    daemon = next(client for client in CLIENTS if client.name == "docker").daemon
+    here = "export DOCKER_HOST=unix:///run/docker.sock"
+    with ClientMachine(tmp_path) as machine:
+        machine.sh(daemon.replace(DOCKER, here))
+        # What tells a container from its host is a host name of its own.
+        inside = f"echo a-container >/proc/sys/kernel/hostname; sh {SHARED}/docker.sh"
+        done = machine.sh(f"{here}; unshare --uts sh -c '{inside}'", check=False)
+        name = machine.sh("uname -n").stdout.strip()
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"the daemon at the machine {name} reads its own files" in done.stderr
+        machine.sh("test ! -e /etc/docker/certs.d")
+        assert "Docker on Linux trusts" in machine.sh(f"{here}; sh {SHARED}/docker.sh").stdout
+
+
+@pytest.mark.slow
 def test_the_github_step_sets_up_docker_and_the_system(client_registry: Deployed, tmp_path: Path) -> None:
     (step,) = yaml.safe_load(client_registry.snippets["githubActions"])
     (tmp_path / "step.sh").write_text(step["run"])

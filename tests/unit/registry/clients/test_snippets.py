@@ -177,6 +177,27 @@ def test_where_dockers_daemon_reads_other_files_the_snippet_says_where_the_ca_be
     assert f"/etc/docker/certs.d/{HOST}/ca.crt there" in said
 
 
+@pytest.mark.parametrize(
+    ("kernel", "name", "says"),
+    [
+        ("6.1.0-13-amd64", "the-host", "the daemon at the machine the-host reads its own files: "),
+        ("6.6.87-microsoft-standard-WSL2", "docker-desktop", "Docker runs outside of WSL: use dockerDesktopWindows"),
+        ("6.6.87-microsoft-standard-WSL2", "other-distribution", "the daemon at the machine other-distribution reads "),
+        ("6.10.14-linuxkit", "docker-desktop", "the daemon at the machine docker-desktop reads its own files: "),
+    ],
+)
+def test_a_socket_that_leads_to_another_machine_is_found_by_the_name_of_that(
+    kernel: str, name: str, says: str, tmp_path: Path, ca: str
+) -> None:
+    program(tmp_path, "docker", name)
+    (tmp_path / "uname").write_text(
+        f"#!/bin/sh\ncase $1 in -n) echo this-one;; -r) echo {kernel};; *) echo Linux;; esac\n"
+    )
+    (tmp_path / "uname").chmod(0o755)
+    said = refused(client_setup(HOST, ca)["docker"], tmp_path, DOCKER_HOST="unix:///var/run/docker.sock")
+    assert said.startswith(says)
+
+
 @pytest.mark.parametrize("why", ["machine", "remote"])
 def test_where_podmans_engine_runs_elsewhere_the_snippet_says_where_the_ca_belongs(
     why: str, tmp_path: Path, ca: str
