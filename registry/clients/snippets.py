@@ -212,9 +212,20 @@ def _docker(registry: _Registry) -> str:
 
 
 def _home_folder(client: str, registry: _Registry, *, before: Sequence[str] = ()) -> str:
-    # The first of the folders that github.com/containers/image reads (docker/docker_client.go), also if root runs it.
+    # The first of the folders that a client reads, also if root runs it: github.com/containers/image of 2025 and older
+    # (docker/docker_client.go) knows the first, its successor the other one instead (containers-certs.d(5)).
     folder = f"$HOME/.config/containers/certs.d/{registry.host}"
-    return _script(client, registry, folder, f'rm -r "{folder}"', _done(client, registry), before=before)
+    newer = f"${{XDG_CONFIG_HOME:-$HOME/.config}}/containers/certs.d/{registry.host}"
+    return _script(
+        client,
+        registry,
+        folder,
+        f'rm -rf "{folder}" "{newer}"',
+        f'newer="{newer}"; mkdir -p "$newer"',
+        '[ "$newer" -ef "$folder" ] || cp "$folder/ca.crt" "$newer"',
+        _done(client, registry),
+        before=before,
+    )
 
 
 def _podman(registry: _Registry) -> str:

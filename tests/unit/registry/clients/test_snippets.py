@@ -114,6 +114,24 @@ def test_the_containers_tools_get_the_ca_for_this_host_alone(client: str, home: 
     assert files(home) == []
 
 
+@pytest.mark.parametrize("client", HOME_FOLDER)
+def test_the_containers_tools_get_it_where_xdg_config_home_says_as_well(client: str, home: Path, ca: str) -> None:
+    snippet = client_setup(HOST, ca)[client]
+    variables = {"XDG_CONFIG_HOME": f"{home}/else where"}
+    for _ in range(2):
+        assert run(snippet, home, **variables) == f"{client} trusts {HOST}\n"
+        assert files(home) == [f"{root}/containers/certs.d/{HOST}/ca.crt" for root in (".config", "else where")]
+        assert {(home / file).read_text() for file in files(home)} == {ca}
+    run(undo(snippet), home, **variables)
+    assert files(home) == []
+    same = {"XDG_CONFIG_HOME": f"{home}/.config/"}
+    for _ in range(2):
+        assert run(snippet, home, **same) == f"{client} trusts {HOST}\n"
+    assert files(home) == [f".config/containers/certs.d/{HOST}/ca.crt"]
+    run(undo(snippet), home, **same)
+    assert files(home) == []
+
+
 @pytest.mark.parametrize("client", GO)
 def test_go_programs_read_the_cas_folder_beside_the_systems(client: str, home: Path, ca: str) -> None:
     snippet = client_setup(f"{HOST}:8443", ca)[client]
