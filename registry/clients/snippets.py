@@ -41,6 +41,8 @@ _KEYCHAIN = '"$HOME/Library/Keychains/login.keychain-db"'
 
 _TLS_PORT = 5443
 """Port of the registry's pod at which it serves TLS with the host's certificate, whatever the way in is."""
+_FREE_PORTS = 1024
+"""From this port on, a program needs no right of root's to listen (ip(7))."""
 PORT_FORWARD = "portForward"
 """The snippet that sets up no client, but the way to the registry."""
 
@@ -403,6 +405,9 @@ def _fingerprints(ca: str) -> list[str]:
 def _port_forward(registry: _Registry) -> str:
     name, _, port = registry.host.partition(":")
     line = f"127.0.0.1 {name}"
+    command = (
+        f"kubectl port-forward --address 127.0.0.1 -n {registry.namespace} deployment/registry {port or 443}:{_TLS_PORT}"
+    )
     return "\n".join(
         [
             f"# {registry.host} is reached through kubectl, from a machine that does not reach the cluster. It goes on "
@@ -411,14 +416,27 @@ def _port_forward(registry: _Registry) -> str:
             "set -eu",
             'sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo',
             f"grep -qsxF '{line}' /etc/hosts || echo '{line}' | $sudo tee -a /etc/hosts >/dev/null",
-            "# The port is one that root alone may take. kubectl still reads this user's kubeconfig.",
-            'exec $sudo env "HOME=$HOME" "PATH=$PATH" ${KUBECONFIG:+"KUBECONFIG=$KUBECONFIG"} \\',
-            f"  kubectl port-forward --address 127.0.0.1 -n {registry.namespace} deployment/registry "
-            f"{port or 443}:{_TLS_PORT}",
+            *(_as_who_may_take_the_port(command) if int(port or 443) < _FREE_PORTS else [f"exec {command}"]),
             ")",
             "",
         ]
     )
+
+
+def _as_who_may_take_the_port(command: str) -> list[str]:
+    """Lines that run `command`, which takes a port of root's, with this user's environment."""
+    right = "+net_bind_service"
+    return [
+        f'[ -n "$sudo" ] || exec {command}',
+        "# Root alone may take this port. setpriv (util-linux) gives kubectl that one right, and it stays this user's.",
+        f'as="setpriv --reuid $(id -u) --regid $(id -g) --init-groups --inh-caps {right} --ambient-caps {right}"',
+        "$sudo $as true 2>/dev/null || {",
+        "  as=",
+        "  echo 'kubectl runs as root with the environment of this user: what it and its login program write below' \\",
+        '    "$HOME, such as .kube/cache, belongs to root then" >&2; }',
+        "# sudo drops variables that a login program may need, and arguments can be read by others: hence the pipe.",
+        f"""export -p | $sudo $as "${{BASH:-sh}}" -c 'eval "$(cat)"; exec {command}'""",
+    ]
 
 
 def _kaniko(registry: _Registry) -> str:

@@ -242,8 +242,11 @@ def test_the_ca_of_one_stack_is_none_of_another(
                 machine.sh(both + ask, {"REGISTRY": stack.host})
 
 
+@pytest.mark.parametrize(
+    "user", ["root", pytest.param("me", marks=pytest.mark.slow), pytest.param("no setpriv", marks=pytest.mark.slow)]
+)
 def test_what_does_not_reach_the_cluster_pushes_through_kubectl(
-    cluster: Cluster, client_registry: Deployed, app_image: Path, tmp_path: Path
+    user: str, cluster: Cluster, client_registry: Deployed, app_image: Path, tmp_path: Path
 ) -> None:
     for file in app_image, Path(cluster.environment["KUBECONFIG"]), client_registry.ca_file:
         shutil.copy(file, tmp_path)
@@ -258,8 +261,25 @@ def test_what_does_not_reach_the_cluster_pushes_through_kubectl(
         "TARGET": f"{client_registry.host}/clients/forwarded:1",
     }
     with ClientMachine(tmp_path) as machine:
-        machine.sh(f"sh {SHARED}/forward.sh >forward.log 2>&1 &", variables)
+        start = f"sh {SHARED}/forward.sh"
+        if user != "root":
+            # sudo drops KUBECONFIG, without which kubectl finds no cluster.
+            machine.sh(
+                f"""
+                useradd --create-home --uid 1000 me
+                echo 'me ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/me
+                cp {SHARED}/forward.sh {SHARED}/kubeconfig /home/me/; chown me: /home/me/*
+                """
+            )
+            start = "runuser -u me -- env HOME=/home/me KUBECONFIG=/home/me/kubeconfig sh /home/me/forward.sh"
+        if user == "no setpriv":
+            machine.sh("rm /usr/bin/setpriv")
+        machine.sh(f"{start} >forward.log 2>&1 &", variables)
         machine.sh("timeout 30 sh -c 'until grep -q Forwarding forward.log; do sleep 0.1; done' || cat forward.log >&2")
+        running = machine.sh("cat $(grep -lx kubectl /proc/[0-9]*/comm | sed 's/comm$/status/')").stdout
+        assert re.search(r"^Uid:\s+(\d+)", running, re.MULTILINE)[1] == ("1000" if user == "me" else "0")  # type: ignore[index]
+        warned = "kubectl runs as root" in machine.sh("cat forward.log").stdout
+        assert warned == (user == "no setpriv")
         done = machine.sh(
             f"""
             curl -sS --cacert "$SSL_CERT_FILE" -o answer -w '%{{remote_ip}} %{{ssl_verify_result}}\n' $URL

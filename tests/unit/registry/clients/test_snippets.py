@@ -232,6 +232,7 @@ def test_port_forward_goes_to_the_port_at_which_the_pod_serves_tls(ca: str) -> N
         snippet = client_setup(host, ca, namespace="ns")[PORT_FORWARD]
         assert f"-n ns deployment/registry {port}:{TLS_PORT}\n" in snippet
         assert f"echo '127.0.0.1 {HOST}'" in snippet
+        assert ("setpriv" in snippet) == (port < 1024), "from 1024 on nobody needs a right for it"
     assert PORT_FORWARD not in client_setup(HOST, ca), "nobody knows the namespace"
 
 
