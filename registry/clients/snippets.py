@@ -7,6 +7,10 @@ after the job. A shell snippet is used in one of two ways:
     python3 -m registry.clients docker | sh
     eval "$(python3 -m registry.clients crane | sh)"
 
+and a PowerShell snippet in one, since Invoke-Expression takes one string:
+
+    (py -m registry.clients windowsCertutil) | Out-String | Invoke-Expression
+
 The first kind sets up all that the client needs and prints one line that says so. The second kind is for clients that
 read the environment (crane, ko, oras, helm, cosign, curl): it writes a file and prints an `export` for `eval`.
 
@@ -103,8 +107,8 @@ def client_setup(
         )
     if stack and not re.fullmatch("[A-Za-z0-9_./-]+", stack):
         raise ValueError(
-            f"The stack is {stack!r}; a name has letters, digits, dots, dashes and underscores only, and slashes behind "
-            "organization and project."
+            f"The stack is {stack!r}; a name has letters, digits, dots, dashes and underscores only, with slashes "
+            "behind organization and project."
         )
     password = f"pulumi stack output{f' --stack {stack}' if stack else ''} --show-secrets password"
     ca = ca_certificate.replace("\r\n", "\n").strip() + "\n"
@@ -207,7 +211,8 @@ def _docker(registry: _Registry) -> str:
         'case "$elsewhere $(uname -r)" in "the machine docker-desktop "*[Mm]icrosoft*)',
         '  echo "Docker runs outside of WSL: use dockerDesktopWindows" >&2; exit 1 ;; esac',
         '[ -z "$elsewhere" ] || {',
-        f'  echo "the daemon at $elsewhere reads its own files: put the CA into {root}/{registry.host}/ca.crt there" \\',
+        '  echo "the daemon at $elsewhere reads its own files:" \\',
+        f'    "put the CA into {root}/{registry.host}/ca.crt there" \\',
         '    "(rootless: ~/.config/docker/certs.d instead of /etc/docker/certs.d)" >&2; exit 1; }',
     ]
     return _system_folder("Docker on Linux", root, registry, before=before)
@@ -377,7 +382,8 @@ def _mac(client: str, registry: _Registry, *, restart: bool) -> str:
 
 def _windows(client: str, registry: _Registry, *, restart: bool) -> str:
     undo = "; ".join(f"certutil -user -delstore Root {fingerprint}" for fingerprint in _fingerprints(registry.ca))
-    use = "For PowerShell's Invoke-Expression; Windows asks before it trusts"
+    # Invoke-Expression takes one string. Given line by line, it would run each line for itself.
+    use = "In PowerShell: (...) | Out-String | Invoke-Expression; Windows asks before it trusts"
     lines = [
         f"# {client} trusts {registry.host}. {use}. Undo: {undo}",
         "$file = New-TemporaryFile",
@@ -405,9 +411,8 @@ def _fingerprints(ca: str) -> list[str]:
 def _port_forward(registry: _Registry) -> str:
     name, _, port = registry.host.partition(":")
     line = f"127.0.0.1 {name}"
-    command = (
-        f"kubectl port-forward --address 127.0.0.1 -n {registry.namespace} deployment/registry {port or 443}:{_TLS_PORT}"
-    )
+    target = f"-n {registry.namespace} deployment/registry {port or 443}:{_TLS_PORT}"
+    command = f"kubectl port-forward --address 127.0.0.1 {target}"
     return "\n".join(
         [
             f"# {registry.host} is reached through kubectl, from a machine that does not reach the cluster. It goes on "

@@ -95,6 +95,12 @@ def test_it_reads_the_outputs_of_the_stack(tmp_path: Path, stack: list[str], use
     assert (tmp_path / "arguments").read_text().split() == ["stack", "output", "--json", *stack]
 
 
+def test_it_says_how_powershell_takes_a_snippet_of_several_lines() -> None:
+    """Nobody has run it in PowerShell here: given line by line, Invoke-Expression breaks here-strings."""
+    told = " ".join(command("--help").stdout.split()), (ROOT / "docs" / "clients.md").read_text()
+    assert all("(py -m registry.clients" in text and "| Out-String | Invoke-Expression" in text for text in told)
+
+
 def test_without_pulumi_it_says_what_else_to_give() -> None:
     done = command("docker")
     assert (done.returncode, done.stdout) == (1, "")
