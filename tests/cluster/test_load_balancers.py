@@ -198,7 +198,7 @@ def test_the_second_stack_behind_a_load_balancers_name_is_refused_and_lives_with
         assert one.outputs()["registryUrl"] == hostname
         failed = two.up(check=False)
         text = failed.stdout + failed.stderr
-        assert f"The host {hostname} is served by the Ingress {namespace_of(cluster, one)}/ingress already" in text
+        assert f"The host {hostname} is served by the Ingress {namespace_of(cluster, one)}/ingress-" in text
         assert "set host to a name of your own" in text
         made = cluster.get("ingresses", "-n", namespace_of(cluster, two))["items"]
         assert [each["metadata"]["name"] for each in made] == ["ingress-placeholder"]

@@ -127,8 +127,9 @@ def controller(cluster: Cluster, plural: str, status: Callable[[Mapping[str, Any
 
 def served_host(cluster: Cluster, stack: Stack) -> str:
     """The host of the registry's Ingress."""
-    found = cluster.get("ingress", "ingress", "-n", namespace_of(cluster, stack))
-    return found["spec"]["rules"][0]["host"]
+    ingresses = cluster.get("ingresses", "-n", namespace_of(cluster, stack))["items"]
+    [serving] = (each["spec"] for each in ingresses if each["spec"].get("tls"))
+    return serving["rules"][0]["host"]
 
 
 @pytest.mark.parametrize(
