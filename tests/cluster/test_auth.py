@@ -117,7 +117,6 @@ def test_the_line_of_a_snippet_that_logs_in_does_so(
     cluster: Cluster, password_stack: Deployed, pushed: str, tmp_path: Path, client: str
 ) -> None:
     line = password_stack.snippets[client].splitlines()[1].removeprefix("# Log in: ")
-    line = line.replace("password", f"password --stack {password_stack.stack.name}", 1)
     certificates = tmp_path / "certificates"
     certificates.mkdir()
     (certificates / "ca.crt").write_text(password_stack.ca)

@@ -102,7 +102,7 @@ def test_the_snippets_are_in_a_config_map_that_kubectl_reads_by_the_names_of_the
     config_map = made.of(":ConfigMap", "client-setup")
     assert config_map["metadata"]["name"] == "client-setup"
     host = f"{NAMESPACE}.10-99-0-200.nip.io"
-    assert config_map["data"] == client_setup(host, pem("certificate-ca"), "registry", NAMESPACE)
+    assert config_map["data"] == client_setup(host, pem("certificate-ca"), "registry", NAMESPACE, "pr-42")
     assert set(config_map["data"]) == {*CLIENTS, *map(key_of, NODES)}
     assert all(key.isalnum() and key[0].isalpha() for key in config_map["data"])
     assert len(json.dumps(config_map)) < 2**20 / 8, "a ConfigMap's limit is 1 MiB"
