@@ -70,7 +70,7 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
     found = [
         version_error(version),
         *strangers.errors(settings, cluster, recorded),
-        *exposures.errors(settings, cluster),
+        *exposures.errors(settings, cluster, recorded.exposure),
         *certificates.errors(settings, cluster),
         volume.storage_class_error(settings.storage.storage_class, classes, there.storage_class if there else ""),
         *stored.losses(moved, there, allowed=settings.allow_data_loss),

@@ -445,7 +445,7 @@ def test_behind_a_gateway_tls_is_handed_through_to_the_registry() -> None:
     route = recorder.of(":TLSRoute")["spec"]
     assert route["hostnames"] == [f"{NAMESPACE}.10-99-0-200.nip.io"]
     assert route["rules"] == [{"backendRefs": [{"name": "gateway", "port": 443}]}]
-    assert route["parentRefs"] == [{"name": "gateway"}]
+    assert route["parentRefs"] == [{"name": recorder.of(":Gateway", "gateway-gateway")["metadata"]["name"]}]
 
 
 @pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort", "gateway"])

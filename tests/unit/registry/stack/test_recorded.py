@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from registry.certificate.contract import CertificateState, Issued
+from registry.exposure.contract import ExposureState
 from registry.stack.recorded import IDENTITY, SEED_NAME, Recorded, instance_id, recorded_in
 
 
@@ -23,6 +24,9 @@ def test_a_whole_state_says_everything() -> None:
         **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
         **entry("private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", secret="x"),  # noqa: S106
         **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "somebody else has put it there"}),
+        **entry("private-registry:registry:Ingress", "ingress", address="10.0.0.9", className="nginx", port=443),
+        **entry("private-registry:registry:LoadBalancer", "load-balancer", address="10.0.0.8", port=443),
+        **entry("private-registry:registry:Gateway", "gateway", address="", className="envoy"),
         **entry("tls:index/certRequest:CertRequest", "certificate-request", dnsNames=["new.example.com", "old"]),
         **entry(
             "tls:index/locallySignedCert:LocallySignedCert",
@@ -39,6 +43,9 @@ def test_a_whole_state_says_everything() -> None:
         instance=instance_id("pem"),
         namespace="registry-dev",
         certificates=CertificateState(trusted="trusted", issued=issued),
+        exposure=ExposureState(
+            addresses=frozenset({"10.0.0.8", "10.0.0.9"}), ingress_class="nginx", gateway_class="envoy"
+        ),
     )
 
 
