@@ -64,7 +64,7 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
     version = cluster.version()
     named = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
     refusal = cluster.refusal("namespace", {"metadata": {**named, "labels": required_labels(settings)}})
-    there = stored.stored(cluster, recorded.namespace)
+    there = stored.stored(cluster, recorded.namespace, recorded.kept)
     classes = cluster.storage_classes() if settings.storage.kind == "volume" else None
     moved = stored.place_errors(settings, there, classes)
     found = [

@@ -10,6 +10,7 @@ import pulumi
 
 from ..certificate.contract import COMPONENTS, CertificateState, Issued
 from ..exposure import contract as exposures
+from ..storage.bucket import KEPT, Kept
 
 _STATE = "pulumi:pulumi:readStackResourceOutputs"
 """A function of the engine itself: type and outputs of every resource in the state of a stack. It works in
@@ -45,6 +46,8 @@ class Recorded:
     """Name of the stack's namespace."""
     certificates: CertificateState = field(default_factory=CertificateState)
     """What had to be trusted, and the server certificate."""
+    kept: Kept | None = None
+    """The bucket that the images are in; None if they are in none."""
     exposure: exposures.ExposureState = field(default_factory=exposures.ExposureState)
     """The address in use, and the class of what serves it."""
 
@@ -73,6 +76,8 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
             # Unlike an object of the cluster, a component is not refreshed: what somebody has put into the ConfigMap
             # must not be taken for a CA of the stack. Both are there after an `up` that was killed.
             trusted = max(trusted, str(resource["outputs"].get("caCertificate") or ""), key=len)
+        elif kind == KEPT and resource["outputs"].get("bucket"):
+            found[kind] = resource["outputs"]
         elif kind in exposures.COMPONENTS:
             found[kind] = resource["outputs"]
             addresses.add(str(resource["outputs"].get("address") or ""))
@@ -94,6 +99,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
                 names=tuple(map(str, found.get(_REQUEST, {}).get("dnsNames") or ())),
             ),
         ),
+        kept=Kept(bucket=found[KEPT]["bucket"], endpoint=found[KEPT].get("endpoint", "")) if KEPT in found else None,
         exposure=exposures.ExposureState(
             addresses=frozenset(addresses - {""}),
             ingress_class=None if ingress_class is None else str(ingress_class),

@@ -6,6 +6,7 @@ from typing import Any
 from registry.certificate.contract import CertificateState, Issued
 from registry.exposure.contract import ExposureState
 from registry.stack.recorded import IDENTITY, SEED_NAME, Recorded, instance_id, recorded_in
+from registry.storage.bucket import KEPT, Kept
 
 
 def entry(kind: str, name: str, **outputs: Any) -> dict[str, dict[str, Any]]:
@@ -27,6 +28,8 @@ def test_a_whole_state_says_everything() -> None:
         **entry("private-registry:registry:Ingress", "ingress", address="10.0.0.9", className="nginx", port=443),
         **entry("private-registry:registry:LoadBalancer", "load-balancer", address="10.0.0.8", port=443),
         **entry("private-registry:registry:Gateway", "gateway", address="", className="envoy"),
+        **entry(KEPT, "destroy-keeps-images-in-new", removal="a command"),  # nothing was written there yet
+        **entry(KEPT, "destroy-keeps-images-in-team-images", bucket="team-images", endpoint=""),
         **entry("tls:index/certRequest:CertRequest", "certificate-request", dnsNames=["new.example.com", "old"]),
         **entry(
             "tls:index/locallySignedCert:LocallySignedCert",
@@ -43,6 +46,7 @@ def test_a_whole_state_says_everything() -> None:
         instance=instance_id("pem"),
         namespace="registry-dev",
         certificates=CertificateState(trusted="trusted", issued=issued),
+        kept=Kept(bucket="team-images", endpoint=""),
         exposure=ExposureState(
             addresses=frozenset({"10.0.0.8", "10.0.0.9"}), ingress_class="nginx", gateway_class="envoy"
         ),
