@@ -104,13 +104,13 @@ def test_another_ingress_class_moves_everything_to_its_controller_and_stays_when
                 deployed.stack.set(ingressClass=ingress_class)
                 deployed.stack.up()
                 now = replace(deployed, outputs=deployed.stack.outputs())
+                loop.use(now.outputs)
                 assert now.outputs["address"] == expected
                 assert now.crane("digest", f"{now.host}/test/app:1") == digest
                 made = cluster.get("ingresses", "-n", now.namespace)["items"]
                 classes = {each["spec"]["ingressClassName"] for each in made}
                 assert (len(made), classes) == (2, {name if expected == address else "traefik"})
                 now.stack.pulumi("preview", "--expect-no-changes")
-                loop.use(now.outputs)
                 loop.settle()
             loop.check(CHANGES["ingressClass"].allowed)
 
