@@ -76,8 +76,8 @@ test-all: test ## Run `make test`, and what takes longer
 	@$(PYTHON) -m pytest tests/cluster -m slow
 	@PRIVATE_REGISTRY_PROVIDER=unchanged $(PYTHON) -m pytest tests/cluster -m provider
 
-bench: $(INSTALLED) ## Measure how long up, pull and push take
-	@$(PYTHON) -m bench
+bench: $(INSTALLED) ## Measure a stack and its throughput into bench/results.md (BENCH=--help: how to do less)
+	@$(PYTHON) -m bench $(BENCH)
 
 lock: $(INSTALLED) ## Write requirements-dev.lock anew from requirements-dev.txt
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

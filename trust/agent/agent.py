@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import connect, discover, runtimes, tomledit, vendors
-from .certificates import fingerprints, public_roots
+from .certificates import fingerprints
+from .client import runtime_client
 from .faults import Fault, Left, Reason
 from .files import Tree
 from .host import Host, HostCommand
@@ -50,6 +51,8 @@ class Status:
     """The folders with the CA, first the one that the running runtime reads at a pull."""
     ca: list[str] = field(default_factory=list[str])
     """SHA-256 of each certificate of the CA."""
+    proxy: str = ""
+    """The proxy through which the runtime pulls, without credentials; empty if there is none."""
 
 
 @dataclass
@@ -127,11 +130,10 @@ class Agent:
 
     def check_connection(self, ca: str) -> None:
         """Check that the node reaches the registry. Raises Fault, see `connect.check`."""
-        place = f"node {self.settings.node_name}"
-        if ca.strip():
-            self.check(self.settings.host, ca, place)
-        else:
-            self.check(self.settings.host, "", place, public_roots(self._view()))
+        settings = self.settings
+        client = runtime_client(self.node, self._runtime, settings.node_name, settings.host, ca)
+        self.status.proxy = str(client.proxy or "")
+        self.check(settings.host, ca, client)
 
     def _tick(self, ca: str) -> bool:
         owner = self.settings.owner

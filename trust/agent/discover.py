@@ -44,11 +44,17 @@ def runtime(node: Node) -> Runtime:
     )
 
 
-def _behind(node: Node, path: str, socket: str) -> Runtime | None:
-    """The runtime behind the socket at `path`, which this process finds at `socket`; None if its process is gone."""
+def server_of(node: Node, path: str, socket: str) -> int | None:
+    """The process that serves the socket at `path`, which this process finds at `socket`; None if there is none."""
     pid = node.listener(socket)
     if pid == 1 or node.identity(pid) is None:  # systemd listens for a service that it starts with the socket
-        pid = _holder(node, path)
+        return _holder(node, path)
+    return pid
+
+
+def _behind(node: Node, path: str, socket: str) -> Runtime | None:
+    """The runtime behind the socket at `path`, which this process finds at `socket`; None if its process is gone."""
+    pid = server_of(node, path, socket)
     process = node.identity(pid) if pid else None
     if pid is None or process is None:
         return None

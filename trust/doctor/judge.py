@@ -25,6 +25,7 @@ from trust.agent.certificates import fingerprints
 from trust.agent.connect import mismatch
 from trust.agent.faults import Reason
 from trust.agent.outcome import READY, Outcome
+from trust.agent.proxies import entry_for
 from trust.machines import other_architecture, virtual
 from trust.refusals import refused
 
@@ -271,12 +272,22 @@ def _proof(pod: Json, facts: Facts) -> Verdict:
         sentence = "The agent is ready and the proof starts; ask again in a minute."
         return Verdict(Code.STARTING, BrokenLink.PULL, sentence)
     why = pod_trouble(pod, facts.events)
-    fix = _image_fix(pod, facts, "proof", "look at the journal of the container runtime")
+    probe = facts.probes.get(name_of(pod))
+    proxy = probe.status.get("proxy") if probe else ""
+    through = f", which pulls through the proxy {proxy}" if proxy else ""
+    fix = _image_fix(pod, facts, "proof", f"look at the journal of the container runtime{through}")
     sentence = f"The agent is ready, and yet the kubelet cannot run an image of the registry ({why}); {fix}."
     return Verdict(Code.PULL_FAILED, BrokenLink.PULL, sentence)
 
 
 _PULLS: Sequence[tuple[str, str, BrokenLink, str]] = (
+    (
+        "proxyconnect ",
+        Reason.PROXY_IN_THE_WAY,
+        BrokenLink.NETWORK,
+        "its container runtime pulls through a proxy, as HTTPS_PROXY in its environment says: add {entry} to NO_PROXY "
+        "there, and restart it",
+    ),
     (
         "x509: .*(expired|not yet valid|is valid for|not valid for)|IP SANs",
         Reason.CERTIFICATE_MISMATCH,
@@ -317,8 +328,8 @@ def _proof_alone(pod: Json, facts: Facts) -> Verdict:
     known = _PULLS if waits_for_image(proof) and not rewritten_image(pod, facts, "proof") else ()
     for pattern, code, link, fix in known:
         if re.search(pattern, words):
-            sentence = f"Node {node_of(pod)} does not pull from the registry ({words}); "
-            return Verdict(code, link, sentence + fix.format(namespace=namespace, pod=name) + ".")
+            helps = fix.format(namespace=namespace, pod=name, entry=entry_for(facts.declared.host))
+            return Verdict(code, link, f"Node {node_of(pod)} does not pull from the registry ({words}); {helps}.")
     if is_starting(proof):
         why = f" ({words})" if words else ""
         return Verdict(Code.STARTING, BrokenLink.PULL, f"The proof starts in pod {name}{why}; ask again in a minute.")

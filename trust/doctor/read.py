@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import ssl
 import subprocess
 from base64 import b64decode
@@ -20,6 +21,7 @@ from urllib3.exceptions import HTTPError
 from registry import kubeconfig, names
 from trust.agent import connect
 from trust.agent.faults import Fault
+from trust.agent.proxies import proxy_for
 
 from .facts import LOOKUP, REGISTRY, TRUST, Declared, Facts, Json, Probe
 
@@ -30,7 +32,8 @@ streams: Any = kubernetes.stream
 
 _PROGRAM = Path(__file__).parents[2]
 _SECONDS = 20
-"""How long one request may take. An agent needs at most 10 s to check its connection to the registry."""
+"""How long one request may take. An agent checks its connection to the registry within 10 s, or twice that if a proxy
+is in the way."""
 _AT_ONCE = 16
 """How many agents are asked at the same time."""
 
@@ -272,7 +275,8 @@ def _here(declared: Declared) -> str:
     if not declared.host or not declared.ca:
         return ""
     try:
-        connect.check(declared.host, declared.ca, "this machine")
+        asks = connect.Client("this machine", proxy=proxy_for(declared.host, os.environ))
+        connect.check(declared.host, declared.ca, asks)
     except Fault as fault:
         return fault.sentence
     return ""

@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from registry.pod import nginx
 from registry.settings import Bucket
 
 from .commands import wait_until
-from .front import free_ports
+from .front import free_ports, listens
 
 BUCKET = "team-images"
 REGION = "us-east-1"
@@ -160,10 +159,5 @@ def registries(
             process = running.enter_context(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
             running.callback(process.terminate)
         for port in ports:
-            wait_until(lambda port=port: _listens(port), f"the registry at port {port} answers", timeout=30)
+            wait_until(lambda port=port: listens(port), f"the registry at port {port} answers", timeout=30)
         yield ports
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -13,7 +13,8 @@ import yaml
 
 from registry.cluster import Cluster
 from registry.kubeconfig import connect
-from tests.unit.support.api_server import TOKENS, api_server, as_python_3_13, old_certificates, proxy, write_kubeconfig
+from tests.cluster.support.http_proxy import http_proxy
+from tests.unit.support.api_server import TOKENS, api_server, as_python_3_13, old_certificates, write_kubeconfig
 
 client: Any = kubernetes.client
 
@@ -95,21 +96,21 @@ def test_the_api_server_is_reached_through_the_proxy_that_kubectl_takes(
     by: str, old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ca, leaf, key = old
-    with api_server(leaf, key) as url, proxy() as (proxy_url, asked):
+    with api_server(leaf, key) as url, http_proxy() as proxy:
         path = write_kubeconfig(tmp_path / "kubeconfig", url, ca)
         if by == "proxy-url":
             content = yaml.safe_load(path.read_text())
-            content["clusters"][0]["cluster"]["proxy-url"] = proxy_url
+            content["clusters"][0]["cluster"]["proxy-url"] = proxy.url
             path.write_text(yaml.safe_dump(content))
         else:
-            monkeypatch.setenv("HTTPS_PROXY", proxy_url)
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
             monkeypatch.setenv("NO_PROXY", "127.0.0.0/8" if by == "NO_PROXY" else "")
         monkeypatch.setenv("KUBECONFIG", str(path))
         assert Cluster().version() == (1, 29)
-        assert asked == ([] if by == "NO_PROXY" else [url.removeprefix("https://")])
+        assert proxy.asked == ([] if by == "NO_PROXY" else [url.removeprefix("https://")])
         api = connect(str(path)).client
         assert client.VersionApi(api).get_code(_request_timeout=5).minor == "29"
-        assert len(asked) == (0 if by == "NO_PROXY" else 2)
+        assert len(proxy.asked) == (0 if by == "NO_PROXY" else 2)
 
 
 def test_the_credentials_that_a_program_prints_are_taken(

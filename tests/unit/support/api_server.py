@@ -1,14 +1,12 @@
 """An API server on the loopback address, with certificates as older clusters have them."""
 
 import json
-import select
-import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -97,41 +95,6 @@ def write_kubeconfig(path: Path, url: str, ca: Path, context: str = "c") -> Path
     }
     path.write_text(yaml.safe_dump(content))
     return path
-
-
-@contextmanager
-def proxy() -> Iterator[tuple[str, list[str]]]:
-    """An HTTP proxy on the loopback address that connects to wherever it is asked to; gives its URL and who asked.
-
-    The list grows by `host:port` with each connection.
-    """
-    asked: list[str] = []
-
-    class Proxy(BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:
-            asked.append(self.path)
-            host, _, port = self.path.rpartition(":")
-            with socket.create_connection((host, int(port)), timeout=5) as there:
-                self.send_response(200)
-                self.end_headers()
-                ends = {self.connection: there, there: self.connection}
-                while ready := select.select(list(ends), [], [], 5)[0]:
-                    for end in ready:
-                        data = end.recv(65536)
-                        if not data:
-                            return
-                        ends[end].sendall(data)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def as_python_3_13(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.unit.trust.agent.fixture_node import CA, EXPLICIT, HOST, FixtureNode, fault_of, wait_for
 from trust.agent import outcome
 from trust.agent.__main__ import log
+from trust.agent.client import Client
 from trust.agent.faults import Fault, Reason
 from trust.agent.report import Reports
 
@@ -79,7 +80,7 @@ def test_lost_connection_is_logged_once_and_changes_nothing(tmp_path: Path, caps
     agent.tick(CA)
     reports.ready()
 
-    def down(_host: str, _ca: str, _place: str) -> None:
+    def down(_host: str, _ca: str, _client: Client) -> None:
         raise Fault(Reason.NO_CONNECTION, "down", error="no route")
 
     up, agent.check = agent.check, down

@@ -148,7 +148,7 @@ def unavailable(folder: Path) -> Iterator[int]:
 
 def unreachable(host: str, ca: str) -> BrokenLink:
     with pytest.raises(Fault) as caught:
-        connect.check(host, ca, "node node-a")
+        connect.check(host, ca, connect.Client("node node-a"))
     return link_of(caught.value.reason)
 
 
@@ -220,6 +220,10 @@ def test_a_pull_that_fails_although_the_agent_is_content_is_named(healthy: Facts
     found = verdict(replace(healthy, pods=[pod]))
     assert (found.code, found.link) == ("PULL_FAILED", BrokenLink.PULL)
     assert "x509" in found.sentence
+    assert "proxy" not in found.sentence
+    through = probed(healthy, status={**healthy.probes["trust-1"].status, "proxy": "socks5://proxy.example:1080"})
+    found = verdict(replace(through, pods=[pod]))
+    assert "container runtime, which pulls through the proxy socks5://proxy.example:1080" in found.sentence
 
 
 def test_a_proof_that_is_being_pulled_is_no_failure_yet(healthy: Facts) -> None:
