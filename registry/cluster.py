@@ -128,6 +128,7 @@ class Cluster:
             f"The cluster at {self.server} refuses the user of the kubeconfig ({api_message(error)}). Log in again."
         )
 
+    @cache  # noqa: B019 - one cluster for the whole program
     def ingress_classes(self) -> list[Object] | None:
         """Every IngressClass; None if the user may not list them."""
         return self._list(kubernetes.client.NetworkingV1Api(self._client).list_ingress_class)

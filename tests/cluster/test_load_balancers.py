@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from local_cluster import network
+from registry.hostname import named_after
 
 from .support.cluster import Cluster
 from .support.commands import wait_until
@@ -82,6 +83,26 @@ def test_a_policy_that_wants_an_annotation_is_fulfilled_and_the_annotation_choos
             service = cluster.get("service", "load-balancer", "-n", outputs["namespace"])
             assert service["spec"]["loadBalancerSourceRanges"] == [str(network.SUBNET)]
             stack.pulumi("preview", "--expect-no-changes")
+
+
+def test_annotations_that_move_a_running_load_balancer_end_no_up_with_success_until_everything_has_moved(
+    cluster: Cluster,
+) -> None:
+    with (
+        second_pool(cluster) as pool,
+        Stack(environment=cluster.environment, settings={"exposure": "loadBalancer", **IN_MEMORY}) as stack,
+    ):
+        stack.up()
+        before = stack.outputs()["address"]
+        stack.pulumi("config", "set", "--path", f'serviceAnnotations["{POOL}"]', pool)
+        for _ in range(2):
+            failed = stack.up(check=False)
+            assert failed.returncode != 0
+            assert f"leads to the address {before}, but services/load-balancer" in failed.stdout + failed.stderr
+            assert "pulumi up --refresh" in failed.stdout + failed.stderr
+        stack.pulumi("up", "--yes", "--skip-preview", "--refresh")
+        assert stack.outputs()["address"] == SECOND
+        stack.pulumi("preview", "--expect-no-changes")
 
 
 def test_a_node_port_has_the_number_that_was_asked_for_if_the_cluster_gives_it(
@@ -180,7 +201,7 @@ def test_the_second_stack_behind_a_load_balancers_name_is_refused_and_lives_with
         assert f"The host {hostname} is served by the Ingress {namespace_of(cluster, one)}/ingress-" in text
         assert "set host to a name of your own" in text
         made = cluster.get("ingresses", "-n", namespace_of(cluster, two))["items"]
-        assert [each["metadata"]["name"] for each in made] == ["ingress-placeholder"]
+        assert [each["metadata"]["name"] for each in made] == [named_after("ingress-placeholder", name)]
         two.pulumi("config", "set", "host", own)
         two.up()
         assert two.outputs()["registryUrl"] == own

@@ -237,7 +237,7 @@ def test_a_gateway_whose_conditions_come_late_is_waited_for_and_a_refused_listen
         }
 
     def of_route(route: Mapping[str, Any]) -> object:
-        parent = {"parentRef": {"name": "gateway"}, "controllerName": "example.test/other"}
+        parent = {"parentRef": route["spec"]["parentRefs"][0], "controllerName": "example.test/other"}
         return {"parents": [{**parent, "conditions": [condition("Accepted", "True")]}]}
 
     values = {"exposure": "gateway", "storage": "memory", "addressTimeout": "30s", "readyTimeout": "10s"}

@@ -448,7 +448,7 @@ def test_behind_a_gateway_tls_is_handed_through_to_the_registry() -> None:
     route = recorder.of(":TLSRoute")["spec"]
     assert route["hostnames"] == [f"{NAMESPACE}.10-99-0-200.nip.io"]
     assert route["rules"] == [{"backendRefs": [{"name": "gateway", "port": 443}]}]
-    assert route["parentRefs"] == [{"name": "gateway"}]
+    assert route["parentRefs"] == [{"name": recorder.of(":Gateway", "gateway-gateway")["metadata"]["name"]}]
 
 
 @pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort", "gateway"])
@@ -484,6 +484,8 @@ def test_with_a_bucket_several_pods_are_made_and_an_output_says_how_the_images_a
         f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region eu-central-1  # destroy keeps these images"
     )
     assert recorder.of(":KeptImages", "destroy-keeps-images-in-team-images") == {}
+    [kept] = [outputs for typ, outputs in recorder.registered if typ.endswith(":KeptImages")]
+    assert (kept["bucket"], kept["endpoint"]) == ("team-images", ""), "by which another one is refused later"
     assert recorder.of(":Deployment")["spec"]["replicas"] == 2
     assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
     for (_, name), inputs in recorder.resources.items():
