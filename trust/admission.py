@@ -1,6 +1,7 @@
 """What the cluster has to admit before anything else is made: the very pods of the program, by a dry run."""
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pulumi_kubernetes as k8s
 from pulumi.runtime import rpc
 
 from registry import names
+from registry.pod.trouble import gone, is_over
 from trust.accounts import Accounts, AccountsArgs
 from trust.constraints import AGENT, Rights, constraints
 from trust.refusals import refused
@@ -32,6 +34,10 @@ _NOT_YET = (
 )
 """Parts of the refusals that may end by themselves in a new namespace: the default ServiceAccount is not there yet, the
 API server has not seen our account, our quota or our bindings yet, or OpenShift has not annotated the namespace yet."""
+_GONE = 'namespaces "{}" not found'
+"""What the API server says when the namespace is not there, which the provider made before."""
+_EXCEEDED = "exceeded quota"
+"""Part of a refusal by a quota. A dry run asks for one more pod, and most changes put a pod in the place of another."""
 
 
 class DryRun(Protocol):
@@ -39,6 +45,16 @@ class DryRun(Protocol):
 
     def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
         """Why the cluster would not take a new object; empty if it would, or if the user may not ask."""
+        ...
+
+    def ask(self, path: str, **query: str) -> str:
+        """The text that the Kubernetes API answers to a GET of a path.
+
+        Raises:
+            PermissionError: the user may not read it.
+            LookupError: it does not exist.
+            ConnectionError: the API does not answer.
+        """
         ...
 
 
@@ -134,8 +150,10 @@ def admitted(
 async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) -> None:
     """Check that the cluster takes these pods, by a dry run.
 
+    A quota that has no room for one more pod, beside those that run, is left to the waits for the pods.
+
     Raises:
-        pulumi.RunError: it does not. The message has a paragraph for each pod.
+        pulumi.RunError: it does not; the message has a paragraph for each pod. Or somebody has deleted the namespace.
     """
     deadline = time.monotonic() + _SECONDS
     found: list[str] = []
@@ -143,10 +161,24 @@ async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) 
         body = await plain(template)
         body["metadata"]["generateName"] = "dry-run-"
         words = await _refusal(cluster, body, namespace, deadline)
+        if _GONE.format(namespace) in words:
+            raise pulumi.RunError(gone(f"The namespace {namespace} is not there"))
+        if _EXCEEDED in words and await asyncio.to_thread(_runs, cluster, body, namespace):
+            continue
         if words:
             found.append(refused(whose, words, namespace, body["spec"]))
     if found:
         raise pulumi.RunError("\n".join(found))
+
+
+def _runs(cluster: DryRun, body: dict[str, Any], namespace: str) -> bool:
+    """Whether the namespace has a pod like this one already, which may be all that a quota has room for."""
+    label = f"app.kubernetes.io/name={body['metadata']['labels']['app.kubernetes.io/name']}"
+    try:
+        pods = json.loads(cluster.ask(f"/api/v1/namespaces/{namespace}/pods", labelSelector=label))["items"]
+    except (OSError, LookupError):
+        return False
+    return not all(map(is_over, pods))
 
 
 async def _refusal(cluster: DryRun, body: dict[str, Any], namespace: str, deadline: float) -> str:

@@ -14,6 +14,7 @@ from registry.pod.trouble import (
     condition_of,
     container_of,
     image_fix,
+    is_over,
     is_starting,
     names_login,
     pod_trouble,
@@ -121,7 +122,7 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
 
 def _hairpin(found: Verdict, node: Json, facts: Facts) -> Verdict:
     """A node that cannot reach the registry, which runs on it, has a fault that the other nodes do not have."""
-    homes = {node_of(pod) for pod in facts.pods if is_labelled(pod, REGISTRY)}
+    homes = {node_of(pod) for pod in facts.pods if is_labelled(pod, REGISTRY) and not is_over(pod)}
     if found.code != Reason.NO_CONNECTION or name_of(node) not in homes:
         return found
     return replace(

@@ -100,6 +100,9 @@ class QuietCluster:
         """Every node has an agent's pod that is ready."""
         if path.endswith("/daemonsets/trust"):
             return json.dumps({"metadata": {"name": "trust"}, "spec": {}})
+        if "/deployments/" in path:
+            status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+            return json.dumps({"metadata": {"generation": 1}, "spec": {"replicas": 1}, "status": status})
         if "/secrets/" in path:
             return json.dumps(self.issued)
         ready = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -123,9 +126,7 @@ class QuietCluster:
         )
 
     def read(self, _group_version: str, plural: str, _namespace: str, _name: str) -> Object:
-        if plural == "gateways":
-            return {"status": {"addresses": [{"type": "IPAddress", "value": ADDRESS}]}}
-        return {"status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}}
+        return {"status": {"addresses": [{"type": "IPAddress", "value": ADDRESS}]}} if plural == "gateways" else {}
 
 
 def named(name: str, *, default: str = "") -> Object:
