@@ -13,6 +13,8 @@ from pulumi.runtime import rpc
 
 from registry import names
 from registry.pod.trouble import gone, is_over
+from trust.accounts import Accounts, AccountsArgs
+from trust.constraints import AGENT, Rights, constraints
 from trust.refusals import refused
 
 PRIORITY_CLASS = "system-node-critical"
@@ -21,13 +23,17 @@ PRIORITY_CLASS = "system-node-critical"
 _SECONDS = 10.0
 """How long (s) to wait for what Kubernetes gives a new namespace a moment later."""
 _INTERVAL = 0.1
+_NO_ACCOUNT = 'serviceaccount "default" not found'
 _NOT_YET = (
-    'serviceaccount "default" not found',
+    _NO_ACCOUNT,
+    f'serviceaccount "{AGENT}" not found',
     "insufficient quota to match these scopes",
     "status unknown for quota",
+    "not usable by user or serviceaccount",
+    "unable to find annotation openshift.io/sa.scc",
 )
-"""Parts of the refusals that may end by themselves in a new namespace: the default ServiceAccount is not there yet, or
-the API server has not seen our quota yet."""
+"""Parts of the refusals that may end by themselves in a new namespace: the default ServiceAccount is not there yet, the
+API server has not seen our account, our quota or our bindings yet, or OpenShift has not annotated the namespace yet."""
 _GONE = 'namespaces "{}" not found'
 """What the API server says when the namespace is not there, which the provider made before."""
 _EXCEEDED = "exceeded quota"
@@ -35,7 +41,7 @@ _EXCEEDED = "exceeded quota"
 
 
 class DryRun(Protocol):
-    """What is asked of the cluster."""
+    """What is asked of the cluster for each pod."""
 
     def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
         """Why the cluster would not take a new object; empty if it would, or if the user may not ask."""
@@ -50,6 +56,10 @@ class DryRun(Protocol):
             ConnectionError: the API does not answer.
         """
         ...
+
+
+class Reader(DryRun, Rights, Protocol):
+    """All that is asked of the cluster."""
 
 
 Sample = tuple[str, k8s.core.v1.PodTemplateSpecArgs]
@@ -119,11 +129,22 @@ def _is_critical(template: k8s.core.v1.PodTemplateSpecArgs) -> bool:
 
 
 def admitted(
-    name: str, namespace: pulumi.Input[str], cluster: DryRun, pods: Sequence[Sample], timeout: str
+    namespace: pulumi.Input[str], cluster: Reader, pods: Sequence[Sample], bound: Sequence[str], timeout: str
 ) -> pulumi.Output[str]:
-    """The namespace, once an `Admission` is ready."""
-    args = AdmissionArgs(namespace=namespace, cluster=cluster, pods=pods, timeout=timeout)
-    return Admission(name, args).namespace
+    """The namespace, once there are `Accounts` in it and an `Admission` is ready.
+
+    Args:
+        namespace: The namespace, in which there is nothing yet.
+        cluster: The cluster.
+        pods: The pods that will be made.
+        bound: The security context constraints of OpenShift that the last `up` has let the pods use.
+        timeout: How long to wait for the quota, such as `2m`.
+    """
+    agent = any(_is_critical(template) for _, template in pods)
+    wanted = AccountsArgs(namespace=namespace, agent=agent, constraints=constraints(cluster, bound, agent=agent))
+    there = Accounts("trust-accounts", wanted).namespace
+    args = AdmissionArgs(namespace=there, cluster=cluster, pods=pods, timeout=timeout)
+    return Admission("trust-admission", args).namespace
 
 
 async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) -> None:
@@ -165,7 +186,7 @@ async def _refusal(cluster: DryRun, body: dict[str, Any], namespace: str, deadli
         words = await asyncio.to_thread(cluster.refusal, "pod", body, namespace)
         if not any(part in words for part in _NOT_YET) or time.monotonic() > deadline:
             # An account that is late is no policy; if that lasts, the wait for the pods says why they are not made.
-            return "" if _NOT_YET[0] in words else words
+            return "" if _NO_ACCOUNT in words else words
         await asyncio.sleep(_INTERVAL)
 
 

@@ -11,6 +11,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Collection
+from typing import Any, cast
 
 import pulumi
 
@@ -66,7 +67,7 @@ def proxy_warning(name: str, address: str, domain: str) -> str:
         return ""
     proxies = urllib.request.getproxies_environment()
     without = {"no": proxies.get("no", "").replace("*.", ".")}  # what *.example.com means to Go programs
-    if "https" not in proxies or urllib.request.proxy_bypass_environment(name, without):
+    if "https" not in proxies or cast(Any, urllib.request).proxy_bypass_environment(name, without):
         return ""
     entry = f".{domain}" if name.endswith(f".{domain}") else name
     return (

@@ -4,7 +4,7 @@ Several ways in need these; what only one of them needs is in that one's file.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -27,19 +27,24 @@ address."""
 Status = k8s.core.v1.outputs.ServiceStatus | k8s.networking.v1.outputs.IngressStatus
 
 
-def choose_address(found: Iterable[str]) -> str:
+def choose_address(found: Iterable[str], kept: Collection[str] = ()) -> str:
     """The one of several addresses that the host is made from; empty if there is none.
 
     IPv4 addresses come before IPv6 addresses and these before DNS names, and among equals the lowest is taken. The
     choice has to be independent of the order, because a load balancer's status keeps its addresses in no fixed order.
+
+    Args:
+        found: The addresses.
+        kept: Those that were in use before. One of these goes before all others, so that a further address does not
+            change the host.
     """
 
-    def order(text: str) -> tuple[int, int, str]:
+    def order(text: str) -> tuple[bool, int, int, str]:
         try:
             ip = ipaddress.ip_address(text)
         except ValueError:
-            return 9, 0, text
-        return ip.version, int(ip), text
+            return text not in kept, 9, 0, text
+        return text not in kept, ip.version, int(ip), text
 
     return min(found, key=order, default="")
 

@@ -13,6 +13,7 @@ from registry.settings import Exposure
 
 from .support.changes import CHANGES
 from .support.cluster import Cluster
+from .support.controllers import ingress_controller
 from .support.loop import Loop
 from .support.stacks import Deployed, Stack, deployed_stack
 
@@ -86,6 +87,32 @@ def test_every_change_of_the_way_in_works(cluster: Cluster, tmp_path: Path, app_
     assert set(pairwise(EVERY_PAIR)) == {(one, other) for one in exposures for other in exposures if one != other}
     found = switch_through(cluster, tmp_path, app_image, namespace, EVERY_PAIR, under_a_loop=True)
     assert len({each.ca for each in found}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_another_ingress_class_moves_everything_to_its_controller_and_stays_when_the_setting_goes(
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
+) -> None:
+    name, address = f"other-{token_hex(3)}", "10.99.0.215"
+    with ingress_controller(cluster, name, address), deployed_stack(cluster, tmp_path) as deployed:
+        deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
+        digest = deployed.crane("digest", f"{deployed.host}/test/app:1")
+        first = deployed.outputs["address"]
+        with Loop(deployed, namespace, tmp_path) as loop:
+            for ingress_class, expected in ((name, address), ("", address), ("traefik", first)):
+                deployed.stack.set(ingressClass=ingress_class)
+                deployed.stack.up()
+                now = replace(deployed, outputs=deployed.stack.outputs())
+                loop.use(now.outputs)
+                assert now.outputs["address"] == expected
+                assert now.crane("digest", f"{now.host}/test/app:1") == digest
+                made = cluster.get("ingresses", "-n", now.namespace)["items"]
+                classes = {each["spec"]["ingressClassName"] for each in made}
+                assert (len(made), classes) == (2, {name if expected == address else "traefik"})
+                now.stack.pulumi("preview", "--expect-no-changes")
+                loop.settle()
+            loop.check(CHANGES["ingressClass"].allowed)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import connect, discover, runtimes, tomledit, vendors
+from .backoff import Backoff
 from .certificates import fingerprints
 from .client import runtime_client
 from .faults import Fault, Left, Reason
@@ -80,6 +81,7 @@ class Agent:
     def __post_init__(self) -> None:
         settings, host = self.settings, Host(self.node, self.run, self.pause, self.clock)
         self._state = State(self.node.tree)
+        self._searching, self._writing = Backoff(self.clock), Backoff(self.clock)
         self._placement = Placement(
             self._state, settings.owner, settings.host, settings.pod, settings.node_name, self.log
         )
@@ -153,11 +155,12 @@ class Agent:
             files = [plan.ca_file] if plan.ca_file else []
             files += self._placement.files(layout, tree, plan.roots)
             self.status.roots = [path.rpartition("/")[0] for path in files]
-            self._placement.put(tree, mine, self._others, files, ca.encode(), self.clock())
-            self._claimed = True
-            self._clean_up_after_others()
-            if not plan.edit:
-                self._config.restore(tree, owner)
+            with self._writing.attempt(files, ca, runtime.process):
+                self._placement.put(tree, mine, self._others, files, ca.encode(), self.clock())
+                self._claimed = True
+                self._clean_up_after_others()
+                if not plan.edit:
+                    self._config.restore(tree, owner)
         if not plan.ca_file:
             layout.check_neighbours(files[0])
         if not self.connected:
@@ -184,11 +187,12 @@ class Agent:
             if self._claimed and mine and mine.pod != self.settings.pod:
                 return True  # a younger pod is responsible now
             self._config.settle(tree, self._current_runtime())
-            self._placement.put(tree, mine, self._others, [], b"", self.clock())
-            self._claimed = True
-            self.status.roots = []
-            self._clean_up_after_others()
-            self._config.restore(tree, self.settings.owner)
+            with self._writing.attempt():
+                self._placement.put(tree, mine, self._others, [], b"", self.clock())
+                self._claimed = True
+                self.status.roots = []
+                self._clean_up_after_others()
+                self._config.restore(tree, self.settings.owner)
         return True
 
     def _layout(self, runtime: Runtime, tree: Tree) -> RuntimeLayout:
@@ -220,7 +224,8 @@ class Agent:
         """The runtime that runs now. It is searched for only if the process that was found last is gone."""
         if self._runtime is None or self.node.identity(self._runtime.process[0]) != self._runtime.process:
             self._runtime = None
-            self._runtime = discover.runtime(self.node)
+            with self._searching.attempt(self._leaving):  # it looks at every process
+                self._runtime = discover.runtime(self.node)
             self.status.runtime, self.status.version = self._runtime.name, self._runtime.version
         return self._runtime
 

@@ -120,7 +120,10 @@ def test_the_pod_of_the_agent_has_what_policies_ask_for() -> None:
 @pytest.mark.parametrize(
     "later", ['pods is forbidden: error looking up service account: serviceaccount "default" not found',
               "insufficient quota to match these scopes: [{PriorityClass In [system-node-critical]}]",
-              "status unknown for quota: trust, resources: pods"],
+              "status unknown for quota: trust, resources: pods",
+              'error looking up service account ns/trust: serviceaccount "trust" not found',
+              'security context constraint: [provider "privileged": Forbidden: not usable by user or serviceaccount]',
+              "unable to find annotation openshift.io/sa.scc.uid-range"],
 )  # fmt: skip
 def test_what_a_new_namespace_lacks_for_a_moment_is_waited_for(later: str) -> None:
     ask(Asked([later, later, ""]))
@@ -174,7 +177,7 @@ def test_a_quota_without_room_for_the_first_pod_is_told(phase: str | Exception) 
 @pytest.mark.parametrize(
     ("words", "fix"),
     [
-        ("unable to validate against any security context constraint: []", "oc adm policy add-scc-to-user privileged"),
+        ("unable to validate against any security context constraint: []", "oc adm policy add-scc-to-user nonroot-v2"),
         ("insufficient quota to match these scopes", "Raise that quota in the namespace ns"),
         ("minimum memory usage per Container is 16Mi, but request is 4Mi", "Change that LimitRange"),
         ("cpu max limit to request ratio per Container is 10, but provided ratio is 50", "Change that LimitRange"),

@@ -329,7 +329,7 @@ def test_where_every_node_is_down_the_message_names_them(told: Told) -> None:
     ("words", "fix"),
     [
         ("exceeded quota: pods, requested: pods=1", "Raise that quota in the namespace ns"),
-        ("unable to validate against any security context constraint", "oc adm policy add-scc-to-user privileged"),
+        ("unable to validate against any security context constraint", "oc adm policy add-scc-to-user nonroot-v2"),
         ("image is not from an allowed registry", "this registry's own host"),
     ],
 )

@@ -183,7 +183,7 @@ def test_unknown_runtime_is_named(tmp_path: Path) -> None:
     assert str(fault).startswith("RUNTIME_UNKNOWN: 'frakti' serves")
 
 
-def refuse(_host: str, _ca: str, _node: str) -> None:
+def refuse(_host: str, _ca: str, _client: Client) -> None:
     raise Fault(Reason.NO_CONNECTION, "down")
 
 
