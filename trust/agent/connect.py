@@ -3,6 +3,7 @@
 The agent asks this before it blames anything else, and before it changes a runtime's configuration.
 """
 
+import datetime
 import hashlib
 import http.client
 import socket
@@ -11,11 +12,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from .certificates import fingerprints
+from .certificates import beginning, fingerprints
 from .client import Client
 from .faults import Fault, Reason
 from .lookup import look_up
 from .proxies import Proxy, entry_for
+
+NOT_YET = "not yet valid"
+"""Part of OpenSSL's words on a certificate that begins later than now."""
 
 _TIMEOUT = 5.0
 
@@ -58,11 +62,23 @@ def _status_directly(
     try:
         return _status(_connect(addresses, port), name, port, context)
     except ssl.SSLCertVerificationError as error:
-        served, trusted, why = _served(name, port, addresses), fingerprints(ca), error.verify_message.rstrip(".")
+        certificate, trusted, why = _served(name, port, addresses), fingerprints(ca), error.verify_message.rstrip(".")
+        served = hashlib.sha256(certificate).hexdigest() if certificate else "unknown"
+        fix = (
+            "check that the Ingress controller uses the TLS Secret of this Ingress, and that nothing between "
+            "intercepts TLS"
+        )
+        if NOT_YET in why:
+            begins, now = beginning(certificate), datetime.datetime.now(datetime.timezone.utc)
+            begin = begins.isoformat() if begins else "later"
+            fix = (
+                f"the clocks differ: it begins {begin}, and on {place} it is {now.isoformat(timespec='seconds')}. Set "
+                "the clock there or, if that one is right, of the machine that made the certificate, and run pulumi "
+                "up again in a few minutes"
+            )
         raise Fault(
             Reason.CERTIFICATE_MISMATCH,
-            f"{mismatch(address, served, trusted, why)}; check that the Ingress controller uses the TLS Secret of this "
-            "Ingress, and that nothing between intercepts TLS.",
+            f"{mismatch(address, served, trusted, why)}; {fix}.",
             host=name, port=port, addresses=found, served=served, trusted=list(trusted), error=why,
         ) from error  # fmt: skip
     except ssl.SSLError as error:
@@ -174,13 +190,13 @@ def _resolve(name: str, client: Client) -> list[str]:
     return answer.addresses
 
 
-def _served(name: str, port: int, addresses: Sequence[str]) -> str:
-    """SHA-256 of the certificate that is served, without verifying it."""
+def _served(name: str, port: int, addresses: Sequence[str]) -> bytes:
+    """The certificate that is served, DER, without verifying it; empty if it cannot be seen."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
         with _connect(addresses, port) as plain, context.wrap_socket(plain, server_hostname=name) as tls:
-            return hashlib.sha256(tls.getpeercert(binary_form=True) or b"").hexdigest()
+            return tls.getpeercert(binary_form=True) or b""
     except OSError:
-        return "unknown"
+        return b""

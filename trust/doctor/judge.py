@@ -23,7 +23,7 @@ from registry.pod.trouble import (
 )
 from trust.agent import outcome
 from trust.agent.certificates import fingerprints
-from trust.agent.connect import mismatch
+from trust.agent.connect import NOT_YET, mismatch
 from trust.agent.faults import Reason
 from trust.agent.outcome import READY, Outcome
 from trust.agent.proxies import entry_for
@@ -251,7 +251,7 @@ def _probed(probe: Probe, facts: Facts) -> Verdict | None:
 def _certificate(found: Outcome, facts: Facts) -> Verdict:
     """The certificate that a node is served does not fit. The registry's TLS Secret tells whose fault that is."""
     details = found.details
-    if not facts.served or "served" not in details or "trusted" not in details:
+    if not facts.served or "served" not in details or "trusted" not in details or NOT_YET in details.get("error", ""):
         return verdict_of(found)
     address = f"{details.get('host')}:{details.get('port')}"
     what = mismatch(address, details["served"], details["trusted"], details.get("error", ""))
@@ -288,6 +288,12 @@ _PULLS: Sequence[tuple[str, str, BrokenLink, str]] = (
         BrokenLink.NETWORK,
         "its container runtime pulls through a proxy, as HTTPS_PROXY in its environment says: add {entry} to NO_PROXY "
         "there, and restart it",
+    ),
+    (
+        "x509: .*not yet valid: current time .* is before",
+        Reason.CERTIFICATE_MISMATCH,
+        BrokenLink.CERTIFICATE,
+        "the clocks differ: set the node's or, if that one is right, that of the machine that made the certificate",
     ),
     (
         "x509: .*(expired|not yet valid|is valid for|not valid for)|IP SANs",

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,47 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def status() -> int:
     return 200
+
+
+def begins_later(pki: Path, year: int) -> Path:
+    """A certificate of the CA for localhost, with its key, that begins in January of a year to come; its path."""
+    (pki / "ca.cnf").write_text(
+        "[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\nnew_certs_dir = .\nserial = serial\n"
+        "default_md = sha256\npolicy = p\n"
+        "unique_subject = no\nx509_extensions = leaf\n[p]\ncommonName = optional\n"
+        "[leaf]\nsubjectAltName = DNS:localhost\n"
+    )
+    (pki / "index.txt").write_text("")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "later.key")
+    dates = ("-startdate", f"{year}0102030405Z", "-enddate", f"{year + 1}0102030405Z")
+    for command in (
+        ("req", "-new", *key, "-subj", "/CN=later", "-out", "later.csr"),
+        ("ca", "-batch", "-notext", "-create_serial", "-config", "ca.cnf", "-cert", "ca.crt", "-keyfile", "ca.key",
+         "-in", "later.csr", "-out", "later.crt", *dates),
+    ):  # fmt: skip
+        subprocess.run(["openssl", *command], cwd=pki, check=True, capture_output=True)
+    return pki / "later.crt"
+
+
+@pytest.mark.parametrize("year", [2045, 2055])
+def test_a_certificate_that_begins_later_than_the_nodes_clock_says_is_a_fault_of_the_clocks(
+    pki: Path, year: int
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(begins_later(pki, year), pki / "later.key")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection, suppress(OSError), context.wrap_socket(connection, server_side=True):
+                    pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        fault = fault_of(f"localhost:{server.getsockname()[1]}", (pki / "ca.crt").read_text())
+    assert fault.reason == Reason.CERTIFICATE_MISMATCH
+    assert f"the clocks differ: it begins {year}-01-02T03:04:05+00:00, and on node node-a it is 20" in fault.sentence
+    assert "Ingress" not in fault.sentence
 
 
 @pytest.fixture

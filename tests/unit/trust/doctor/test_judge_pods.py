@@ -130,11 +130,18 @@ def test_a_node_that_somebody_else_set_up_is_proved_by_the_proof_alone(healthy: 
     assert of_proof_alone(healthy, proof_alone(reason="ContainerCreating")).code == Code.STARTING
 
 
+AHEAD = "x509: certificate has expired or is not yet valid: current time 2026-01-01T00:00:00Z is before 2026-01-02"
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", Code.NOT_TRUSTED),
-        ("x509: certificate has expired or is not yet valid", Reason.CERTIFICATE_MISMATCH),
+        (
+            "x509: certificate has expired or is not yet valid: current time 2026-01-01T00:00:00Z is after 2025-12-31",
+            Reason.CERTIFICATE_MISMATCH,
+        ),
+        (AHEAD, Reason.CERTIFICATE_MISMATCH),
         ("x509: certificate is valid for a.example.com, not b.example.com", Reason.CERTIFICATE_MISMATCH),
         ("dial tcp: lookup registry.example.com on 10.0.0.2:53: no such host", Reason.NAME_NOT_RESOLVED),
         ("dial tcp 10.0.0.3:443: i/o timeout", Reason.NO_CONNECTION),
@@ -154,6 +161,7 @@ def test_without_an_agent_the_kubelets_words_tell_what_is_wrong(
         events = [event("Pod", "trust-1", "Failed", f'Failed to pull image "h/proof": {words}')]
     found = of_proof_alone(healthy, pod, events=events)
     assert (found.code, words in found.sentence) == (code, True)
+    assert ("the clocks differ" in found.sentence) == (words == AHEAD)
     if code == Code.NOT_TRUSTED:
         assert "python3 -m registry.clients --node NAME" in found.sentence
         assert "kubectl -n ns delete pod trust-1" in found.sentence
