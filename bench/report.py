@@ -1,6 +1,5 @@
 """What is written of the measurements: `results.md` with its tables, and the plot of an `up` in `docs/`."""
 
-import io
 import os
 import platform
 import re
@@ -9,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.bar import Bar
-from rich.console import Console
 from rich.table import Table
 
 from local_cluster import programs, rootfs
@@ -17,6 +15,7 @@ from local_cluster.paths import REPOSITORY
 from registry import names
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.commands import run
+from tests.cluster.support.pictures import picture, terminal
 
 from . import timeline
 from .client import CONNECTIONS
@@ -26,8 +25,6 @@ from .timeline import Course, Step
 RESULTS, PLOT = REPOSITORY / "bench" / "results.md", REPOSITORY / "docs" / "up.svg"
 _SHORTEST = 0.2
 """Seconds that a step takes at least which the plot shows."""
-_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
-"""Fonts that Rich's SVG would load from elsewhere."""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -91,9 +88,9 @@ def plot(course: Course) -> str:
     for step in rows:
         bar = Bar(end, step.begin, step.end, width=60, color="green" if step is rows[-1] else "blue")
         grid.add_row(step.name, bar, f"{step.begin:.1f} to {step.end:.1f} s")
-    console = Console(record=True, width=140, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = terminal(140)
     console.print(grid)
-    return _FONTS.sub("", console.export_svg(title="pulumi up, second by second", unique_id="up"))
+    return picture(console, "pulumi up, second by second", "up")
 
 
 def written(

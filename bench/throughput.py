@@ -132,22 +132,11 @@ def behind_nginx(folder: Path) -> Generator[Way]:
 
 def _exposed(cluster: Cluster, stack: Stack, folder: Path) -> Way:
     """The registry in the cluster, at the way in that the stack has now."""
-    outputs = stack.outputs()
-    ca_file = folder / "ca.crt"
-    ca_file.write_text(outputs["caCertificate"])
-    deployed = Deployed(
-        cluster=cluster,
-        stack=stack,
-        outputs=outputs,
-        ca_file=ca_file,
-        trees_before={},
-        restarts_before={},
-        restarts_needed={},
-    )
+    deployed = Deployed.of(cluster, stack, folder)
     return Way(
         url=f"https://{deployed.host}",
-        ca_file=ca_file,
-        login=f"{outputs['username']}:{outputs['password']}",
+        ca_file=deployed.ca_file,
+        login=f"{deployed.outputs['username']}:{deployed.outputs['password']}",
         free=lambda: gc(deployed),
         network=network.client,
     )

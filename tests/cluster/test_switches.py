@@ -138,17 +138,7 @@ def test_every_other_way_in_works_after_an_up_that_got_no_address(
             assert "pulumi config set exposure" in failed.stdout + failed.stderr
             stack.set(exposure=then, **{key: "" for key in (*without, "addressTimeout")})
             stack.up()
-            outputs = stack.outputs()
-            (tmp_path / "ca.crt").write_text(outputs["caCertificate"])
-            deployed = Deployed(
-                cluster=cluster,
-                stack=stack,
-                outputs=outputs,
-                ca_file=tmp_path / "ca.crt",
-                trees_before={},
-                restarts_before={},
-                restarts_needed={},
-            )
+            deployed = Deployed.of(cluster, stack, tmp_path)
             deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
             stack.pulumi("preview", "--expect-no-changes")
     finally:

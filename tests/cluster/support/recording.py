@@ -6,14 +6,12 @@ proved in any order, get one line. A picture has to fit on a screen, so most lin
 an ellipsis.
 """
 
-import io
 import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from local_cluster import cluster as local_cluster
@@ -23,6 +21,7 @@ from local_cluster.paths import REPOSITORY
 from .checkouts import checkout
 from .cluster import Cluster, running_cluster
 from .commands import run
+from .pictures import picture, terminal
 
 PICTURE = REPOSITORY / "docs" / "terminal.svg"
 TITLE = "Recorded by a test on the local cluster. … is what was left out; ids and addresses are examples."
@@ -51,30 +50,6 @@ SECONDS = 500
 """How long all commands may take; on two processors of which nobody else wants much, they take two minutes."""
 _STEP = "\x1e"
 """What separates the output of two commands."""
-
-# Without the address of a font that others would be asked for.
-_SVG = """\
-<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
-<style>
-.{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px; line-height: {line_height}px }}
-.{unique_id}-title {{ font-family: sans-serif; font-size: 18px; font-weight: bold }}
-{styles}
-</style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
-</clipPath>
-{lines}
-</defs>
-{chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-{backgrounds}
-<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-</svg>
-"""
 
 
 def commands(readme: str) -> list[str]:
@@ -158,13 +133,13 @@ def _together(lines: list[str]) -> list[str]:
 
 def drawn(recorded: list[tuple[str, str]]) -> str:
     """The picture of a terminal in which the commands were run."""
-    console = Console(record=True, width=110, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = terminal(110)
     for command, printed in recorded:
         line = Text(command, "dim") if command == ARCHIVE else Text.assemble(("$ ", "bold green"), (command, "bold"))
         console.print(line, soft_wrap=True)
         for output in shown(printed):
             console.print(Text(output, "dim" if output == "…" else ""), soft_wrap=True)
-    return console.export_svg(title=TITLE, code_format=_SVG, unique_id="terminal")
+    return picture(console, TITLE, "terminal")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -53,44 +53,61 @@ TOKENS: list[str] = []
 """The header Authorization of each request, the last one at the end."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        TOKENS.append(self.headers.get("Authorization", ""))
-        body = json.dumps({"major": "1", "minor": "29", "gitVersion": "", "gitCommit": "", "gitTreeState": "",
-                           "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}).encode()  # fmt: skip
-        self.send_response(200)
+class JsonHandler(BaseHTTPRequestHandler):
+    """Answers with JSON, and logs nothing."""
+
+    def answer(self, content: object, status: int = 200) -> None:
+        """Send an answer."""
+        body = json.dumps(content).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        pass
+        """Log nothing."""
 
 
 @contextmanager
-def api_server(leaf: Path, key: Path) -> Iterator[str]:
-    """An API server that knows its version alone; gives its URL."""
-    server = HTTPServer(("127.0.0.1", 0), _Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(leaf, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+def serving(handler: type[BaseHTTPRequestHandler], certificate: tuple[Path, Path] | None = None) -> Iterator[str]:
+    """A server on the loopback address, with TLS if it has a certificate and its key; gives its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"https://127.0.0.1:{server.server_address[1]}"
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
 
 
-def write_kubeconfig(path: Path, url: str, ca: Path, context: str = "c") -> Path:
+class _Version(JsonHandler):
+    def do_GET(self) -> None:
+        TOKENS.append(self.headers.get("Authorization", ""))
+        self.answer({"major": "1", "minor": "29", "gitVersion": "", "gitCommit": "", "gitTreeState": "",
+                     "buildDate": "", "goVersion": "", "compiler": "", "platform": ""})  # fmt: skip
+
+
+@contextmanager
+def api_server(leaf: Path, key: Path) -> Iterator[str]:
+    """An API server that knows its version alone; gives its URL."""
+    with serving(_Version, (leaf, key)) as url:
+        yield url
+
+
+def write_kubeconfig(path: Path, url: str, ca: Path | None = None, context: str = "c") -> Path:
     """A kubeconfig for the API server at a URL; the one context is the current one."""
+    trusted = {"certificate-authority": str(ca)} if ca else {}
     content = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": context,
         "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
-        "clusters": [{"name": context, "cluster": {"server": url, "certificate-authority": str(ca)}}],
+        "clusters": [{"name": context, "cluster": {"server": url, **trusted}}],
         "users": [{"name": context, "user": {"token": context}}],
     }
     path.write_text(yaml.safe_dump(content))

@@ -1,15 +1,13 @@
 """The doctor gathers what it may and can have, from an API server that refuses some of it and is slow with the rest."""
 
-import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import yaml
 
 from registry import names
+from tests.unit.support.api_server import JsonHandler, serving, write_kubeconfig
 from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod, waiting
 from trust.doctor import read
 from trust.doctor.judge import judge
@@ -19,7 +17,7 @@ _MAY_NOT = ("/api/v1/nodes", "/secrets", "/gateways", "/exec")
 """How the paths end that the role `view`, given in one namespace, may not read."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(JsonHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path.endswith("/log"):
@@ -34,35 +32,17 @@ class _Handler(BaseHTTPRequestHandler):
             "pods": {"items": pods},
             "daemonsets": {"items": [{"metadata": {"name": "trust", "labels": labels}, "spec": {}}]},
         }
-        body = json.dumps(found.get(path.rpartition("/")[2], {"items": []})).encode()
-        self.send_response(403 if path.endswith(_MAY_NOT) else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+        self.answer(found.get(path.rpartition("/")[2], {"items": []}), 403 if path.endswith(_MAY_NOT) else 200)
 
 
 @pytest.fixture(autouse=True)
 def _cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _END.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    content = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
-        "users": [{"name": "c", "user": {"token": "c"}}],
-    }
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(content))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     monkeypatch.setattr(read, "_SECONDS", 0.5)
-    yield
-    _END.set()
-    server.shutdown()
-    server.server_close()
+    with serving(_Handler) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
+        yield
+        _END.set()
 
 
 def test_nodes_that_may_not_be_listed_are_those_of_the_pods_and_a_silent_kubelet_ends_nothing() -> None:
