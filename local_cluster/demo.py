@@ -12,6 +12,7 @@ from typing import Any
 
 from registry import names
 from registry.pod.proof_image import elf
+from registry.pod.trouble import condition_of
 
 from . import image_archive, rootfs
 from .errors import ClusterError
@@ -143,9 +144,9 @@ def _nodes() -> dict[str, str]:
     return found
 
 
-def _takes_pods(node: Mapping[str, Any]) -> bool:
-    info, conditions = node["status"]["nodeInfo"], node["status"]["conditions"]
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+def _takes_pods(node: dict[str, Any]) -> bool:
+    info = node["status"]["nodeInfo"]
+    ready = condition_of(node, "Ready").get("status") == "True"
     known = info["operatingSystem"] == "linux" and info["architecture"] in _PROGRAMS
     return ready and known and not node["spec"].get("unschedulable")
 

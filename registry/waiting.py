@@ -112,26 +112,24 @@ async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) 
     Raises:
         pulumi.RunError: the Deployment is not rolled out within the time, or somebody has deleted it or taken its pods.
     """
-    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
     deadline = time.monotonic() + seconds_of(timeout)
-    while not is_rolled_out(await asyncio.to_thread(_read, cluster, path)):
+    while not is_rolled_out(await asyncio.to_thread(_deployment, cluster, namespace, name)):
         if time.monotonic() > deadline:
             raise pulumi.RunError(await asyncio.to_thread(pod_not_ready, cluster, namespace, name, timeout))
         await asyncio.sleep(_INTERVAL)
 
 
-def _read(cluster: Cluster, path: str) -> Object:
-    """The Deployment at a path of the API; empty if it cannot be read.
+def _deployment(cluster: Cluster, namespace: str, name: str) -> Object:
+    """A Deployment; empty if it cannot be read.
 
     The provider made it before, in this `up` or an earlier one.
 
     Raises:
         pulumi.RunError: it is not there, or is to have no pod.
     """
-    *_, namespace, _, name = path.split("/")
     what = f"The Deployment {name} in the namespace {namespace}"
     try:
-        found: Object = json.loads(cluster.ask(path))
+        found: Object = json.loads(cluster.ask(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"))
     except LookupError:
         raise pulumi.RunError(gone(f"{what} is not there")) from None
     except OSError:

@@ -15,6 +15,7 @@ from registry import names
 from registry.pod.trouble import gone, is_over
 from trust.accounts import Accounts, AccountsArgs
 from trust.constraints import AGENT, Rights, constraints
+from trust.proving import Reader
 from trust.refusals import refused
 
 PRIORITY_CLASS = "system-node-critical"
@@ -40,25 +41,15 @@ _EXCEEDED = "exceeded quota"
 """Part of a refusal by a quota. A dry run asks for one more pod, and most changes put a pod in the place of another."""
 
 
-class DryRun(Protocol):
+class DryRun(Reader, Protocol):
     """What is asked of the cluster for each pod."""
 
     def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
         """Why the cluster would not take a new object; empty if it would, or if the user may not ask."""
         ...
 
-    def ask(self, path: str, **query: str) -> str:
-        """The text that the Kubernetes API answers to a GET of a path.
 
-        Raises:
-            PermissionError: the user may not read it.
-            LookupError: it does not exist.
-            ConnectionError: the API does not answer.
-        """
-        ...
-
-
-class Reader(DryRun, Rights, Protocol):
+class Admitting(DryRun, Rights, Protocol):
     """All that is asked of the cluster."""
 
 
@@ -129,7 +120,7 @@ def _is_critical(template: k8s.core.v1.PodTemplateSpecArgs) -> bool:
 
 
 def admitted(
-    namespace: pulumi.Input[str], cluster: Reader, pods: Sequence[Sample], bound: Sequence[str], timeout: str
+    namespace: pulumi.Input[str], cluster: Admitting, pods: Sequence[Sample], bound: Sequence[str], timeout: str
 ) -> pulumi.Output[str]:
     """The namespace, once there are `Accounts` in it and an `Admission` is ready.
 

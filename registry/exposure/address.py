@@ -10,6 +10,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from .. import names
+from ..cluster import Object
 from ..hostname import HTTPS, registry_host, split_port, with_port
 from ..pod.nginx import PLAIN_PORT
 from ..settings import Settings
@@ -53,6 +54,14 @@ def published_addresses(status: Status | None) -> list[str]:
     """Every address and DNS name in the status of a Service or an Ingress; empty before any is published."""
     points = (status.load_balancer.ingress if status and status.load_balancer else None) or []
     return [text for point in points for text in (point.ip, point.hostname) if text]
+
+
+def live_addresses(found: Object) -> list[str]:
+    """The same of a Service, an Ingress or a Gateway as the API describes it."""
+    status: Object = found.get("status") or {}
+    load_balancer: Object = status.get("loadBalancer") or {}
+    points: list[Object] = load_balancer.get("ingress") or status.get("addresses") or []
+    return [str(point[key]) for point in points for key in ("ip", "hostname", "value") if point.get(key)]
 
 
 def host_of(settings: Settings, namespace: str, address: str, port: int) -> str:

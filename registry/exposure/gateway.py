@@ -12,7 +12,7 @@ from ..cluster import Cluster, Object, object_names
 from ..hostname import HTTPS, named_after, split_port
 from ..settings import SettingError, Settings
 from ..waiting import after, awaited
-from .address import LABELS, NOT_AWAITED, choose_address, tls_service
+from .address import LABELS, NOT_AWAITED, choose_address, live_addresses, tls_service
 from .contract import GATEWAY, ExposureState, Served
 
 GROUP = "gateway.networking.k8s.io"
@@ -79,11 +79,6 @@ def gateway_error(
         rule = f"there is no GatewayClass of that name: {there}"
         return SettingError("gatewayClass", gateway_class, rule, own if own in known else known[0])
     return None
-
-
-def gateway_addresses(gateway: Object) -> list[str]:
-    """Every address and DNS name in a Gateway's status; empty before it has any."""
-    return [str(entry["value"]) for entry in gateway.get("status", {}).get("addresses", [])]
 
 
 def complaints(status: Object) -> list[str]:
@@ -196,7 +191,7 @@ class Gateway(pulumi.ComponentResource):
         gateway = self._make("Gateway", GATEWAY_API, spec, conditions, self._gateway)
 
         def published(namespace: str) -> list[str]:
-            addresses = gateway_addresses(args.cluster.read(GATEWAY_API, "gateways", namespace, self._gateway))
+            addresses = live_addresses(args.cluster.read(GATEWAY_API, "gateways", namespace, self._gateway))
             if not addresses and not args.address:
                 gone = f"The Gateway {self._gateway} is gone, or has lost its address"
                 msg = f"{gone}. Have it made anew: pulumi up --refresh."

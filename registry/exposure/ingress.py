@@ -97,15 +97,15 @@ def ingress_class_error(
     """
     if classes is None:
         return None
-    known = object_names(classes)
+    known, entries = object_names(classes), {entry["metadata"]["name"]: entry for entry in classes}
     there = f"the cluster has {', '.join(known)}" if known else "the cluster has none"
     if ingress_class:
         if ingress_class in known:
-            return _alb_error(ingress_class, next(e for e in classes if e["metadata"]["name"] == ingress_class))
+            return _alb_error(ingress_class, entries[ingress_class])
         rule = f"there is no IngressClass of that name: {there}"
         return SettingError("ingressClass", ingress_class, rule, own if own in known else (known or ["nginx"])[0])
     if own in known:
-        return _alb_error("", next(e for e in classes if e["metadata"]["name"] == own))
+        return _alb_error("", entries[own])
     if own and known:
         rule = f"the stack's Ingress is of the IngressClass {own}, which is gone: {there}"
         return SettingError("ingressClass", "", rule, known[0])

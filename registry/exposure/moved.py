@@ -12,15 +12,8 @@ from kubernetes.client.exceptions import ApiException
 
 from ..cluster import Cluster, Object
 from ..waiting import after
+from .address import live_addresses
 from .contract import Served
-
-
-def live_addresses(found: Object) -> list[str]:
-    """Every address and DNS name in the status of a Service, an Ingress or a Gateway, as the API describes it."""
-    status: Object = found.get("status") or {}
-    load_balancer: Object = status.get("loadBalancer") or {}
-    points: list[Object] = load_balancer.get("ingress") or status.get("addresses") or []
-    return [str(point[key]) for point in points for key in ("ip", "hostname", "value") if point.get(key)]
 
 
 def moved_error(address: str, publisher: str, found: Object | None) -> pulumi.RunError | None:

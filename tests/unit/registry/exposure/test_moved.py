@@ -5,7 +5,8 @@ from typing import Any
 import pulumi
 import pytest
 
-from registry.exposure.moved import live_addresses, moved_error
+from registry.exposure.address import live_addresses
+from registry.exposure.moved import moved_error
 from tests.unit.support.clusters import ADDRESS
 from tests.unit.support.engine import Recorder, run_failing_program, run_program
 from tests.unit.support.errors import says
