@@ -10,6 +10,7 @@ import pulumi
 
 from . import names
 from .cluster import Cluster, Object
+from .pod.pods import pods_of
 from .pod.trouble import gone, registry_trouble
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> 
     place = f"/api/v1/namespaces/{namespace}"
     why, fix = "", ""
     try:
-        pods = json.loads(cluster.ask(f"{place}/pods", labelSelector=f"app.kubernetes.io/name={name}"))["items"]
+        pods = pods_of(cluster, namespace, name)
         events = json.loads(cluster.ask(f"{place}/events", fieldSelector="type=Warning"))["items"]
         why, fix = registry_trouble(pods, events, names.IMAGE_LOGIN)
     except (OSError, LookupError):

@@ -11,10 +11,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from registry import names
+from registry.pod.pods import Reader
 from trust.admission import PRIORITY_CLASS, Sample
 from trust.constraints import AGENT
 from trust.machines import ARCHITECTURE, VIRTUAL
-from trust.proving import Reader, Unproved, prove
+from trust.proving import Unproved, prove
 
 _LABELS = names.labels("trust")
 _AGENT = Path(__file__).parent / "agent"

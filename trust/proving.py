@@ -9,8 +9,8 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
+from registry.pod.pods import Reader
 from registry.pod.trouble import condition_of, container_of, gone
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
@@ -38,20 +38,6 @@ _REVISION = "controller-revision-hash"
 
 class Unproved(Exception):
     """Not every node is proved; the message names them, each with its reason."""
-
-
-class Reader(Protocol):
-    """The one thing that is asked of the cluster."""
-
-    def ask(self, path: str, **query: str) -> str:
-        """The text that the Kubernetes API answers to a GET of a path.
-
-        Raises:
-            PermissionError: the user may not read it.
-            LookupError: it does not exist.
-            ConnectionError: the API does not answer.
-        """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
