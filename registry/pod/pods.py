@@ -5,6 +5,9 @@ from typing import Protocol
 
 from registry.pod.trouble import Json
 
+WAKE = 10.0
+"""Seconds for which a wait lets a controller make pods by itself, before it wakes it, and between that and the next."""
+
 
 class Reader(Protocol):
     """The one thing that is asked of the cluster."""
@@ -16,6 +19,17 @@ class Reader(Protocol):
             PermissionError: the user may not read it.
             LookupError: it does not exist.
             ConnectionError: the API does not answer.
+        """
+        ...
+
+
+class Waiter(Reader, Protocol):
+    """What a wait for pods asks of the cluster, and does there."""
+
+    def wake(self, workloads: str, namespace: str, name: str) -> None:
+        """Have the controller of a workload, such as one of `daemonsets`, try at once to make the pods that it lacks.
+
+        After refusals it waits twice as long each time, up to a quarter of an hour, whatever has changed meanwhile.
         """
         ...
 
