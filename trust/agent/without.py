@@ -1,7 +1,8 @@
 """Whether the node's runtime would pull without the agent. Started as `python3 -m agent.without`, in the agent's pod.
 
 `pulumi up` asks this before it takes the agents away for good. The agent's file leaves the node for the time of one
-pull, under the lock of all agents; if this program is killed meanwhile, the agent itself puts the file back.
+pull, under the lock of all agents, and so do the folders that were made for it, since a runtime that finds one looks
+into no other. If this program is killed meanwhile, the agent itself puts the file back.
 """
 
 import json
@@ -13,14 +14,21 @@ from typing import Any
 from . import cri, discover
 from .faults import Fault
 from .node import Node
-from .state import State
+from .state import OWNERS, State
 
 Pull = Callable[[str, str, str, str], bool]
 """The type of `cri.pull`, so that a test can put another function in its place."""
 
+_TOLD = (
+    "was told by ca_file in its configuration to read the agent's file, and without that it refuses every pull from "
+    "the registry until it is restarted: move the mirrors of its configuration to certs.d/<host>/hosts.toml, set "
+    "config_path there, and restart it first"
+)
+"""Why a runtime cannot be asked that reads one file instead of a folder."""
+
 
 def without(node: Node, owner: str, wanted: Mapping[str, str], pull: Pull = cri.pull) -> dict[str, Any]:
-    """Pull with the owner's file, and then without it.
+    """Pull with the owner's file, and then without it and the folders that the agent has made.
 
     Args:
         node: The node.
@@ -45,14 +53,21 @@ def without(node: Node, owner: str, wanted: Mapping[str, str], pull: Pull = cri.
             def pulled() -> bool:
                 return pull(socket, wanted["image"], wanted.get("username", ""), wanted.get("password", ""))
 
+            if f"{OWNERS}/{owner}.crt" in ownership.files:
+                return {**answer, "error": f"{runtime.name} {_TOLD}"}
             answer["changes"] = sorted(state.changes(damaged=True))
             answer["with"] = pulled()
             kept = {path: tree.read(path) for path in ownership.files}
+            folders = [path for path in ownership.folders if tree.exists(path)]
             try:
                 for path in kept:
                     tree.remove(path)
+                for path in sorted(folders, key=len, reverse=True):
+                    tree.remove_folder(path)
                 answer["without"] = pulled()
             finally:
+                for path in folders:
+                    tree.make_folders(path)
                 for path, content in kept.items():
                     if content is not None:
                         tree.write(path, content)
