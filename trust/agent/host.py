@@ -1,5 +1,6 @@
 """The node's own programs: systemd, which restarts the container runtime, and the runtime's check of its files."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -85,10 +86,17 @@ class Host:
         names = re.findall(r"/([^/\n]+\.service)$", self.node.text(pid, "cgroup"), re.MULTILINE)
         try:
             for name in dict.fromkeys(names):
-                if self._systemctl("show", "--property=MainPID", "--value", name) == str(pid):
+                if self._shown("MainPID", name) == [str(pid)]:
                     return name
         except HostError as error:
-            names = [str(error)]
+            raise Fault(
+                Reason.RESTART_NOT_ALLOWED,
+                f"{runtime.name} (process {pid}) needs a restart to read its changed configuration, and which systemd "
+                f"unit runs it cannot be found out ({error}); repair that, or set config_path in the configuration "
+                "that its distribution generates.",
+                runtime=f"{runtime.name} {runtime.version}",
+                error=str(error),
+            ) from error
         raise Fault(
             Reason.RESTART_NOT_ALLOWED,
             f"{runtime.name} (process {pid}) needs a restart to read its changed configuration, but is not the main "
@@ -176,9 +184,11 @@ class Host:
             f"else exec systemctl start {name}; fi"
         )
         self.disarm()
-        options = (f"--on-active={UNDO_AFTER}", f"--unit={_UNDO}", "--collect")
+        command = (f"--on-active={UNDO_AFTER}", f"--unit={_UNDO}", "/bin/sh", "-c", script)
         try:
-            code, output = self.run("systemd-run", *options, "/bin/sh", "-c", script)
+            code, output = self.run("systemd-run", "--collect", *command)
+            if code and "--collect" in output:  # systemd before 236 does not know it; `disarm` forgets what has failed
+                code, output = self.run("systemd-run", *command)
         except OSError as error:
             raise HostError(str(error)) from error
         if code:
@@ -194,16 +204,22 @@ class Host:
             self.run("systemctl", "stop", units[0])  # it fails if there is no timer; what counts is the answer below
         except OSError:
             return  # a node without systemctl has no timer
-        states = set(self._systemctl("show", "--property=ActiveState", "--value", *units).split())
-        if states - {"inactive", "failed"}:
-            raise HostError(f"{units[0]} could not be stopped ({', '.join(sorted(states))})")
+        states = set(self._shown("ActiveState", *units))
+        if not states or states - {"inactive", "failed"}:
+            raise HostError(f"{units[0]} could not be stopped ({', '.join(sorted(states)) or 'it says nothing'})")
+        if "failed" in states:
+            with contextlib.suppress(OSError):
+                self.run("systemctl", "reset-failed", *units)
 
-    def _systemctl(self, *arguments: str) -> str:
-        """What systemctl prints. Raises HostError if it fails."""
+    def _shown(self, name: str, *units: str) -> list[str]:
+        """A property of units, as systemctl shows it; `--value` is unknown to systemd before 230.
+
+        Raises HostError if it fails.
+        """
         try:
-            code, output = self.run("systemctl", *arguments)
+            code, output = self.run("systemctl", "show", f"--property={name}", *units)
         except OSError as error:
             raise HostError(f"no systemctl ({error})") from error
         if code:
-            raise HostError(f"systemctl {arguments[0]} failed: {output or code}")
-        return output
+            raise HostError(f"systemctl show failed: {output or code}")
+        return re.findall(rf"^{name}=(.*)$", output, re.MULTILINE)

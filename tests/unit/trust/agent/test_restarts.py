@@ -42,9 +42,45 @@ def test_unit_is_found_in_both_generations_of_cgroups(make_node: MakeNode, cgrou
 
 def test_unit_with_another_main_process_is_not_restarted(make_node: MakeNode) -> None:
     node = make_node("1.6.20", DEFAULT_1_6)
-    fault = fault_of(node.agent(run=lambda *_arguments: (0, "77")))
+    fault = fault_of(node.agent(run=lambda *_arguments: (0, "MainPID=77")))
     assert fault is not None
     assert "containerd.service" in fault.sentence
+
+
+def test_systemd_is_asked_as_its_version_219_can_be(make_node: MakeNode) -> None:
+    """That of Amazon Linux 2. `show --value` came with 230, `systemd-run --collect` with 236."""
+    node = make_node("1.6.20", DEFAULT_1_6)
+    asked: list[tuple[str, ...]] = []
+    failed = True
+
+    def run(program: str, *arguments: str) -> tuple[int, str]:
+        nonlocal failed
+        asked.append((program, *arguments))
+        for unknown in {"--value", "--collect"} & set(arguments):
+            return 1, f"{program}: unrecognized option '{unknown}'"
+        if arguments[0] == "reset-failed" and "private-registry-trust-undo.service" in arguments:
+            failed = False
+        if program == "systemd-run" and failed:
+            return 1, "Failed to start transient timer unit: Unit private-registry-trust-undo.service already exists."
+        if "--property=ActiveState" in arguments and failed:
+            return 0, "ActiveState=inactive\n\nActiveState=failed"
+        return node.run(program, *arguments)
+
+    assert node.agent(run=run).tick(CA)
+    assert node.trusts()
+    timers = [arguments for arguments in asked if arguments[0] == "systemd-run"]
+    assert ["--collect" in arguments for arguments in timers] == [True, False]
+    assert (node.restarts, node.armed) == (["containerd.service"], "")
+    assert not [line for line in node.log if "will not put" in line]
+
+
+def test_a_systemd_that_cannot_be_asked_is_not_taken_for_one_that_does_not_run_the_runtime(make_node: MakeNode) -> None:
+    node = make_node("1.6.20", DEFAULT_1_6)
+    fault = fault_of(node.agent(run=lambda *_arguments: (1, "Connection timed out")))
+    assert fault is not None
+    assert fault.reason == Reason.RESTART_NOT_ALLOWED
+    assert "cannot be found out (systemctl show failed: Connection timed out)" in fault.sentence
+    assert "not the main process" not in fault.sentence
 
 
 def test_runtime_that_refuses_the_change_gets_its_file_back_and_is_left_alone(make_node: MakeNode) -> None:
@@ -289,7 +325,9 @@ def test_m5_systemd_puts_the_file_back_with_its_mode_through_a_link(make_node: M
     assert (node.root / "data/config.toml").stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("answer", [(host.TIMED_OUT, "no end within 10 s"), (0, "active\n\ninactive")])
+@pytest.mark.parametrize(
+    "answer", [(host.TIMED_OUT, "no end within 10 s"), (0, "ActiveState=active\n\nActiveState=inactive"), (0, "")]
+)
 def test_m5_the_copy_stays_as_long_as_systemds_timer_does(make_node: MakeNode, answer: tuple[int, str]) -> None:
     node = make_node("1.6.20", DEFAULT_1_6)
     works, copy = False, node.root / "run/private-registry-trust/undo"
