@@ -11,7 +11,7 @@ from . import connect
 from .agent import Agent, AgentSettings
 from .faults import Fault, Left, Reason, Stopped
 from .host import HostCommand, commands_in
-from .node import Node
+from .node import POD_UID, Node
 from .report import Reports
 
 TICK = 2.0
@@ -55,7 +55,7 @@ def main(
     settings = AgentSettings(
         host=environment["REGISTRY_HOST"],
         owner=environment["OWNER"],
-        pod=environment["POD_UID"],
+        pod=environment[POD_UID],
         node_name=environment["NODE_NAME"],
         restart_allowed=environment.get("RUNTIME_RESTART", "allow") != "deny",
     )

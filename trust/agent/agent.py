@@ -109,15 +109,16 @@ class Agent:
     def remove(self) -> bool:
         """Take everything of this owner off the node.
 
-        Returns False if it belongs to a younger pod by now, or if nothing is there. Raises Left if something could not
-        be taken off; all else is gone then, and calling this again may do the rest.
+        Returns False if it belongs to another pod that runs on this node, or if nothing is there. What a pod has left
+        that is gone, for example since the node had no power, nobody else may ever take away. Raises Left if something
+        could not be taken off; all else is gone then, and calling this again may do the rest.
         """
         try:
             with self._state.lock(seconds=5) as held:
                 if not held:
                     raise Left("nothing was removed: another agent has been at work on this node for 5 s")
                 mine = self._state.ownership(self.settings.owner)
-                if mine and mine.pod != self.settings.pod:
+                if mine and mine.pod != self.settings.pod and self.node.pods({mine.pod}):
                     return False
                 with contextlib.suppress(Fault):
                     runtime = self._current_runtime()

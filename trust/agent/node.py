@@ -11,6 +11,9 @@ from . import cri
 from .faults import Fault, Reason
 from .files import Tree
 
+POD_UID = "POD_UID"
+"""The variable in an agent's environment that holds the uid of its pod."""
+
 Identity = tuple[int, int, str]
 """Process id, start time in clock ticks since boot, boot id. No two processes of a node ever share all three."""
 
@@ -71,9 +74,22 @@ class Node:
         return (int(name) for name in os.listdir(self.proc) if name.isdecimal())
 
     def pods(self, uids: set[str]) -> set[str]:
-        """Those of the pods `uids` that have a process on this node, be it only the one that holds their namespaces."""
+        """Those of the pods `uids`, all of them agents', that have a process on this node.
+
+        The process's control group says its pod. A kubelet with `cgroupsPerQOS: false` makes no such groups, so what
+        the DaemonSet puts into an agent's environment counts as well.
+        """
         groups = "".join(self.text(pid, "cgroup") for pid in self.pids()).replace("_", "-")  # systemd writes - as _
-        return {uid for uid in uids if uid in groups}
+        found = {uid for uid in uids if uid in groups}
+        for pid in self.pids() if uids - found else ():
+            environment = self.text(pid, "environ").split("\0")
+            found |= {uid for uid in uids if f"{POD_UID}={uid}" in environment}
+        return found
+
+    def started(self, process: Identity) -> float:
+        """When a process was started, in seconds since the epoch by the clock as it is set now; 0 if nothing tells."""
+        boot = re.search(r"^btime (\d+)$", self.text("stat", ""), re.MULTILINE)
+        return int(boot[1]) + process[1] / os.sysconf("SC_CLK_TCK") if boot else 0
 
     def identity(self, pid: int) -> Identity | None:
         """The identity of the process that has this id now, None if there is none."""

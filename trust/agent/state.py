@@ -35,7 +35,7 @@ class Ownership:
     host: str
     pod: str
     """Uid of the pod that is responsible for these files. A younger pod writes its own uid here, and from then on the
-    older one leaves the files alone."""
+    older one leaves the files alone as long as that one runs."""
     files: dict[str, str] = field(default_factory=dict[str, str])
     """SHA-256 of each file that we wrote, by path."""
     folders: list[str] = field(default_factory=list[str])

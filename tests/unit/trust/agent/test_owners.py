@@ -8,12 +8,14 @@ from tests.unit.trust.agent.fixture_node import (
     CA,
     CERTIFICATE,
     CERTS_D,
+    CONFIG,
     DEFAULT_1_6,
     EXPLICIT,
     HOST,
     MIRRORS,
     OTHER_CA,
     MakeNode,
+    fault_of,
 )
 from trust.agent.agent import LOOK_AROUND_EVERY
 from trust.agent.files import Tree
@@ -78,11 +80,9 @@ def test_owner_whose_pod_is_gone_for_good_is_cleaned_up_after(make_node: MakeNod
     node.agent("pr-41", "uid-of-pr-41", "registry-pr-41.example").tick(CA)
     agent = node.agent()
     agent.tick(CA)
-    node.process(70, ("/pause",))
-    (node.proc / "70/cgroup").write_text("0::/../kubepods-burstable-poduid_of_pr_41.slice/cri-containerd-1.scope\n")
     node.clock += 2 * GONE_FOR_GOOD
     agent.tick(CA)
-    node.end(70)
+    node.end_pods("uid-of-pr-41")
     node.clock += LOOK_AROUND_EVERY
     agent.tick(CA)
     node.clock += GONE_FOR_GOOD / 2
@@ -95,6 +95,57 @@ def test_owner_whose_pod_is_gone_for_good_is_cleaned_up_after(make_node: MakeNod
     agent.remove()
     assert node.tree() == before
     assert len(node.restarts) == 1
+
+
+def test_stacks_leave_each_other_alone_where_the_kubelet_makes_no_control_group_for_a_pod(make_node: MakeNode) -> None:
+    """Its setting is `cgroupsPerQOS: false`."""
+    node = make_node()
+    node.cgroups_per_pod = False
+    before = node.tree()
+    other = node.agent("pr-41", "pod-41", "registry-pr-41.example")
+    agent = node.agent()
+    for number in range(4):
+        node.clock = number * GONE_FOR_GOOD
+        assert other.tick(CA)
+        assert agent.tick(CA)
+    assert not [line for line in node.log if "removed" in line]
+    assert not node.agent(pod="pod-2").remove(), "the pod whose files these are still runs"
+    node.end_pods("pod-41")
+    for _ in range(2):
+        node.clock += GONE_FOR_GOOD + LOOK_AROUND_EVERY
+        agent.tick(CA)
+    assert "pod-41 is gone for 600 s" in node.log[-1]
+    assert agent.remove()
+    assert node.tree() == before
+
+
+@pytest.mark.parametrize("obstacle", ["broken configuration", "no runtime", "link", "no CA", "no look at all"])
+def test_the_last_pod_takes_away_what_a_pod_has_left_that_is_gone_although_its_own_looks_have_failed(
+    make_node: MakeNode, obstacle: str
+) -> None:
+    """The node had no power, and when it returned there was another pod."""
+    node = make_node()
+    before = node.tree()
+    node.agent().tick(CA)
+    node.boot()
+    agent = node.agent(pod="pod-2")
+    folder = node.root / CERTIFICATE[1:].rpartition("/")[0]
+    if obstacle == "broken configuration":
+        node.write(CONFIG, "x = \n")
+    elif obstacle == "no runtime":
+        node.end(node.pid)
+    elif obstacle == "link":
+        folder.rename(node.root / "moved")
+        folder.symlink_to("/etc")
+    if obstacle != "no look at all":
+        assert fault_of(agent, "garbage" if obstacle == "no CA" else CA) is not None
+    assert agent.remove()
+    if obstacle == "broken configuration":
+        node.write(CONFIG, EXPLICIT)
+    elif obstacle == "link":
+        folder.unlink()
+        folder.parent.rmdir()
+    assert node.tree() == before
 
 
 def test_marker_of_another_version_of_the_agent_is_understood(make_node: MakeNode) -> None:
