@@ -92,6 +92,9 @@ class Placement:
         for file in files:
             folders |= dict.fromkeys(folder for folder in inherited if file.startswith(f"{folder}/"))
             folders |= dict.fromkeys(f for f in tree.missing_folders(file.rpartition("/")[0]) if f != OWNERS)
+            if file not in mine.files and tree.exists(file) and not file.startswith(f"{OWNERS}/"):
+                # Somebody has copied the folder with our file in it, as a refresh of MicroK8s's snap does.
+                folders[file.rpartition("/")[0]] = None
         if mine.host != self.host:
             self._kept_until = now + HOST_KEPT
         old = [path for path in mine.files if path not in wanted]

@@ -1,6 +1,7 @@
 """Where the CA goes on a node, and that what others have there is left alone."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.unit.trust.agent.fixture_node import (
     CA,
     CERTIFICATE,
     CERTS_D,
+    EXPLICIT,
     HOST,
     LAYOUTS,
     OTHER_CA,
@@ -124,6 +126,34 @@ def test_microk8s_current_link(tmp_path: Path) -> None:
     (node.root / "var/snap/microk8s/current").symlink_to("8511")
     assert node.agent().tick(CA)
     assert node.read(f"/var/snap/microk8s/8511/args/certs.d/{HOST}/pr-42.crt") == CA
+
+
+def test_a_folder_that_was_copied_with_our_file_in_it_goes_as_well(tmp_path: Path) -> None:
+    """A refresh of MicroK8s's snap copies its data to a new folder, and the link `current` leads there from then on."""
+    data = tmp_path / "root/var/snap/microk8s"
+    node = FixtureNode(
+        tmp_path, arguments=("containerd", "--config", "/var/snap/microk8s/current/args/containerd.toml")
+    )
+    node.write(
+        "/var/snap/microk8s/1/args/containerd.toml",
+        EXPLICIT.replace("/etc/containerd", "/var/snap/microk8s/current/args"),
+    )
+    node.write("/var/snap/microk8s/1/args/certs.d/docker.io/hosts.toml", "#")
+    (data / "current").symlink_to("1")
+    before = {path.relative_to(data / "1") for path in (data / "1").rglob("*")}
+    node.start_runtime()
+    agent = node.agent()
+    agent.tick(CA)
+    assert (data / f"1/args/certs.d/{HOST}/pr-42.crt").read_text() == CA
+    shutil.copytree(data / "1", data / "2")
+    (data / "current").unlink()
+    (data / "current").symlink_to("2")
+    node.start_runtime()
+    agent.tick(CA)
+    assert (data / f"2/args/certs.d/{HOST}/pr-42.crt").read_text() == CA
+    assert agent.remove()
+    for revision in ("1", "2"):
+        assert {path.relative_to(data / revision) for path in (data / revision).rglob("*")} == before
 
 
 def test_the_host_before_is_trusted_until_up_has_ended_for_sure_and_leaves_nothing(make_node: MakeNode) -> None:
