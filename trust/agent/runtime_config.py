@@ -84,7 +84,8 @@ class RuntimeConfig:
         if not plan.fingerprint:
             return plan
         memory = self.state.runtime_memory()
-        if memory.process != list(runtime.process):
+        known = memory.read or memory.roots or memory.loaded
+        if memory.process != list(runtime.process) or not known:  # the clock may be right only by now
             unread = plan.explicit and self._is_younger(tree, plan.explicit, runtime)
             memory.process, memory.loaded = list(runtime.process), []
             memory.read, memory.roots = ("", []) if unread else (plan.fingerprint, [] if plan.edit else [*plan.roots])
@@ -249,10 +250,12 @@ class RuntimeConfig:
     def _is_younger(self, tree: Tree, file: str, runtime: Runtime) -> bool:
         """Whether a file was changed after the runtime had been started.
 
-        A runtime that starts makes its socket anew. So both times are of one clock, whoever has set that since.
+        A runtime that starts makes its socket anew, which tells the start by the clock as it was set then. By the clock
+        as it is set now the kernel tells it. The two differ where the clock was behind at the boot, and only what is
+        younger than both was certainly changed after the start.
         """
-        started = self.host.node.tree.modified(runtime.socket)
-        return 0 < started < tree.modified(file)
+        at_start, now = self.host.node.tree.modified(runtime.socket), self.host.node.started(runtime.process)
+        return at_start > 0 and max(at_start, now) < tree.modified(file)
 
     def _unit_to_restart(self, wanted: _Wanted, memory: RuntimeMemory) -> str:
         """The runtime's systemd unit, if the runtime may be restarted. Raises Fault if it may not."""

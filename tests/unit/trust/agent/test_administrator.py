@@ -227,3 +227,37 @@ def test_m7_a_file_that_is_younger_than_the_runtime_needs_a_restart_that_is_not_
     assert node.agent(pod="pod-2").tick(CA)
     assert node.trusts()
     assert node.restarts == []
+
+
+@pytest.mark.parametrize("right", ["before the first look", "after it"])
+def test_a_clock_that_was_behind_at_the_boot_makes_no_file_younger_than_the_runtime(
+    make_node: MakeNode, right: str
+) -> None:
+    """A node without a battery for its clock has eight hours too little until a time server has told it."""
+    node = make_node("1.7.24", EXPLICIT)
+    start = (node.root / CONFIG[1:]).stat().st_mtime + 600
+    node.boot()
+    os.utime(node.root / node.socket[1:], (start - 8 * 3600, start - 8 * 3600))
+    started = node.pid * 10 / os.sysconf("SC_CLK_TCK")
+    agent = node.agent()
+    if right == "after it":
+        (node.proc / "stat").write_text(f"cpu 1\nbtime {start - 8 * 3600 - started:.0f}\nprocesses 1\n")
+        fault = fault_of(agent)
+        assert fault is not None
+        assert fault.reason == Reason.RESTART_NOT_ALLOWED
+    (node.proc / "stat").write_text(f"cpu 1\nbtime {start - started:.0f}\nprocesses 1\n")
+    assert agent.tick(CA)
+    assert node.trusts()
+    os.utime(node.root / CONFIG[1:], (start + 60, start + 60))
+    assert node.agent(pod="pod-2").tick(CA), "what the process reads is known by now"
+
+
+def test_a_file_that_was_changed_after_the_start_is_younger_by_a_clock_that_was_put_right(make_node: MakeNode) -> None:
+    node = make_node("1.7.24", DEFAULT_1_6)
+    socket = (node.root / node.socket[1:]).stat().st_mtime
+    (node.proc / "stat").write_text(f"btime {socket + 8 * 3600:.0f}\n")
+    node.write(CONFIG, MOVED)
+    os.utime(node.root / CONFIG[1:], (socket + 9 * 3600, socket + 9 * 3600))
+    fault = fault_of(node.agent())
+    assert fault is not None
+    assert fault.reason == Reason.RESTART_NOT_ALLOWED
