@@ -72,3 +72,25 @@ def test_a_change_of_the_runtimes_configuration_that_goes_with_the_agent_is_name
     assert runtime.start_agent()["reason"] == "READY"
     assert asked(machine)["changes"] == ["/etc/containerd/config.toml"]
     steps.stop_agent(runtime)
+
+
+def test_no_empty_folder_of_the_agent_hides_a_setting_in_the_second_folder_of_a_list(machine: RuntimeMachine) -> None:
+    runtime = steps.containerd(machine, Cell(version="1.7.24", configuration="version 2, list"))
+    assert runtime.start_agent()["reason"] == "READY"
+    machine.write(f"/etc/docker/certs.d/{HOST}/ca.crt", (machine.root / "run/pod/ca.crt").read_text())
+    applied = runtime.snapshot()
+    assert asked(machine) == {"with": True, "without": True, "changes": [], "error": ""}
+    assert runtime.snapshot().keys() == applied.keys()
+    machine.run("systemctl", "stop", "agent.service")
+    assert machine.agent_log().splitlines()[-1] == "cleaned"
+    assert runtime.pull() == "", "by the node's own setting alone"
+
+
+def test_a_runtime_that_was_told_to_read_the_agents_file_is_named(machine: RuntimeMachine) -> None:
+    runtime = steps.containerd(machine, Cell(version="1.7.24", configuration="version 2, mirrors"))
+    assert runtime.start_agent()["reason"] == "READY"
+    answer = asked(machine)
+    assert answer["without"] is False
+    assert "was told by ca_file in its configuration" in str(answer["error"])
+    assert runtime.pull() == ""
+    steps.stop_agent(runtime)
