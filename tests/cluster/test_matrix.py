@@ -131,6 +131,21 @@ def test_containerd_that_would_not_come_back_anyway_is_not_restarted(machine: Ru
     assert runtime.restarts == 1
 
 
+def test_a_pod_whose_looks_have_all_failed_takes_away_what_one_has_left_that_is_gone(machine: RuntimeMachine) -> None:
+    runtime = steps.containerd(machine, Cell(version="1.7.24", configuration="version 2, one folder"))
+    text = (machine.root / CONFIG).read_text()
+    assert runtime.start_agent()["reason"] == "READY"
+    steps.kill_agent(machine)
+    machine.write(f"/{CONFIG}", "x = \n")
+    machine.agent_log()
+    assert runtime.start_agent(pod="pod-2")["reason"] == "CONFIG_INVALID"
+    machine.run("systemctl", "stop", "agent.service")
+    assert machine.agent_log().splitlines()[-1] == "cleaned"
+    machine.write(f"/{CONFIG}", text)
+    assert runtime.changed() == []
+    assert steps.UNTRUSTED in runtime.pull()
+
+
 @pytest.mark.slow
 def test_agent_killed_while_containerd_is_down_leaves_it_to_systemd(machine: RuntimeMachine) -> None:
     """Nobody could start another agent then; so systemd puts the file back (after 300 s, here after 6)."""

@@ -18,6 +18,7 @@ from tests.unit.trust.agent.fixture_node import (
     Killed,
     killer,
 )
+from trust.agent.agent import Agent
 from trust.agent.node import Node
 from trust.agent.without import without
 
@@ -69,7 +70,7 @@ LIST = (CERTS_D, "/etc/docker/certs.d")
 """The folders of CRI-O, and a list of containerd's; both look into the first that exists for a host, and no other."""
 
 
-def node_with_its_own_setting(tmp_path: Path, roots: tuple[str, ...]) -> tuple[FixtureNode, dict[str, str]]:
+def node_with_its_own_setting(tmp_path: Path, roots: tuple[str, ...]) -> tuple[FixtureNode, Agent, dict[str, str]]:
     """A node that gets its own setting, in the last folder, while an agent is there; and what is to stay in the end."""
     if roots == CRI_O:
         made = FixtureNode(tmp_path, "1.33.0", runtime="cri-o")
@@ -78,13 +79,14 @@ def node_with_its_own_setting(tmp_path: Path, roots: tuple[str, ...]) -> tuple[F
     setting = f"{roots[-1]}/{HOST}/ca.crt"
     made.write(setting, OTHER_CA)
     alone = made.tree()
-    made.end_pods(*made.pods)
     for path in (setting, *(setting.rsplit("/", number)[0] for number in (1, 2))):
         file = made.root / path[1:]
         file.unlink() if file.is_file() else file.rmdir()
-    made.agent().tick(CA)
+    agent = made.agent()
+    agent.tick(CA)
     made.write(setting, OTHER_CA)
-    return made, alone
+    agent.tick(CA)
+    return made, agent, alone
 
 
 def pulls(made: FixtureNode, roots: tuple[str, ...]) -> Callable[..., bool]:
@@ -99,7 +101,7 @@ def pulls(made: FixtureNode, roots: tuple[str, ...]) -> Callable[..., bool]:
 
 @pytest.mark.parametrize("roots", [CRI_O, LIST])
 def test_no_empty_folder_of_the_agent_hides_the_nodes_own_setting(tmp_path: Path, roots: tuple[str, ...]) -> None:
-    made, _ = node_with_its_own_setting(tmp_path, roots)
+    made, _, _ = node_with_its_own_setting(tmp_path, roots)
     before, pull = made.tree(), pulls(made, roots)
     node = Node(made.proc, os.getpid(), made.tell_version, made.listener)
     answer = without(node, "pr-42", WANTED, pull)
@@ -112,14 +114,13 @@ def test_no_empty_folder_of_the_agent_hides_the_nodes_own_setting(tmp_path: Path
 @pytest.mark.parametrize("roots", [CRI_O, LIST])
 def test_the_agent_repairs_what_was_cut_off(tmp_path: Path, roots: tuple[str, ...]) -> None:
     for place in range(100):
-        made, alone = node_with_its_own_setting(tmp_path / str(place), roots)
+        made, agent, alone = node_with_its_own_setting(tmp_path / str(place), roots)
         node = Node(made.proc, os.getpid(), made.tell_version, made.listener, killer(place))
         killed = False
         try:
             without(node, "pr-42", WANTED, pulls(made, roots))
         except Killed:
             killed = True
-        agent = made.agent()
         assert agent.tick(CA)
         assert made.read(f"{agent.status.roots[0]}/pr-42.crt") == CA
         assert pulls(made, roots)()
