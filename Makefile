@@ -11,6 +11,8 @@ INSTALLED := .venv/.installed
 check_python := .venv/bin/python -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.version_info < (3, 11) and \
   sys.exit("Python 3.11 or newer is needed, and .venv was made with " + v + ": put a newer python3 first on PATH")'
 WORKERS ?= 4
+# What of the tree a release is.
+PRODUCT := Pulumi.yaml __main__.py requirements.txt registry trust
 # What the user may give with `make up NAME=value` as well as in the environment.
 export CONTEXT BUILD DEBIAN_MIRROR
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
@@ -19,7 +21,7 @@ export CONTEXT BUILD DEBIAN_MIRROR
 # macOS's sed wants a suffix for the copy that it keeps, and GNU's takes one.
 without_salt = sed -i.bak '/^encryptionsalt:/d' $(1) && rm $(1).bak
 
-.PHONY: help up down demo doctor gc leftovers check unit test test-all bench lock docs clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down demo doctor gc leftovers check unit test test-all bench lock release docs clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/; s/\$$\$$/$$/g' | column -t -s $$'\t'
@@ -82,6 +84,10 @@ bench: $(INSTALLED) ## Measure how long up, pull and push take
 lock: $(INSTALLED) ## Write requirements-dev.lock anew from requirements-dev.txt
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command 'make lock' --output-file requirements-dev.lock requirements-dev.txt
+
+release: $(INSTALLED) ## Keep the program as it is committed as the release of its version, for the tests of upgrades
+	@version="$$($(PYTHON) -c 'from registry.names import VERSION; print(VERSION)')" && \
+	  git archive --format=tar.gz --output "tests/cluster/support/releases/$$version.tar.gz" HEAD $(PRODUCT)
 
 docs: $(INSTALLED) ## Write the generated tables of README.md and docs/ anew
 	@$(PYTHON) -m tests.docs
