@@ -18,10 +18,10 @@ export CONTEXT BUILD DEBIAN_MIRROR
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
 # told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
 # --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
-# macOS's sed wants a suffix for the copy that it keeps, and GNU's takes one.
-without_salt = sed -i.bak '/^encryptionsalt:/d' $(1) && rm $(1).bak
+# A file that held nothing else goes. macOS's sed wants a suffix for the copy that it keeps, and GNU's takes one.
+without_salt = sed -i.bak '/^encryptionsalt:/d' $(1) && rm $(1).bak && { [ -s $(1) ] || rm $(1); }
 
-.PHONY: help up down demo doctor gc leftovers check unit test test-all bench lock release docs clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down demo doctor gc leftovers check unit test test-all bench lock release docs recording clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/; s/\$$\$$/$$/g' | column -t -s $$'\t'
@@ -78,8 +78,8 @@ test-all: test ## Run `make test`, and what takes longer
 	@$(PYTHON) -m pytest tests/cluster -m slow
 	@PRIVATE_REGISTRY_PROVIDER=unchanged $(PYTHON) -m pytest tests/cluster -m provider
 
-bench: $(INSTALLED) ## Measure how long up, pull and push take
-	@$(PYTHON) -m bench
+bench: $(INSTALLED) ## Measure a stack and its throughput into bench/results.md (BENCH=--help: how to do less)
+	@$(PYTHON) -m bench $(BENCH)
 
 lock: $(INSTALLED) ## Write requirements-dev.lock anew from requirements-dev.txt
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -91,6 +91,9 @@ release: $(INSTALLED) ## Keep the program as it is committed as the release of i
 
 docs: $(INSTALLED) ## Write the generated tables of README.md and docs/ anew
 	@$(PYTHON) -m tests.docs
+
+recording: $(INSTALLED) ## Record the run in README.md anew, on the local cluster
+	@$(PYTHON) -m tests.cluster.support.recording
 
 cluster: $(INSTALLED) ## Start the local cluster (NODES=node-a,node-b,node-c)
 	@$(LOCAL) up --nodes $(NODES)

@@ -11,13 +11,13 @@ from registry.clients.namespace_shares import make_shares
 from registry.cluster import Cluster
 from registry.credentials import Credentials, CredentialsArgs, with_image_login
 from registry.exposure.choice import make_exposure
+from registry.exposure.moved import confirmed
 from registry.exposure.taken import own_host
 from registry.registry import Registry, RegistryArgs, registry_pod
 from registry.settings import load
 from registry.stack.identity import make_identity
 from registry.stack.preflight import preflight
 from registry.stack.recorded import read_state
-from registry.waiting import after
 from trust.admission import admitted
 from trust.daemonset import NodeTrust, NodeTrustArgs, trust_pod
 from trust.handover import hand_over
@@ -30,9 +30,9 @@ let_go(settings, cluster, recorded.namespace)
 # 1. The stack is a namespace of one cluster, and the way in has an address.
 identity = make_identity("identity", settings, cluster, recorded)
 samples = [trust_pod(settings), registry_pod(settings, cluster)]
-namespace = admitted("trust-admission", identity.namespace, cluster, samples, settings.ready_timeout)
+namespace = admitted(identity.namespace, cluster, samples, recorded.constraints, settings.ready_timeout)
 namespace = with_image_login("image-login", settings.image_pull_secret, namespace)
-exposure = make_exposure(settings, cluster, namespace)
+exposure = make_exposure(settings, cluster, namespace, recorded.exposure)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
@@ -95,7 +95,7 @@ nodes = NodeTrust(
     ),
 )
 identity.guard(namespace)
-pulumi.export("registryUrl", after(served.host, nodes.daemon_set))
+pulumi.export("registryUrl", confirmed(served, cluster, nodes.daemon_set))
 pulumi.export("address", served.address)
 pulumi.export("caCertificate", certificate.ca_certificate)
 pulumi.export("namespace", namespace)

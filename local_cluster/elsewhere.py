@@ -38,7 +38,8 @@ def environment() -> dict[str, str]:
     """
     _check()
     variables = _kubeconfig()
-    path = [*os.environ.get("PATH", os.defpath).split(":"), str(REPOSITORY / ".venv" / "bin")]
+    # The program's Python goes first: a language host that was built here runs in the python3 that is first on PATH.
+    path = [str(REPOSITORY / ".venv" / "bin"), *os.environ.get("PATH", os.defpath).split(":")]
     if os.environ.get("BUILD") == "1":
         path.append(str(programs.ensure()))
     elif not shutil.which("pulumi"):

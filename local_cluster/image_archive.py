@@ -31,6 +31,8 @@ class Config:
     command: tuple[str, ...] = ()
     environment: tuple[str, ...] = (DEFAULT_PATH,)
     user: str = ""
+    architecture: str = ""
+    """The kind of processor that its programs are for; empty: this machine's."""
 
 
 def write(archive: Path, root: Path, *, names: Sequence[str], config: Config) -> None:
@@ -63,7 +65,7 @@ def write(archive: Path, root: Path, *, names: Sequence[str], config: Config) ->
 def _image_config(config: Config, layer: str) -> object:
     return {
         "created": EPOCH,
-        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "architecture": config.architecture or ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {
             "Entrypoint": list(config.entrypoint),

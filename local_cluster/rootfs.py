@@ -46,6 +46,7 @@ CLIENT_PACKAGES = (
     "podman",
     "python3",
     "skopeo",
+    "sudo",
 )
 
 

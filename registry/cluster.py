@@ -128,6 +128,7 @@ class Cluster:
             f"The cluster at {self.server} refuses the user of the kubeconfig ({api_message(error)}). Log in again."
         )
 
+    @cache  # noqa: B019 - one cluster for the whole program
     def ingress_classes(self) -> list[Object] | None:
         """Every IngressClass; None if the user may not list them."""
         return self._list(kubernetes.client.NetworkingV1Api(self._client).list_ingress_class)
@@ -160,6 +161,25 @@ class Cluster:
             # The question got no answer, so assume yes: if the kind is missing, the provider will say so.
             return True
         return any(resource.kind == kind for resource in found.resources)
+
+    def may(self, verb: str, group: str, resource: str, name: str) -> bool:
+        """Whether the user may do something with an object that belongs to no namespace.
+
+        Args:
+            verb: What is to be done, such as `bind`.
+            group: The group of the object's kind; empty for the core group.
+            resource: The plural of its kind.
+            name: The object's name. It need not exist.
+        """
+        asked = {"verb": verb, "group": group, "resource": resource, "name": name}
+        api: Any = kubernetes.client.AuthorizationV1Api(self._client)
+        try:
+            review = {"spec": {"resourceAttributes": asked}}
+            found = api.create_self_subject_access_review(review, _request_timeout=_TIMEOUT)
+        except (ApiException, urllib3.exceptions.HTTPError):
+            # The question got no answer, so assume yes: if it is no, the provider will say so.
+            return True
+        return bool(found.status.allowed)
 
     def read(self, group_version: str, plural: str, namespace: str, name: str) -> Object:
         """An object of a group such as `apps/v1`; empty if it does not exist, or if it cannot be read."""

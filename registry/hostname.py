@@ -61,14 +61,14 @@ def with_port(name: str, port: int) -> str:
     return name if port == HTTPS else f"{name}:{port}"
 
 
-def named_after(name: str, host: str) -> str:
-    """The name of an object that serves one host: for another host the new one is made before the old one goes.
+def named_after(name: str, *traits: str) -> str:
+    """The name of an object that keeps some traits for life: with another one, the new is made before the old one goes.
 
     Args:
         name: What its name begins with.
-        host: The host.
+        traits: What it keeps, such as the host that it serves.
     """
-    return f"{name}-{hashlib.sha256(host.encode()).hexdigest()[:8]}"
+    return f"{name}-{hashlib.sha256('/'.join(traits).encode()).hexdigest()[:8]}"
 
 
 def registry_label(namespace: str) -> str:

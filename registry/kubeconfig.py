@@ -9,6 +9,7 @@ The Kubernetes library reads kubeconfigs and logs in. This module mends where it
   (https://docs.python.org/3/library/ssl.html#ssl.create_default_context).
 """
 
+import base64
 import os
 import ssl
 from collections.abc import Sequence
@@ -65,11 +66,29 @@ def connect(kubeconfig: str = "", context: str = "") -> Connection:
             config.load_kube_config(paths, context or None, configuration, persist_config=False)
         client: ApiClient = cast(Any, kubernetes.client).ApiClient(configuration)
         _accept_what_kubectl_accepts(client)
-    except (config.ConfigException, OSError, yaml.YAMLError) as error:
+    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         source = "the setting kubernetes:kubeconfig" if kubeconfig else os.pathsep.join(map(str, files))
-        msg = f"There is no usable kubeconfig in {source} ({error}). First make `kubectl get nodes` work."
+        fix = "It is base64: decode it first" if _is_base64(kubeconfig) else "First make `kubectl get nodes` work"
+        msg = f"There is no usable kubeconfig in {source} ({_why(error)}). {fix}."
         raise KubeconfigError(msg) from None
     return Connection(client, context)
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a kubeconfig, without a word of it: the setting holds a login, also where it is misread."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1} is no YAML"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    known = isinstance(error, cast(Any, kubernetes.config).ConfigException)
+    return str(error) if known else f"it cannot be read: {type(error).__name__}"
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return isinstance(yaml.safe_load(base64.b64decode("".join(text.split()), validate=True)), dict)
+    except (ValueError, yaml.YAMLError):
+        return False
 
 
 def _files() -> list[Path]:

@@ -26,6 +26,9 @@ LOOKUP = "private-registry"
 CLIENT_SETUP = "client-setup"
 """Name of the ConfigMap that holds a snippet for each client."""
 
+CONSTRAINT = "system:openshift:scc:"
+"""What the names of the ClusterRoles begin with that let use a security context constraint of OpenShift."""
+
 ARCHITECTURES = ("amd64", "arm64")
 """The architectures of nodes that the proof image is for."""
 

@@ -174,7 +174,7 @@ class Registry(pulumi.ComponentResource):
             return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
 
         self.proof = after(args.namespace, deployment.id).apply(ready)
-        self.removal = _keep_images(used, args.namespace, child) if used else None
+        self.removal = _keep_images(used, args.namespace, self.proof, child) if used else None
         self.register_outputs({"proof": self.proof, "removal": self.removal})
 
 
@@ -204,9 +204,11 @@ def _strategy(storage: Storage) -> k8s.apps.v1.DeploymentStrategyArgs:
     return k8s.apps.v1.DeploymentStrategyArgs(type="RollingUpdate", rolling_update=rolling)
 
 
-def _keep_images(used: Bucket, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+def _keep_images(
+    used: Bucket, namespace: pulumi.Input[str], ready: pulumi.Input[object], opts: pulumi.ResourceOptions
+) -> pulumi.Output[str]:
     """Have `destroy` say that it keeps the images in the bucket; the command that removes them."""
-    args = bucket.KeptImagesArgs(bucket=used, namespace=namespace)
+    args = bucket.KeptImagesArgs(bucket=used, namespace=namespace, ready=ready)
     return bucket.KeptImages(f"destroy-keeps-images-in-{used.name}", args, opts).removal
 
 

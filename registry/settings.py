@@ -542,8 +542,17 @@ def _bucket(values: Mapping[str, str], keys: Mapping[str, pulumi.Output[str] | N
     )
 
 
+PROVIDERS = (
+    "pulumi", "kubernetes", "tls", "consul", "databricks", "docker", "grafana", "nomad", "postgresql", "vault"
+)  # fmt: skip
+"""Pulumi itself and its providers, as far as a setting of theirs has the name of one of ours, such as vault:address."""
+
+
 def unknown_error(project: str, given: Iterable[str]) -> pulumi.RunError | None:
-    """The error of a configuration with a key that is no setting: a misspelled one would not have any effect.
+    """The error of a configuration with a key that would not have any effect.
+
+    Either it is no setting, as a misspelled one; or it is one, but of another project, as after the project's name in
+    Pulumi.yaml has changed.
 
     Args:
         project: The project's name, which is the first part of its keys.
@@ -557,6 +566,12 @@ def unknown_error(project: str, given: Iterable[str]) -> pulumi.RunError | None:
             return pulumi.RunError(
                 f"The configuration has {name}, and there is no setting of that name{meant}; docs/settings.md lists "
                 f"them all. Remove it: pulumi config rm {key}"
+            )
+        if owner != project and owner not in PROVIDERS and key in KEYS:
+            return pulumi.RunError(
+                f"The configuration has {name}, a setting of the project {owner}. This project is {project} (the name "
+                f"in Pulumi.yaml), so it has no effect. Set {project}:{key} instead, and remove the other one: pulumi "
+                f"config rm {name}"
             )
     return None
 

@@ -10,7 +10,7 @@ import pulumi
 
 from . import names
 from .cluster import Cluster, Object
-from .pod.trouble import registry_trouble
+from .pod.trouble import gone, registry_trouble
 
 T = TypeVar("T")
 
@@ -110,10 +110,30 @@ async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) 
         timeout: How long to wait, such as `2m`.
 
     Raises:
-        pulumi.RunError: the Deployment is not rolled out within the time.
+        pulumi.RunError: the Deployment is not rolled out within the time, or somebody has deleted it or taken its pods.
     """
     deadline = time.monotonic() + seconds_of(timeout)
-    while not is_rolled_out(await asyncio.to_thread(cluster.read, "apps/v1", "deployments", namespace, name)):
+    while not is_rolled_out(await asyncio.to_thread(_deployment, cluster, namespace, name)):
         if time.monotonic() > deadline:
             raise pulumi.RunError(await asyncio.to_thread(pod_not_ready, cluster, namespace, name, timeout))
         await asyncio.sleep(_INTERVAL)
+
+
+def _deployment(cluster: Cluster, namespace: str, name: str) -> Object:
+    """A Deployment; empty if it cannot be read.
+
+    The provider made it before, in this `up` or an earlier one.
+
+    Raises:
+        pulumi.RunError: it is not there, or is to have no pod.
+    """
+    what = f"The Deployment {name} in the namespace {namespace}"
+    try:
+        found: Object = json.loads(cluster.ask(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"))
+    except LookupError:
+        raise pulumi.RunError(gone(f"{what} is not there")) from None
+    except OSError:
+        return {}  # the user may not read it, or the API does not answer
+    if found["spec"].get("replicas") == 0:
+        raise pulumi.RunError(gone(f"{what} has 0 replicas"))
+    return found

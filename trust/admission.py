@@ -1,6 +1,7 @@
 """What the cluster has to admit before anything else is made: the very pods of the program, by a dry run."""
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ import pulumi_kubernetes as k8s
 from pulumi.runtime import rpc
 
 from registry import names
+from registry.pod.trouble import gone, is_over
+from trust.accounts import Accounts, AccountsArgs
+from trust.constraints import AGENT, Rights, constraints
+from trust.proving import Reader
 from trust.refusals import refused
 
 PRIORITY_CLASS = "system-node-critical"
@@ -19,21 +24,33 @@ PRIORITY_CLASS = "system-node-critical"
 _SECONDS = 10.0
 """How long (s) to wait for what Kubernetes gives a new namespace a moment later."""
 _INTERVAL = 0.1
+_NO_ACCOUNT = 'serviceaccount "default" not found'
 _NOT_YET = (
-    'serviceaccount "default" not found',
+    _NO_ACCOUNT,
+    f'serviceaccount "{AGENT}" not found',
     "insufficient quota to match these scopes",
     "status unknown for quota",
+    "not usable by user or serviceaccount",
+    "unable to find annotation openshift.io/sa.scc",
 )
-"""Parts of the refusals that may end by themselves in a new namespace: the default ServiceAccount is not there yet, or
-the API server has not seen our quota yet."""
+"""Parts of the refusals that may end by themselves in a new namespace: the default ServiceAccount is not there yet, the
+API server has not seen our account, our quota or our bindings yet, or OpenShift has not annotated the namespace yet."""
+_GONE = 'namespaces "{}" not found'
+"""What the API server says when the namespace is not there, which the provider made before."""
+_EXCEEDED = "exceeded quota"
+"""Part of a refusal by a quota. A dry run asks for one more pod, and most changes put a pod in the place of another."""
 
 
-class DryRun(Protocol):
-    """The one thing that is asked of the cluster."""
+class DryRun(Reader, Protocol):
+    """What is asked of the cluster for each pod."""
 
     def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
         """Why the cluster would not take a new object; empty if it would, or if the user may not ask."""
         ...
+
+
+class Admitting(DryRun, Rights, Protocol):
+    """All that is asked of the cluster."""
 
 
 Sample = tuple[str, k8s.core.v1.PodTemplateSpecArgs]
@@ -103,18 +120,31 @@ def _is_critical(template: k8s.core.v1.PodTemplateSpecArgs) -> bool:
 
 
 def admitted(
-    name: str, namespace: pulumi.Input[str], cluster: DryRun, pods: Sequence[Sample], timeout: str
+    namespace: pulumi.Input[str], cluster: Admitting, pods: Sequence[Sample], bound: Sequence[str], timeout: str
 ) -> pulumi.Output[str]:
-    """The namespace, once an `Admission` is ready."""
-    args = AdmissionArgs(namespace=namespace, cluster=cluster, pods=pods, timeout=timeout)
-    return Admission(name, args).namespace
+    """The namespace, once there are `Accounts` in it and an `Admission` is ready.
+
+    Args:
+        namespace: The namespace, in which there is nothing yet.
+        cluster: The cluster.
+        pods: The pods that will be made.
+        bound: The security context constraints of OpenShift that the last `up` has let the pods use.
+        timeout: How long to wait for the quota, such as `2m`.
+    """
+    agent = any(_is_critical(template) for _, template in pods)
+    wanted = AccountsArgs(namespace=namespace, agent=agent, constraints=constraints(cluster, bound, agent=agent))
+    there = Accounts("trust-accounts", wanted).namespace
+    args = AdmissionArgs(namespace=there, cluster=cluster, pods=pods, timeout=timeout)
+    return Admission("trust-admission", args).namespace
 
 
 async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) -> None:
     """Check that the cluster takes these pods, by a dry run.
 
+    A quota that has no room for one more pod, beside those that run, is left to the waits for the pods.
+
     Raises:
-        pulumi.RunError: it does not. The message has a paragraph for each pod.
+        pulumi.RunError: it does not; the message has a paragraph for each pod. Or somebody has deleted the namespace.
     """
     deadline = time.monotonic() + _SECONDS
     found: list[str] = []
@@ -122,10 +152,24 @@ async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) 
         body = await plain(template)
         body["metadata"]["generateName"] = "dry-run-"
         words = await _refusal(cluster, body, namespace, deadline)
+        if _GONE.format(namespace) in words:
+            raise pulumi.RunError(gone(f"The namespace {namespace} is not there"))
+        if _EXCEEDED in words and await asyncio.to_thread(_runs, cluster, body, namespace):
+            continue
         if words:
             found.append(refused(whose, words, namespace, body["spec"]))
     if found:
         raise pulumi.RunError("\n".join(found))
+
+
+def _runs(cluster: DryRun, body: dict[str, Any], namespace: str) -> bool:
+    """Whether the namespace has a pod like this one already, which may be all that a quota has room for."""
+    label = f"app.kubernetes.io/name={body['metadata']['labels']['app.kubernetes.io/name']}"
+    try:
+        pods = json.loads(cluster.ask(f"/api/v1/namespaces/{namespace}/pods", labelSelector=label))["items"]
+    except (OSError, LookupError):
+        return False
+    return not all(map(is_over, pods))
 
 
 async def _refusal(cluster: DryRun, body: dict[str, Any], namespace: str, deadline: float) -> str:
@@ -133,7 +177,7 @@ async def _refusal(cluster: DryRun, body: dict[str, Any], namespace: str, deadli
         words = await asyncio.to_thread(cluster.refusal, "pod", body, namespace)
         if not any(part in words for part in _NOT_YET) or time.monotonic() > deadline:
             # An account that is late is no policy; if that lasts, the wait for the pods says why they are not made.
-            return "" if _NOT_YET[0] in words else words
+            return "" if _NO_ACCOUNT in words else words
         await asyncio.sleep(_INTERVAL)
 
 

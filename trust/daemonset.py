@@ -12,6 +12,7 @@ import pulumi_kubernetes as k8s
 
 from registry import names
 from trust.admission import PRIORITY_CLASS, Sample
+from trust.constraints import AGENT
 from trust.machines import ARCHITECTURE, VIRTUAL
 from trust.proving import Reader, Unproved, prove
 
@@ -308,6 +309,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
     )
     return core.PodSpecArgs(
         **_everywhere(args, settings.images.pull_secret),
+        service_account_name=AGENT,
         host_pid=True,  # the agent finds the runtime's process and the node's files through /proc
         host_network=True,  # the agent resolves and connects as the kubelet's pulls do
         dns_policy="Default",

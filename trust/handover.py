@@ -49,16 +49,16 @@ def both(wanted: str, present: str) -> str:
 
 def has(log: str, wanted: Iterable[str]) -> bool:
     """Whether an agent's log says that its node has certificates with these SHA-256."""
-    ready = [found for found in outcomes(log) if found.reason == READY]
-    return bool(ready) and set(wanted) <= set(ready[-1].details.get("trusted", ()))
+    # A node that has lost the registry and reaches it again says READY without its certificates.
+    said = [found.details["trusted"] for found in outcomes(log) if found.reason == READY and "trusted" in found.details]
+    return bool(said) and set(wanted) <= set(said[-1])
 
 
 async def hand_over(cluster: Handing, namespace: str, wanted: str) -> None:
     """Give the nodes CA certificates beside those that they have, and wait until each one with a ready agent has them.
 
     A node whose agent is not ready gets them when its agent starts. One without an agent gets them from somebody else,
-    who is not waited for. Before the first `up` has got as far as the
-    ConfigMap, there is nothing to wait for.
+    who is not waited for. Before the first `up` has got as far as the ConfigMap, there is nothing to wait for.
 
     Raises:
         pulumi.RunError: the cluster does not answer, or a node does not get them in time.

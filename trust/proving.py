@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from registry.pod.trouble import condition_of, container_of
+from registry.pod.trouble import condition_of, container_of, gone
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
-from trust.doctor.objects import agent_pod_on, is_labelled, name_of, node_of
+from trust.doctor.objects import agent_pod_on, name_of, node_of, nodes_of
 from trust.doctor.verdict import Code, Verdict
 
 _INTERVAL = 1.0
@@ -34,7 +34,6 @@ _OF_GENERATION = "pod-template-generation"
 """The annotation of a DaemonSet, and the label of its pods, that say which version of the pod it is (apps/v1)."""
 _REVISION = "controller-revision-hash"
 """The label of a DaemonSet's ControllerRevisions and pods that is the same for equal versions of the pod."""
-_UNPLACED = "a node whose name cannot be read"
 
 
 class Unproved(Exception):
@@ -186,6 +185,7 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
 
     Raises:
         ConnectionError: the API does not answer.
+        Unproved: somebody has deleted the DaemonSet, which the provider made before, in this `up` or an earlier one.
     """
     place = f"/api/v1/namespaces/{namespace}"
 
@@ -200,7 +200,9 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
 
     try:
         daemon_set: Json | None = json.loads(reader.ask(f"/apis/apps/v1/namespaces/{namespace}/daemonsets/{TRUST}"))
-    except (LookupError, PermissionError):
+    except LookupError:
+        raise Unproved(gone(f"The DaemonSet {TRUST} in the namespace {namespace} is not there")) from None
+    except PermissionError:
         daemon_set = None
     both = f"app.kubernetes.io/name in ({TRUST}, {REGISTRY})"
     pods = items(f"{place}/pods", labelSelector=both, resourceVersion="0")
@@ -211,7 +213,7 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
     try:
         nodes = items("/api/v1/nodes", resourceVersion="0")
     except PermissionError:
-        nodes = _nodes_of([pod for pod in pods if is_labelled(pod, TRUST)], daemon_set)
+        nodes = nodes_of(pods, daemon_set)
     facts = Facts(
         declared=Declared(stack="", namespace=namespace, host=host),
         nodes=nodes,
@@ -224,31 +226,28 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
     return replace(facts, logs=_logs(reader, facts))
 
 
-def _nodes_of(pods: Sequence[Json], daemon_set: Json | None) -> list[Json]:
-    """What is known of the nodes to a user who may not list them: that the DaemonSet has, or wants, a pod there."""
-    names = sorted({node_of(pod) for pod in pods} - {""})
-    wanted: int = (daemon_set or {}).get("status", {}).get("desiredNumberScheduled", 1)
-    names += [_UNPLACED] if len(names) < wanted else []
-    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-    return [{"metadata": {"name": name}, "status": ready} for name in names]
-
-
 def _logs(reader: Reader, facts: Facts) -> dict[str, str]:
-    """The end of the logs of some agents that run and are not ready, by the pod's name."""
+    """The end of the logs of some agents that run and are not ready, by the pod's name.
+
+    What is said of the pods of a node that is down is what was so before; nobody can read their logs.
+    """
+    up = {name_of(node) for node in facts.nodes if condition_of(node, "Ready").get("status") == "True"}
+    silent = [
+        pod
+        for pod in facts.pods
+        if "running" in container_of(pod, "agent").get("state", {})
+        and condition_of(pod, "Ready").get("status") != "True"
+        and node_of(pod) in up
+    ]
     logs: dict[str, str] = {}
-    for pod in facts.pods:
-        running = "running" in container_of(pod, "agent").get("state", {})
-        if not running or condition_of(pod, "Ready").get("status") == "True":
-            continue
+    for pod in silent[:_LOGS]:
         path = f"/api/v1/namespaces/{facts.declared.namespace}/pods/{name_of(pod)}/log"
         try:
             logs[name_of(pod)] = reader.ask(path, container="agent", tailLines="50")
-        except OSError:
-            return logs  # the user may not read logs, or the API does not answer: then the reason is less exact
-        except LookupError:
-            continue
-        if len(logs) == _LOGS:
-            break
+        except PermissionError:
+            return logs  # the user may not read logs: then the reasons are less exact
+        except (LookupError, ConnectionError):
+            continue  # the pod has just gone, or its kubelet does not answer
     return logs
 
 
@@ -266,7 +265,7 @@ async def prove(
         warn: Prints a warning.
 
     Raises:
-        Unproved: they do not within the time, or the DaemonSet is for no node.
+        Unproved: they do not within the time, or the DaemonSet is for no node, or is not there.
     """
     seconds = int(timeout[:-1]) * {"s": 1, "m": 60, "h": 3600}[timeout[-1]]
     deadline = time.monotonic() + seconds

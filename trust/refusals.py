@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from trust.constraints import AGENT, NONROOT, PRIVILEGED
+
 
 def refused(what: str, words: str, namespace: str, pod: dict[str, Any]) -> str:
     """The sentences on a refused pod.
@@ -25,9 +27,13 @@ def _images(pod: dict[str, Any]) -> list[str]:
 def _fix(words: str, namespace: str, pod: dict[str, Any]) -> str:
     lower = words.lower()
     if "security context constraint" in lower or "securitycontextconstraint" in lower:
+        account = str(pod.get("serviceAccountName") or "default")
+        constraint = PRIVILEGED if account == AGENT else NONROOT
         return (
-            f"This is OpenShift: oc adm policy add-scc-to-user privileged -z default -n {namespace}. Give the "
-            "namespace a fixed name first (pulumi config set namespace registry), so that it holds for every pulumi up."
+            f"This is OpenShift, where the pod's ServiceAccount needs the constraint {constraint}. pulumi up gives it "
+            "that by itself if the user of the kubeconfig has the right to bind it, which is in rbac.yaml. Else have a "
+            f"cluster administrator run oc adm policy add-scc-to-user {constraint} -z {account} -n {namespace}, and "
+            "then pulumi up again."
         )
     if "quota" in lower:
         return f"Raise that quota in the namespace {namespace}, or have it made no longer."

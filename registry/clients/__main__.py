@@ -113,7 +113,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python3 -m registry.clients",
         description="Print the snippet that makes a client trust the registry.",
         epilog="With a shell snippet's output do what its client needs: `... docker | sh` for most clients, and "
-        '`eval "$(... crane | sh)"` for crane, ko, oras, helm, cosign and curl, which read the environment.',
+        '`eval "$(... crane | sh)"` for crane, ko, oras, helm, cosign and curl, which read the environment. '
+        "In PowerShell on Windows: `(py -m registry.clients NAME) | Out-String | Invoke-Expression`.",
     )
     parser.add_argument("client", nargs="?", metavar="NAME", help="the client, as --list names it")
     parser.add_argument("--node", metavar="NAME", help="print the setting of nodes of this kind, as --list names it")
@@ -156,7 +157,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> str:
             outputs = _Outputs(options.host, _ca_in(options.ca), options.username, options.namespace or "")
         else:
             outputs = _from_stack(options.stack)
-        return client_setup(*outputs)[key_of(options.node) if options.node else options.client]
+        return client_setup(*outputs, options.stack)[key_of(options.node) if options.node else options.client]
     except ValueError as error:
         raise ClientsError(str(error)) from None
 

@@ -1,4 +1,4 @@
-"""Whether the machine that runs the program resolves the registry's host, so that pushes from it can work.
+"""Whether the machine that runs the program finds the registry's host, so that pushes from it can work.
 
 Some load balancers have a name instead of an address, and DNS knows it minutes later (on AWS). Resolvers remember for a
 while that a name does not exist, so no node is asked to pull before this machine has found the name.
@@ -9,7 +9,9 @@ import asyncio
 import ipaddress
 import socket
 import time
+import urllib.request
 from collections.abc import Collection
+from typing import Any, cast
 
 import pulumi
 
@@ -50,6 +52,28 @@ def warning(name: str, address: str, domain: str, found: Collection[str], reason
         "up by themselves. Many routers and resolvers drop answers with private addresses (rebinding protection): "
         f"allow {domain} there, use another resolver, or set dnsSuffix to a wildcard domain of your own (pulumi config "
         f"set dnsSuffix registry.example.com). For this machine alone: echo '{address} {name}' | sudo tee -a /etc/hosts"
+    )
+
+
+def proxy_warning(name: str, address: str, domain: str) -> str:
+    """What to do if this machine's programs would ask a proxy for a private address; empty if they would not.
+
+    Args:
+        name: The registry's DNS name.
+        address: Address at which it is reached.
+        domain: The wildcard-DNS domain that the name may be in.
+    """
+    if not is_ip_address(address) or not ipaddress.ip_address(address).is_private:
+        return ""
+    proxies = urllib.request.getproxies_environment()
+    without = {"no": proxies.get("no", "").replace("*.", ".")}  # what *.example.com means to Go programs
+    if "https" not in proxies or cast(Any, urllib.request).proxy_bypass_environment(name, without):
+        return ""
+    entry = f".{domain}" if name.endswith(f".{domain}") else name
+    return (
+        f"Programs on this machine ask for the registry's host {name} through the proxy that HTTPS_PROXY names, and "
+        f"its address {address} is private. If pushes from here fail, add {entry} to NO_PROXY: export "
+        f'NO_PROXY="$NO_PROXY,{entry}"; a network such as 10.0.0.0/8 there does not cover names.'
     )
 
 
@@ -101,9 +125,10 @@ def resolved(host: pulumi.Output[str], address: pulumi.Output[str], settings: Se
         name, expected = split_port(values[0])[0], values[1]
         is_name = not is_ip_address(expected)
         found, reason = await (wait_for(name, settings.known_within) if is_name else look_up(name))
-        text = warning(name, expected, settings.dns_suffix, found, reason)
-        if text:
-            pulumi.log.warn(text)
+        domain = settings.dns_suffix
+        for text in (warning(name, expected, domain, found, reason), proxy_warning(name, expected, domain)):
+            if text:
+                pulumi.log.warn(text)
         return values[0]
 
     return pulumi.Output.all(host, address).apply(check)

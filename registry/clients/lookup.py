@@ -56,7 +56,7 @@ class Lookup(pulumi.ComponentResource):
                 name=names.CLIENT_SETUP, namespace=args.namespace, labels=names.labels(names.REGISTRY)
             ),
             data=pulumi.Output.all(args.served.host, args.ca_certificate, args.username, args.namespace).apply(
-                lambda known: client_setup(*known)
+                lambda known: client_setup(*known, stack=pulumi.get_stack())
             ),
             opts=child,
         )

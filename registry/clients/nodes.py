@@ -95,22 +95,25 @@ Content-Type: text/x-shellscript; charset="us-ascii"
 
 def _rancher(product: str, host: str, ca: str) -> str:
     folder = f"/etc/rancher/{product}"
-    file = f"{folder}/{_name(host)}.crt"
+    file, registries = f"{folder}/{_name(host)}.crt", f"{folder}/registries.yaml"
     return _as_root(
         [
             f"A node with {product} trusts {host}. Run it on each node, and restart {product} there.",
-            f"Undo: sudo rm {file}, and take {host} out of {folder}/registries.yaml",
+            f"Undo: sudo rm {file}, and take {host} out of {registries}",
         ],
         f"$sudo mkdir -p {folder}",
         f"$sudo tee {file} >/dev/null {_HERE}\n{ca}END-OF-FILE",
-        f"if grep -qsF '\"{host}\":' {folder}/registries.yaml; then",
-        f"echo '{folder}/registries.yaml has this host already'",
-        f"elif grep -qs '^configs:' {folder}/registries.yaml; then",
-        f"echo 'put this under configs: in {folder}/registries.yaml:' >&2",
+        "# The file may be one that root alone reads, since it may hold passwords.",
+        f"if $sudo grep -qsF 'ca_file: {file}' {registries}; then",
+        f"echo '{registries} has this CA already'",
+        f"""elif $sudo grep -qsE "^[\\"']?configs[\\"']? *:" {registries}; then""",
+        f"echo 'put this under configs: in {registries}:' >&2",
         f"cat >&2 {_HERE}\n{_registries(host, file)}END-OF-FILE",
         "exit 1",
         "else",
-        f"$sudo tee -a {folder}/registries.yaml >/dev/null {_HERE}\nconfigs:\n{_registries(host, file)}END-OF-FILE",
+        "# Its last line may have no end.",
+        f'[ -z "$($sudo tail -c 1 {registries} 2>/dev/null)" ] || echo | $sudo tee -a {registries} >/dev/null',
+        f"$sudo tee -a {registries} >/dev/null {_HERE}\nconfigs:\n{_registries(host, file)}END-OF-FILE",
         "fi",
         f"echo '{product} trusts {host}, once it is restarted: systemctl restart {product}* (server or agent)'",
     )
@@ -228,14 +231,17 @@ done
 
 
 def _minikube(host: str, ca: str) -> str:
-    folder, file = '"${MINIKUBE_HOME:-$HOME/.minikube}/certs"', f"{_name(host)}.crt"
+    # minikube's folder is .minikube below MINIKUBE_HOME, unless that is its name already (localpath.MiniPath).
+    home = 'home=${MINIKUBE_HOME:-$HOME}; [ "$(basename "$home")" = .minikube ] || home=$home/.minikube'
+    file = f'"$home/certs/{_name(host)}.crt"'
     return f"""\
 # minikube's node trusts the CA of {host}, for every host, from the next start on: minikube start --embed-certs
-# Undo: rm {folder}/{file}, and make the cluster anew.
+# Undo: {home}; rm {file}, and make the cluster anew.
 (
 set -eu; umask 022
-mkdir -p {folder}
-cat >{folder}/{file} {_HERE}
+{home}
+mkdir -p "$home/certs"
+cat >{file} {_HERE}
 {ca}END-OF-FILE
 echo 'minikube trusts {host}, after: minikube start --embed-certs'
 )

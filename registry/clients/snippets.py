@@ -7,6 +7,10 @@ after the job. A shell snippet is used in one of two ways:
     python3 -m registry.clients docker | sh
     eval "$(python3 -m registry.clients crane | sh)"
 
+and a PowerShell snippet in one, since Invoke-Expression takes one string:
+
+    (py -m registry.clients windowsCertutil) | Out-String | Invoke-Expression
+
 The first kind sets up all that the client needs and prints one line that says so. The second kind is for clients that
 read the environment (crane, ko, oras, helm, cosign, curl): it writes a file and prints an `export` for `eval`.
 
@@ -41,10 +45,11 @@ _KEYCHAIN = '"$HOME/Library/Keychains/login.keychain-db"'
 
 _TLS_PORT = 5443
 """Port of the registry's pod at which it serves TLS with the host's certificate, whatever the way in is."""
+_FREE_PORTS = 1024
+"""From this port on, a program needs no right of root's to listen (ip(7))."""
 PORT_FORWARD = "portForward"
 """The snippet that sets up no client, but the way to the registry."""
 
-_FROM_STACK = "pulumi stack output --show-secrets password"
 _LOGINS = {
     **dict.fromkeys(
         ("docker", "dockerDesktopMac", "dockerDesktopWindows", "buildx", "buildkit", "githubActions"), "docker login"
@@ -69,7 +74,9 @@ class _Registry(NamedTuple):
     """The stack's namespace; empty if it is not known."""
 
 
-def client_setup(host: str, ca_certificate: str, username: Optional[str] = None, namespace: str = "") -> dict[str, str]:
+def client_setup(
+    host: str, ca_certificate: str, username: Optional[str] = None, namespace: str = "", stack: Optional[str] = None
+) -> dict[str, str]:
     """One snippet per client, by the client's name as `CLIENTS` has it, and the settings of nodes by `nodes.key_of`.
 
     Args:
@@ -79,11 +86,12 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
         username: The user who has the password; None if the registry asks for none. The second line of a client's
             snippet then says how to log in. It reads the password from the stack; no snippet and no argument holds it.
         namespace: The stack's namespace. Without it there is no snippet `portForward`, which goes to its pod.
+        stack: The stack that has the password, as Pulumi's `--stack` takes it; None stands for the selected one.
 
     Raises:
-        ValueError: `host` is no such host, `ca_certificate` holds something else than PEM certificates, or `username`
-            or `namespace` holds more than letters, digits, dots and dashes. All of them go into scripts, so nothing
-            that a shell could read as more than text may be in them.
+        ValueError: `host` is no such host, `ca_certificate` holds something else than PEM certificates, or `username`,
+            `namespace` or `stack` holds more than letters, digits, dots and dashes (and `stack` underscores and
+            slashes). All of them go into scripts, so nothing that a shell could read as more than text may be in them.
     """
     name, _, port = host.partition(":")
     is_port = re.fullmatch("[1-9][0-9]{0,4}", port) is not None and int(port) < 65536
@@ -97,6 +105,12 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
         raise ValueError(
             f"The namespace is {namespace!r}; a name has lower-case letters, digits and inner dashes only."
         )
+    if stack and not re.fullmatch("[A-Za-z0-9_./-]+", stack):
+        raise ValueError(
+            f"The stack is {stack!r}; a name has letters, digits, dots, dashes and underscores only, with slashes "
+            "behind organization and project."
+        )
+    password = f"pulumi stack output{f' --stack {stack}' if stack else ''} --show-secrets password"
     ca = ca_certificate.replace("\r\n", "\n").strip() + "\n"
     public = not ca_certificate
     if not public and not re.fullmatch(f"(?:{_PEM.pattern})+", ca):
@@ -109,7 +123,7 @@ def client_setup(host: str, ca_certificate: str, username: Optional[str] = None,
     }
     return {
         **{
-            client: _with_login(client, snippet, host, username) if username else snippet
+            client: _with_login(client, snippet, host, username, password) if username else snippet
             for client, snippet in snippets.items()
         },
         **{
@@ -124,12 +138,12 @@ def _nothing_to_trust(host: str) -> str:
     return f"# Nothing to set up: the certificate of {host} is publicly trusted, so nobody has to trust a CA.\n"
 
 
-def _with_login(name: str, snippet: str, host: str, username: str) -> str:
-    """The snippet with a second line that says how its client logs in."""
+def _with_login(name: str, snippet: str, host: str, username: str, password: str) -> str:
+    """The snippet with a second line that says how its client logs in; `password` is the command that prints it."""
     if name in _LOGINS:
-        how = f"{_FROM_STACK} | {_LOGINS[name]} --username {username} --password-stdin {host}"
+        how = f"{password} | {_LOGINS[name]} --username {username} --password-stdin {host}"
     elif name == "curl":
-        how = f"""printf 'user = "{username}:%s"' "$({_FROM_STACK})" | curl --config - https://{host}/v2/"""
+        how = f"""printf 'user = "{username}:%s"' "$({password})" | curl --config - https://{host}/v2/"""
     elif name == "containerd":
         how = f"ctr asks for the password with --user {username}"
     elif name == "kaniko":
@@ -188,18 +202,37 @@ def _docker(registry: _Registry) -> str:
     before = [
         _only_on_linux("use dockerDesktopMac, or dockerDesktopWindows"),
         "# The daemon of a remote host or of a virtual machine reads the folders that it has there.",
-        "daemon=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || :)}",
-        'case "$daemon" in "" | unix:///var/run/docker.sock | unix:///run/docker.sock) ;; *)',
-        f'  echo "the daemon at $daemon reads its own files: put the CA into {root}/{registry.host}/ca.crt there" \\',
-        '    "(rootless: ~/.config/docker/certs.d instead of /etc/docker/certs.d)" >&2; exit 1 ;; esac',
+        "elsewhere=${DOCKER_HOST:-$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || :)}",
+        'case "$elsewhere" in "" | unix:///var/run/docker.sock | unix:///run/docker.sock)',
+        "  # So does one behind this socket: Docker Desktop's in WSL, and the host's in a container.",
+        "  name=$(docker info --format '{{.Name}}' 2>/dev/null) ||",
+        "    name=$($sudo docker info --format '{{.Name}}' 2>/dev/null) || name=",
+        '  elsewhere=; [ "${name:-$(uname -n)}" = "$(uname -n)" ] || elsewhere="the machine $name" ;; esac',
+        'case "$elsewhere $(uname -r)" in "the machine docker-desktop "*[Mm]icrosoft*)',
+        '  echo "Docker runs outside of WSL: use dockerDesktopWindows" >&2; exit 1 ;; esac',
+        '[ -z "$elsewhere" ] || {',
+        '  echo "the daemon at $elsewhere reads its own files:" \\',
+        f'    "put the CA into {root}/{registry.host}/ca.crt there" \\',
+        '    "(rootless: ~/.config/docker/certs.d instead of /etc/docker/certs.d)" >&2; exit 1; }',
     ]
     return _system_folder("Docker on Linux", root, registry, before=before)
 
 
 def _home_folder(client: str, registry: _Registry, *, before: Sequence[str] = ()) -> str:
-    # The first of the folders that github.com/containers/image reads (docker/docker_client.go), also if root runs it.
+    # The first of the folders that a client reads, also if root runs it: github.com/containers/image of 2025 and older
+    # (docker/docker_client.go) knows the first, its successor the other one instead (containers-certs.d(5)).
     folder = f"$HOME/.config/containers/certs.d/{registry.host}"
-    return _script(client, registry, folder, f'rm -r "{folder}"', _done(client, registry), before=before)
+    newer = f"${{XDG_CONFIG_HOME:-$HOME/.config}}/containers/certs.d/{registry.host}"
+    return _script(
+        client,
+        registry,
+        folder,
+        f'rm -rf "{folder}" "{newer}"',
+        f'newer="{newer}"; mkdir -p "$newer"',
+        '[ "$newer" -ef "$folder" ] || cp "$folder/ca.crt" "$newer"',
+        _done(client, registry),
+        before=before,
+    )
 
 
 def _podman(registry: _Registry) -> str:
@@ -349,7 +382,8 @@ def _mac(client: str, registry: _Registry, *, restart: bool) -> str:
 
 def _windows(client: str, registry: _Registry, *, restart: bool) -> str:
     undo = "; ".join(f"certutil -user -delstore Root {fingerprint}" for fingerprint in _fingerprints(registry.ca))
-    use = "For PowerShell's Invoke-Expression; Windows asks before it trusts"
+    # Invoke-Expression takes one string. Given line by line, it would run each line for itself.
+    use = "In PowerShell: (...) | Out-String | Invoke-Expression; Windows asks before it trusts"
     lines = [
         f"# {client} trusts {registry.host}. {use}. Undo: {undo}",
         "$file = New-TemporaryFile",
@@ -377,6 +411,8 @@ def _fingerprints(ca: str) -> list[str]:
 def _port_forward(registry: _Registry) -> str:
     name, _, port = registry.host.partition(":")
     line = f"127.0.0.1 {name}"
+    target = f"-n {registry.namespace} deployment/registry {port or 443}:{_TLS_PORT}"
+    command = f"kubectl port-forward --address 127.0.0.1 {target}"
     return "\n".join(
         [
             f"# {registry.host} is reached through kubectl, from a machine that does not reach the cluster. It goes on "
@@ -385,14 +421,27 @@ def _port_forward(registry: _Registry) -> str:
             "set -eu",
             'sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo',
             f"grep -qsxF '{line}' /etc/hosts || echo '{line}' | $sudo tee -a /etc/hosts >/dev/null",
-            "# The port is one that root alone may take. kubectl still reads this user's kubeconfig.",
-            'exec $sudo env "HOME=$HOME" "PATH=$PATH" ${KUBECONFIG:+"KUBECONFIG=$KUBECONFIG"} \\',
-            f"  kubectl port-forward --address 127.0.0.1 -n {registry.namespace} deployment/registry "
-            f"{port or 443}:{_TLS_PORT}",
+            *(_as_who_may_take_the_port(command) if int(port or 443) < _FREE_PORTS else [f"exec {command}"]),
             ")",
             "",
         ]
     )
+
+
+def _as_who_may_take_the_port(command: str) -> list[str]:
+    """Lines that run `command`, which takes a port of root's, with this user's environment."""
+    right = "+net_bind_service"
+    return [
+        f'[ -n "$sudo" ] || exec {command}',
+        "# Root alone may take this port. setpriv (util-linux) gives kubectl that one right, and it stays this user's.",
+        f'as="setpriv --reuid $(id -u) --regid $(id -g) --init-groups --inh-caps {right} --ambient-caps {right}"',
+        "$sudo $as true 2>/dev/null || {",
+        "  as=",
+        "  echo 'kubectl runs as root with the environment of this user: what it and its login program write below' \\",
+        '    "$HOME, such as .kube/cache, belongs to root then" >&2; }',
+        "# sudo drops variables that a login program may need, and arguments can be read by others: hence the pipe.",
+        f"""export -p | $sudo $as "${{BASH:-sh}}" -c 'eval "$(cat)"; exec {command}'""",
+    ]
 
 
 def _kaniko(registry: _Registry) -> str:

@@ -4,12 +4,13 @@ Several ways in need these; what only one of them needs is in that one's file.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
 
 from .. import names
+from ..cluster import Object
 from ..hostname import HTTPS, registry_host, split_port, with_port
 from ..pod.nginx import PLAIN_PORT
 from ..settings import Settings
@@ -27,19 +28,24 @@ address."""
 Status = k8s.core.v1.outputs.ServiceStatus | k8s.networking.v1.outputs.IngressStatus
 
 
-def choose_address(found: Iterable[str]) -> str:
+def choose_address(found: Iterable[str], kept: Collection[str] = ()) -> str:
     """The one of several addresses that the host is made from; empty if there is none.
 
     IPv4 addresses come before IPv6 addresses and these before DNS names, and among equals the lowest is taken. The
     choice has to be independent of the order, because a load balancer's status keeps its addresses in no fixed order.
+
+    Args:
+        found: The addresses.
+        kept: Those that were in use before. One of these goes before all others, so that a further address does not
+            change the host.
     """
 
-    def order(text: str) -> tuple[int, int, str]:
+    def order(text: str) -> tuple[bool, int, int, str]:
         try:
             ip = ipaddress.ip_address(text)
         except ValueError:
-            return 9, 0, text
-        return ip.version, int(ip), text
+            return text not in kept, 9, 0, text
+        return text not in kept, ip.version, int(ip), text
 
     return min(found, key=order, default="")
 
@@ -48,6 +54,14 @@ def published_addresses(status: Status | None) -> list[str]:
     """Every address and DNS name in the status of a Service or an Ingress; empty before any is published."""
     points = (status.load_balancer.ingress if status and status.load_balancer else None) or []
     return [text for point in points for text in (point.ip, point.hostname) if text]
+
+
+def live_addresses(found: Object) -> list[str]:
+    """The same of a Service, an Ingress or a Gateway as the API describes it."""
+    status: Object = found.get("status") or {}
+    load_balancer: Object = status.get("loadBalancer") or {}
+    points: list[Object] = load_balancer.get("ingress") or status.get("addresses") or []
+    return [str(point[key]) for point in points for key in ("ip", "hostname", "value") if point.get(key)]
 
 
 def host_of(settings: Settings, namespace: str, address: str, port: int) -> str:

@@ -9,9 +9,9 @@ from .. import settings as setting
 from ..cluster import Cluster
 from ..settings import Settings
 from .address import plain_service
-from .contract import Exposure
+from .contract import Exposure, ExposureState
 from .gateway import Gateway, GatewayArgs, gateway_class, route_version
-from .ingress import Ingress, IngressArgs
+from .ingress import Ingress, IngressArgs, ingress_class
 from .load_balancer import LoadBalancer, LoadBalancerArgs
 from .node_port import NodePort, NodePortArgs
 
@@ -56,12 +56,12 @@ def meaning_errors(settings: Settings) -> Sequence[pulumi.RunError]:
     ]
 
 
-def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+def errors(settings: Settings, cluster: Cluster, state: ExposureState) -> Sequence[pulumi.RunError]:
     """Why the cluster cannot offer the way in that the settings name; empty if it can."""
-    return [*meaning_errors(settings), *WAYS_IN[settings.exposure].errors(settings, cluster)]
+    return [*meaning_errors(settings), *WAYS_IN[settings.exposure].errors(settings, cluster, state)]
 
 
-def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[str]) -> Exposure:
+def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[str], state: ExposureState) -> Exposure:
     """Make the way in that the settings name, as far as it can be made before the host is known.
 
     The Service with the pod's plain port is made for every way in, and each way in has names of its own. So a change of
@@ -71,6 +71,7 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
         settings: The settings.
         cluster: The cluster; `errors` found nothing there that is in the way.
         namespace: Namespace of the objects.
+        state: What the stack's state says of its way in.
     """
     timeout = settings.published_within
     plain = plain_service(namespace)
@@ -83,7 +84,8 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
                     address=settings.address,
                     host_is_set=bool(settings.host),
                     service=plain,
-                    ingress_class=settings.ingress_class,
+                    kept=state.addresses,
+                    ingress_class=ingress_class(settings, cluster, state),
                     annotations=settings.ingress_annotations,
                     timeout=timeout,
                     pending_load_balancers=cluster.pending_load_balancers,
@@ -98,6 +100,7 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
                     annotations=settings.service_annotations,
                     load_balancer_class=settings.load_balancer_class,
                     allowed_sources=settings.allowed_sources,
+                    kept=state.addresses,
                     timeout=timeout,
                 ),
             )
@@ -107,7 +110,8 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
                 NodePortArgs(
                     namespace=namespace,
                     address=settings.address,
-                    nodes=cluster.nodes or [],
+                    kept=state.addresses,
+                    nodes=cluster.nodes,
                     annotations=settings.service_annotations,
                     node_port=settings.node_port,
                 ),
@@ -118,7 +122,8 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
                 GatewayArgs(
                     namespace=namespace,
                     address=settings.address,
-                    gateway_class=settings.gateway_class or gateway_class(cluster),
+                    kept=state.addresses,
+                    gateway_class=gateway_class(settings, cluster, state),
                     gateway_port=settings.gateway_port,
                     route_version=route_version(cluster),
                     timeout=timeout,

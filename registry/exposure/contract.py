@@ -9,6 +9,22 @@ import pulumi
 from ..cluster import Cluster
 from ..settings import Settings
 
+INGRESS, GATEWAY = "private-registry:registry:Ingress", "private-registry:registry:Gateway"
+COMPONENTS = (INGRESS, GATEWAY, "private-registry:registry:LoadBalancer", "private-registry:registry:NodePort")
+"""Types of the components; the output `address` of each is what the host was made from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExposureState:
+    """What the stack's state says of its way in; there may be two of them after an `up` that was killed."""
+
+    addresses: frozenset[str] = frozenset()
+    """The addresses that were in use. One that is still good is kept, since image references hold it."""
+    ingress_class: str | None = None
+    """IngressClass of the stack's Ingresses; empty if it was left to the cluster, None if there are none."""
+    gateway_class: str = ""
+    """GatewayClass of the stack's Gateway; empty if there is none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
@@ -22,7 +38,9 @@ class Served:
     address: pulumi.Output[str]
     """Address at which the host is reached: an IP address, or the DNS name that some load balancers have instead."""
     addresses: pulumi.Output[list[str]]
-    """Every address at which the host is reached, as far as the cluster publishes them."""
+    """Every address at which the host is reached, as far as the cluster publishes them; none if it tells too few."""
+    publisher: pulumi.Output[str]
+    """The API's path of the object in whose status the address is; empty if it is in none."""
 
 
 class Exposure(Protocol):
@@ -42,7 +60,7 @@ class Exposure(Protocol):
     """TCP port at which clients reach it."""
 
     @staticmethod
-    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+    def errors(settings: Settings, cluster: Cluster, state: ExposureState) -> Sequence[pulumi.RunError]:
         """Why the cluster cannot offer this way in with these settings, and what to do; empty if it can."""
         ...
 

@@ -1,7 +1,7 @@
 """The way in `gateway`: a Gateway (Gateway API) hands TLS through to the registry, by a route of its own."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ from ..cluster import Cluster, Object, object_names
 from ..hostname import HTTPS, named_after, split_port
 from ..settings import SettingError, Settings
 from ..waiting import after, awaited
-from .address import LABELS, NOT_AWAITED, choose_address, tls_service
-from .contract import Served
+from .address import LABELS, NOT_AWAITED, choose_address, live_addresses, tls_service
+from .contract import GATEWAY, ExposureState, Served
 
 GROUP = "gateway.networking.k8s.io"
 GATEWAY_API = f"{GROUP}/v1"
@@ -30,19 +30,24 @@ def route_version(cluster: Cluster) -> str:
     return next((version for version in ROUTE_VERSIONS if cluster.serves(f"{GROUP}/{version}", "TLSRoute")), "")
 
 
-def gateway_class(cluster: Cluster) -> str:
-    """The name of the cluster's only GatewayClass; `gateway_error` makes sure that there is one, and no other."""
-    return next(iter(object_names(cluster.gateway_classes or [])), "")
+def gateway_class(settings: Settings, cluster: Cluster, state: ExposureState) -> str:
+    """The GatewayClass to use: that of the settings, of the stack's Gateway, or the cluster's only one.
+
+    `gateway_error` makes sure that it is one of the three.
+    """
+    named = settings.gateway_class or state.gateway_class
+    return named or next(iter(object_names(cluster.gateway_classes or [])), "")
 
 
 def gateway_error(
-    gateway_class: str, classes: Sequence[Object] | None, *, has_gateways: bool, has_routes: bool
+    gateway_class: str, classes: Sequence[Object] | None, own: str = "", *, has_gateways: bool, has_routes: bool
 ) -> pulumi.RunError | None:
     """The error of a cluster that lacks the Gateway API, TLSRoute, or the GatewayClass to use.
 
     Args:
         gateway_class: The setting `gatewayClass`.
         classes: Every GatewayClass; None if the user may not list them.
+        own: GatewayClass of the Gateway that the stack has; empty if it has none.
         has_gateways: Whether the cluster knows the kind Gateway.
         has_routes: Whether it knows the kind TLSRoute.
     """
@@ -56,24 +61,24 @@ def gateway_error(
     if rule:
         return SettingError("exposure", "gateway", rule, "loadBalancer")
     if classes is None:
-        if gateway_class:
+        if gateway_class or own:
             return None
         rule = "the user of the kubeconfig may not list GatewayClasses, so it has to be named"
         return SettingError("gatewayClass", "", rule, "traefik")
     known = object_names(classes)
     there = f"the cluster has {', '.join(known)}"
+    if own and not gateway_class:
+        if own in known:
+            return None
+        rule = f"the stack's Gateway is of the GatewayClass {own}, which is gone: {there}"
+        return SettingError("gatewayClass", "", rule, known[0])
     if not gateway_class and len(known) > 1:
         rule = f"there are several GatewayClasses, so it has to be named: {there}"
         return SettingError("gatewayClass", "", rule, known[0])
     if gateway_class and gateway_class not in known:
         rule = f"there is no GatewayClass of that name: {there}"
-        return SettingError("gatewayClass", gateway_class, rule, known[0])
+        return SettingError("gatewayClass", gateway_class, rule, own if own in known else known[0])
     return None
-
-
-def gateway_addresses(gateway: Object) -> list[str]:
-    """Every address and DNS name in a Gateway's status; empty before it has any."""
-    return [str(entry["value"]) for entry in gateway.get("status", {}).get("addresses", [])]
 
 
 def complaints(status: Object) -> list[str]:
@@ -119,6 +124,8 @@ class GatewayArgs:
     """Namespace of its objects."""
     address: str
     """Address to use instead of the Gateway's own; empty if there is no other."""
+    kept: Collection[str]
+    """The addresses that were in use before."""
     gateway_class: str
     """GatewayClass of the Gateway."""
     gateway_port: int
@@ -144,26 +151,32 @@ class Gateway(pulumi.ComponentResource):
     address: pulumi.Output[str]
     """IP address, or the DNS name that some load balancers have instead."""
     addresses: pulumi.Output[list[str]]
-    """The address from the settings, if there is one, and every address of the Gateway."""
+    """The address from the settings, if there is one, and every address of the Gateway; none if it publishes none."""
+    class_name: pulumi.Output[str]
+    """GatewayClass of the Gateway."""
     port: pulumi.Output[int]
     """Always 443; `gateway_port` is what the controller knows the listener by."""
 
     @staticmethod
-    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+    def errors(settings: Settings, cluster: Cluster, state: ExposureState) -> Sequence[pulumi.RunError]:
         """The cluster lacks the Gateway API, TLSRoute, or the GatewayClass to use."""
         has_gateways = cluster.serves(GATEWAY_API, "Gateway")
         error = gateway_error(
             settings.gateway_class,
             cluster.gateway_classes if has_gateways else None,
+            state.gateway_class,
             has_gateways=has_gateways,
             has_routes=has_gateways and route_version(cluster) != "",
         )
         return [error] if error else []
 
     def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make Gateway and Service. `name` is their name in the namespace, and what the route's begins with."""
-        super().__init__("private-registry:registry:Gateway", name, None, opts)
+        """Make Gateway and Service. `name` is the Service's name in the namespace, and the others' begin with it."""
+        super().__init__(GATEWAY, name, None, opts)
         self._args, self._name = args, name
+        # The status of a Gateway that is changed in place is that of its former class and port, until the controller
+        # gets to it, and for ever if none does.
+        self._gateway = named_after(name, args.gateway_class, str(args.gateway_port))
         child = pulumi.ResourceOptions(parent=self)
         self._service = tls_service(name, "ClusterIP", args.namespace, NOT_AWAITED, child).metadata.name
         listener = {
@@ -175,33 +188,45 @@ class Gateway(pulumi.ComponentResource):
         }
         spec = {"gatewayClassName": args.gateway_class, "listeners": [listener]}
         conditions = [_PROGRAMMED] if args.address else [_PROGRAMMED, _HAS_ADDRESS]
-        gateway = self._make("Gateway", GATEWAY_API, spec, conditions, name)
+        gateway = self._make("Gateway", GATEWAY_API, spec, conditions, self._gateway)
 
         def published(namespace: str) -> list[str]:
-            addresses = gateway_addresses(args.cluster.read(GATEWAY_API, "gateways", namespace, name))
+            addresses = live_addresses(args.cluster.read(GATEWAY_API, "gateways", namespace, self._gateway))
             if not addresses and not args.address:
-                msg = f"The Gateway {name} is gone, or has lost its address. Have it made anew: pulumi up --refresh."
+                gone = f"The Gateway {self._gateway} is gone, or has lost its address"
+                msg = f"{gone}. Have it made anew: pulumi up --refresh."
                 raise pulumi.RunError(msg)
             return addresses
 
         given = [args.address] if args.address else []
         own = after(args.namespace, gateway.id).apply(published)
-        self.address = own.apply(lambda found: args.address or choose_address(found))
-        self.addresses = own.apply(lambda found: [*given, *found])
+        self.address = own.apply(lambda found: args.address or choose_address(found, args.kept))
+        # The address that is given says nothing of the others, if the Gateway does not tell them.
+        self.addresses = own.apply(lambda found: [*given, *found] if found else [])
+        self.class_name = pulumi.Output.from_input(args.gateway_class)
         self.port = pulumi.Output.from_input(HTTPS)
 
     def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
         """Make the route from the Gateway to the registry, which serves the host with the certificate in the Secret."""
         dns_name = host.apply(lambda host: split_port(host)[0])
         spec = {
-            "parentRefs": [{"name": self._name}],
+            "parentRefs": [{"name": self._gateway}],
             "hostnames": [dns_name],
             "rules": [{"backendRefs": [{"name": self._service, "port": HTTPS}]}],
         }
-        name = dns_name.apply(lambda host: named_after(self._name, host))
+        name = dns_name.apply(lambda host: named_after(self._name, self._gateway, host))
         route = self._make("TLSRoute", f"{GROUP}/{self._args.route_version}", spec, [_ACCEPTED], name)
-        self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
-        return Served(host=after(host, route.id), address=self.address, addresses=self.addresses)
+        self.register_outputs(
+            {"address": self.address, "addresses": self.addresses, "port": self.port, "className": self.class_name}
+        )
+        place = pulumi.Output.from_input(self._args.namespace)
+        path = place.apply(lambda own: f"/apis/{GATEWAY_API}/namespaces/{own}/gateways/{self._gateway}")
+        return Served(
+            host=after(host, route.id),
+            address=self.address,
+            addresses=self.addresses,
+            publisher=pulumi.Output.from_input("") if self._args.address else path,
+        )
 
     def _make(
         self,

@@ -1,6 +1,6 @@
 """The way in `ingress`: an Ingress serves the registry's host, at the address of the cluster's Ingress controller."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from .address import (
     no_address,
     published_addresses,
 )
-from .contract import Served
+from .contract import INGRESS, ExposureState, Served
 
 _LABELS = names.labels(names.INGRESS)
 _DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
@@ -68,7 +68,24 @@ def _alb_error(ingress_class: str, entry: Object) -> pulumi.RunError | None:
     )
 
 
-def ingress_class_error(ingress_class: str, classes: Sequence[Object] | None) -> pulumi.RunError | None:
+def ingress_class(settings: Settings, cluster: Cluster, state: ExposureState) -> str:
+    """The IngressClass to use: that of the settings, of the stack's Ingress, or the default one.
+
+    It is empty if the user may not list them, so that the choice is left to the cluster.
+    """
+    if settings.ingress_class or state.ingress_class is not None:
+        return settings.ingress_class or state.ingress_class or ""
+    defaults = _default_classes(cluster.ingress_classes() or ())
+    return object_names(defaults)[0] if defaults else ""
+
+
+def _default_classes(classes: Sequence[Object]) -> Sequence[Object]:
+    return [entry for entry in classes if has_annotation(entry, _DEFAULT_CLASS)]
+
+
+def ingress_class_error(
+    ingress_class: str, classes: Sequence[Object] | None, own: str | None = None
+) -> pulumi.RunError | None:
     """The error of a cluster without the wanted IngressClass, or without one that it would use by default.
 
     A class whose controller takes no certificate from a Secret is an error, too.
@@ -76,23 +93,31 @@ def ingress_class_error(ingress_class: str, classes: Sequence[Object] | None) ->
     Args:
         ingress_class: The setting `ingressClass`.
         classes: Every IngressClass; None if the user may not list them, and then there is no error.
+        own: IngressClass of the Ingress that the stack has; empty if it was left to the cluster, None if it has none.
     """
     if classes is None:
         return None
-    known = object_names(classes)
+    known, entries = object_names(classes), {entry["metadata"]["name"]: entry for entry in classes}
     there = f"the cluster has {', '.join(known)}" if known else "the cluster has none"
     if ingress_class:
         if ingress_class in known:
-            return _alb_error(ingress_class, next(e for e in classes if e["metadata"]["name"] == ingress_class))
+            return _alb_error(ingress_class, entries[ingress_class])
         rule = f"there is no IngressClass of that name: {there}"
-        return SettingError("ingressClass", ingress_class, rule, known[0] if known else "nginx")
+        return SettingError("ingressClass", ingress_class, rule, own if own in known else (known or ["nginx"])[0])
+    if own in known:
+        return _alb_error("", entries[own])
+    if own and known:
+        rule = f"the stack's Ingress is of the IngressClass {own}, which is gone: {there}"
+        return SettingError("ingressClass", "", rule, known[0])
     if not known:
         rule = (
             "the cluster has no IngressClass, so no Ingress controller either: install one, or use a Service of type "
             "LoadBalancer or a port of the nodes"
         )
         return SettingError("exposure", "ingress", rule, "loadBalancer")
-    marked = [entry for entry in classes if has_annotation(entry, _DEFAULT_CLASS)]
+    if own is not None:
+        return None  # the cluster has chosen it, and keeps it
+    marked = _default_classes(classes)
     defaults = object_names(marked)
     if len(defaults) == 1:
         return _alb_error("", marked[0])
@@ -118,14 +143,17 @@ def same_address(expected: str, actual: Sequence[str]) -> None:
     """Check that the Ingress got the address that its host name holds.
 
     Raises:
-        pulumi.RunError: it got another one; the IngressClass gives each Ingress an address of its own.
+        pulumi.RunError: it got another one; the controller's address has changed, or the IngressClass gives each
+            Ingress an address of its own.
     """
     if expected not in actual:
         msg = (
             f"The registry's Ingress got the address {', '.join(actual)}, but the placeholder got {expected}, which is "
-            "in the registry's host name: this IngressClass gives each Ingress an address of its own. Set exposure to "
-            "loadBalancer, which needs no Ingress (pulumi config set exposure loadBalancer), or ingressClass to a "
-            "class whose Ingresses share one address, such as Traefik's or ingress-nginx's (kubectl get ingressclass)."
+            "in the registry's host name. If the address of the Ingress controller has changed since the last `pulumi "
+            "up`, have it looked up again: pulumi up --refresh. Otherwise this IngressClass gives each Ingress an "
+            "address of its own. Set exposure to loadBalancer, which needs no Ingress (pulumi config set exposure "
+            "loadBalancer), or ingressClass to a class whose Ingresses share one address, such as Traefik's or "
+            "ingress-nginx's (kubectl get ingressclass)."
         )
         raise pulumi.RunError(msg)
 
@@ -142,8 +170,10 @@ class IngressArgs:
     """Whether the settings name the host, so that no address has to be known before the host is served."""
     service: pulumi.Input[str]
     """Service with the plain port of the registry's pod."""
+    kept: Collection[str]
+    """The addresses that were in use before."""
     ingress_class: str
-    """IngressClass; empty for the cluster's default one."""
+    """IngressClass; empty to leave it to the cluster."""
     timeout: str
     """How long to wait for the Ingress controller, such as `2m`."""
     annotations: Mapping[str, str]
@@ -169,47 +199,55 @@ class Ingress(pulumi.ComponentResource):
     """Every address of the placeholder; empty if there is no placeholder."""
     port: pulumi.Output[int]
     """Always 443, where Ingress controllers serve TLS."""
+    class_name: pulumi.Output[str]
+    """IngressClass of the Ingresses; empty if it is left to the cluster."""
 
     @staticmethod
-    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+    def errors(settings: Settings, cluster: Cluster, state: ExposureState) -> Sequence[pulumi.RunError]:
         """The cluster does not have the IngressClass, or has none by default."""
-        error = ingress_class_error(settings.ingress_class, cluster.ingress_classes())
+        error = ingress_class_error(settings.ingress_class, cluster.ingress_classes(), state.ingress_class)
         return [error] if error else []
 
     def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make the placeholder. `name` is what the Ingresses' names in the namespace begin with."""
-        super().__init__("private-registry:registry:Ingress", name, None, opts)
+        super().__init__(INGRESS, name, None, opts)
         self._args, self._name = args, name
         self.address = pulumi.Output.from_input(args.address)
         self.addresses = pulumi.Output.from_input([])
         self.port = pulumi.Output.from_input(HTTPS)
+        self.class_name = pulumi.Output.from_input(args.ingress_class)
         self._has_placeholder = not args.address and not args.host_is_set
         if self._has_placeholder:
+            # The status of an Ingress whose class is changed in place is that of the former controller, for ever if
+            # the other one publishes nothing. So another class is another Ingress, and this host is nobody else's.
+            own_name = named_after(f"{name}-placeholder", args.ingress_class)
+            host = pulumi.Output.from_input(args.namespace).apply(lambda own: f"{own_name}.{placeholder_host(own)}")
             placeholder = k8s.networking.v1.Ingress(
                 f"{name}-placeholder",
                 metadata=k8s.meta.v1.ObjectMetaArgs(
-                    name=f"{name}-placeholder",
+                    name=own_name,
                     namespace=args.namespace,
                     labels=_LABELS,
                     annotations={**args.annotations, **ADDRESS_AWAITED},
                 ),
                 spec=k8s.networking.v1.IngressSpecArgs(
                     ingress_class_name=args.ingress_class or None,
-                    rules=[_rule(pulumi.Output.from_input(args.namespace).apply(placeholder_host), args.service)],
+                    rules=[_rule(host, args.service)],
                 ),
                 opts=self._address_awaited(f"{name}-placeholder"),
             )
             self.addresses = placeholder.status.apply(published_addresses)
-            self.address = self.addresses.apply(choose_address)
+            self.address = self.addresses.apply(lambda found: choose_address(found, args.kept))
 
     def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
         """Make the Ingress that serves `host` with the certificate in the Secret; the pod need not terminate TLS."""
         args = self._args
         dns_name = host.apply(lambda host: split_port(host)[0])
+        name = dns_name.apply(lambda host: named_after(self._name, args.ingress_class, host))
         ingress = k8s.networking.v1.Ingress(
             f"{self._name}-served",
             metadata=k8s.meta.v1.ObjectMetaArgs(
-                name=dns_name.apply(lambda host: named_after(self._name, host)),
+                name=name,
                 namespace=args.namespace,
                 labels=_LABELS,
                 annotations={**ANNOTATIONS, **args.annotations, **ADDRESS_AWAITED},
@@ -226,16 +264,21 @@ class Ingress(pulumi.ComponentResource):
             expected, actual = known
             if self._has_placeholder and expected:
                 same_address(expected, actual)
-            return expected or choose_address(actual)
+            return expected or choose_address(actual, args.kept)
 
         published = ingress.status.apply(published_addresses)
         address = pulumi.Output.all(self.address, published).apply(reached_at)
         addresses = pulumi.Output.all(address, published).apply(lambda known: [known[0], *known[1]])
-        self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
+        self.register_outputs(
+            {"address": address, "addresses": self.addresses, "port": self.port, "className": self.class_name}
+        )
+        place = pulumi.Output.all(args.namespace, name)
+        path = place.apply(lambda own: "/apis/networking.k8s.io/v1/namespaces/{}/ingresses/{}".format(*own))
         return Served(
             host=after(host, address),
             address=address,
             addresses=self.addresses if self._has_placeholder else addresses,
+            publisher=pulumi.Output.from_input("") if args.address else path,
         )
 
     def _address_awaited(self, name: str) -> pulumi.ResourceOptions:

@@ -1,7 +1,7 @@
 """The way in `loadBalancer`: a Service of type LoadBalancer leads to the TLS port of the registry's pod."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -11,7 +11,7 @@ from ..hostname import HTTPS
 from ..settings import Settings
 from ..waiting import awaited
 from .address import ADDRESS_AWAITED, NO_LOAD_BALANCER, choose_address, no_address, published_addresses, tls_service
-from .contract import Served
+from .contract import ExposureState, Served
 
 
 def nodes_outside(networks: Sequence[str], nodes: Sequence[Object]) -> list[str]:
@@ -40,6 +40,8 @@ class LoadBalancerArgs:
     """Class of the Service; empty for the cluster's default one."""
     allowed_sources: Sequence[str]
     """The only networks from which the load balancer takes connections, as CIDRs; empty for all."""
+    kept: Collection[str]
+    """The addresses that were in use before."""
     timeout: str
     """How long to wait for the load balancer's address, such as `2m`."""
 
@@ -61,7 +63,7 @@ class LoadBalancer(pulumi.ComponentResource):
     """Always 443."""
 
     @staticmethod
-    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+    def errors(settings: Settings, cluster: Cluster, state: ExposureState) -> Sequence[pulumi.RunError]:
         """Nothing: whether a load balancer gets an address shows only when it is made.
 
         A warning names the nodes that the settings would keep away from the registry.
@@ -96,11 +98,13 @@ class LoadBalancer(pulumi.ComponentResource):
         )
         given = [args.address] if args.address else []
         own = made.status.apply(published_addresses)
-        self.address = own.apply(lambda found: args.address or choose_address(found))
+        self.address = own.apply(lambda found: args.address or choose_address(found, args.kept))
         self.addresses = own.apply(lambda found: [*given, *found])
         self.port = pulumi.Output.from_input(HTTPS)
+        place = pulumi.Output.from_input(args.namespace)
+        self._publisher = place.apply(lambda own: "" if args.address else f"/api/v1/namespaces/{own}/services/{name}")
 
     def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
         """Nothing is missing: the registry's pod serves the host, with the certificate in the Secret."""
         self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
-        return Served(host=host, address=self.address, addresses=self.addresses)
+        return Served(host=host, address=self.address, addresses=self.addresses, publisher=self._publisher)

@@ -1,6 +1,6 @@
 """The way in `nodePort`: a port of every node, for clusters that have no load balancer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -8,29 +8,35 @@ import pulumi
 from ..cluster import Cluster, Object
 from ..settings import SettingError, Settings
 from .address import LABELS, NOT_AWAITED, choose_address, tls_service
-from .contract import Served
+from .contract import ExposureState, Served
 
 
-def node_address(nodes: Iterable[Object]) -> str:
+def node_address(nodes: Iterable[Object], kept: Collection[str] = ()) -> str:
     """The address of the node at which the registry is reached; empty if no node has one.
 
-    Every node forwards the port, so each would do. Nodes that are ready and take pods come first, and of these the
-    oldest, so that a node that joins does not change the host.
+    Every node forwards the port, so each would do. The one that was taken before comes first, as long as it is ready;
+    it may take no more pods. Then come nodes that are ready and take pods, and of these the oldest, so that neither a
+    node that joins nor one that is drained changes the host.
 
     Args:
         nodes: Nodes as the Kubernetes API describes them.
+        kept: The addresses that were in use before.
     """
 
-    def order(node: Object) -> tuple[bool, str, str]:
+    def own(node: Object) -> list[str]:
+        return [entry["address"] for entry in node["status"].get("addresses", []) if entry["type"] == "InternalIP"]
+
+    def order(node: Object) -> tuple[bool, bool, str, str]:
         conditions = {entry["type"]: entry["status"] for entry in node["status"].get("conditions", [])}
         spec: Object = node["spec"]
         tainted = any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in spec.get("taints", []))
-        usable = conditions.get("Ready") == "True" and not spec.get("unschedulable") and not tainted
-        return not usable, node["metadata"].get("creationTimestamp", ""), node["metadata"]["name"]
+        ready = conditions.get("Ready") == "True"
+        usable = ready and not spec.get("unschedulable") and not tainted
+        taken = ready and not set(kept).isdisjoint(own(node))
+        return not taken, not usable, node["metadata"].get("creationTimestamp", ""), node["metadata"]["name"]
 
     for node in sorted(nodes, key=order):
-        entries: list[Object] = node["status"].get("addresses", [])
-        address = choose_address(entry["address"] for entry in entries if entry["type"] == "InternalIP")
+        address = choose_address(own(node), kept)
         if address:
             return address
     return ""
@@ -91,8 +97,10 @@ class NodePortArgs:
     """Namespace of the Service."""
     address: str
     """Address to use instead of a node's; empty if there is no other."""
-    nodes: Sequence[Object]
-    """Every node, as far as the user may list them."""
+    kept: Collection[str]
+    """The addresses that were in use before."""
+    nodes: Sequence[Object] | None
+    """Every node; None if they could not be listed."""
     annotations: Mapping[str, str]
     """Annotations of the Service."""
     node_port: int
@@ -111,12 +119,12 @@ class NodePort(pulumi.ComponentResource):
     address: pulumi.Output[str]
     """Address of a node, or the one from the settings."""
     addresses: pulumi.Output[list[str]]
-    """The attribute `address`, and every address of the nodes."""
+    """The attribute `address`, and every address of the nodes; none if the nodes could not be listed."""
     port: pulumi.Output[int]
     """The port of the settings, or the one that Kubernetes has chosen; by default it is one of 30000 to 32767."""
 
     @staticmethod
-    def errors(settings: Settings, cluster: Cluster) -> Sequence[pulumi.RunError]:
+    def errors(settings: Settings, cluster: Cluster, state: ExposureState) -> Sequence[pulumi.RunError]:
         """No node has an address that is known, and the settings name none; or somebody else has the port."""
         port = settings.node_port
         if port and port not in USUAL_PORTS:
@@ -141,11 +149,14 @@ class NodePort(pulumi.ComponentResource):
             child,
             node_port=args.node_port,
         )
-        self.address = pulumi.Output.from_input(args.address or node_address(args.nodes))
-        self.addresses = self.address.apply(lambda address: [address, *every_address(args.nodes)])
+        address = args.address or node_address(args.nodes or (), args.kept)
+        self.address = pulumi.Output.from_input(address)
+        # One address says nothing of the others, at which the port is open as well: one of them may be public.
+        self.addresses = pulumi.Output.from_input([] if args.nodes is None else [address, *every_address(args.nodes)])
         self.port = made.spec.apply(lambda spec: next(port.node_port or 0 for port in spec.ports or []))
 
     def serve(self, host: pulumi.Output[str], tls_secret: pulumi.Output[str]) -> Served:
         """Nothing is missing: the registry's pod serves the host, with the certificate in the Secret."""
         self.register_outputs({"address": self.address, "addresses": self.addresses, "port": self.port})
-        return Served(host=host, address=self.address, addresses=self.addresses)
+        nowhere = pulumi.Output.from_input("")
+        return Served(host=host, address=self.address, addresses=self.addresses, publisher=nowhere)

@@ -92,7 +92,7 @@ class Image:
     index: Content
 
 
-def _elf(machine: int, code: bytes) -> bytes:
+def elf(machine: int, code: bytes) -> bytes:
     """A static ELF-64 program whose only segment is headers and `code`, started at `code`."""
     size = _HEADERS + len(code)
     identification = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
@@ -133,7 +133,7 @@ def build(namespace: str) -> Image:
     manifests: list[Content] = []
     descriptors: list[dict[str, object]] = []
     for architecture, (machine, code) in _PROGRAMS.items():
-        raw, layer = _layer(_elf(machine, bytes.fromhex(code)))
+        raw, layer = _layer(elf(machine, bytes.fromhex(code)))
         config = Content(
             media_type=_CONFIG,
             data=_json(

@@ -48,6 +48,19 @@ def condition_of(thing: Json, kind: str) -> Json:
     return next((condition for condition in conditions if condition["type"] == kind), Json())
 
 
+def is_over(pod: Json) -> bool:
+    """Whether a pod has ended for good, as by an eviction or the shutdown of its node. It stays for a while."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
+def gone(what: str) -> str:
+    """What is said of an object that the stack has made, and that the cluster has no longer, or not as it was made."""
+    return (
+        f"{what}, and the stack's state does not know it: somebody has changed that by hand. This mends it: pulumi up "
+        "--refresh"
+    )
+
+
 def waits_for_image(container: Json) -> bool:
     """Whether a container, given by its status, does not start because its image cannot be had."""
     return container.get("state", {}).get("waiting", {}).get("reason") in _IMAGE_FAULTS
@@ -153,7 +166,7 @@ def registry_trouble(pods: Sequence[Json], events: Sequence[Json], login: str) -
     volume = words_of(newest_event(claims))
     if volume and any(condition_of(pod, "PodScheduled").get("status") == "False" for pod in pods):
         return volume, ""
-    for pod in pods:
+    for pod in sorted(pods, key=is_over):  # the last ones tell of the past, which may be all that anybody says
         words = pod_trouble(pod, events)
         waiting = [each for each in containers(pod) if waits_for_image(each) and each["name"] in IMAGE_SETTINGS]
         if words:

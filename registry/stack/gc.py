@@ -24,7 +24,7 @@ import pulumi
 from .. import names
 from ..cluster import Cluster, Object
 from ..pod import nginx
-from ..pod.trouble import condition_of
+from ..pod.trouble import condition_of, is_over
 from ..registry import CONFIG, DATA
 
 _PROGRAM = Path(__file__).parents[2]
@@ -85,7 +85,8 @@ class Pods:
 
     def _found(self) -> list[Object]:
         path, label = f"/api/v1/namespaces/{self._namespace}/pods", f"app.kubernetes.io/name={names.REGISTRY}"
-        return json.loads(self._cluster.ask(path, labelSelector=label))["items"]
+        found: list[Object] = json.loads(self._cluster.ask(path, labelSelector=label))["items"]
+        return [pod for pod in found if not is_over(pod)]
 
     @property
     def names(self) -> Sequence[str]:

@@ -64,13 +64,13 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
     version = cluster.version()
     named = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
     refusal = cluster.refusal("namespace", {"metadata": {**named, "labels": required_labels(settings)}})
-    there = stored.stored(cluster, recorded.namespace)
+    there = stored.stored(cluster, recorded.namespace, recorded.kept)
     classes = cluster.storage_classes() if settings.storage.kind == "volume" else None
     moved = stored.place_errors(settings, there, classes)
     found = [
         version_error(version),
         *strangers.errors(settings, cluster, recorded),
-        *exposures.errors(settings, cluster),
+        *exposures.errors(settings, cluster, recorded.exposure),
         *certificates.errors(settings, cluster),
         volume.storage_class_error(settings.storage.storage_class, classes, there.storage_class if there else ""),
         *stored.losses(moved, there, allowed=settings.allow_data_loss),

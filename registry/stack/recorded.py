@@ -1,4 +1,4 @@
-"""What the stack's own state says of its last `up`: its cluster, its instance and namespace, and its certificates."""
+"""What the stack's own state says of its last `up`: its cluster, instance, namespace, certificates and way in."""
 
 import hashlib
 import time
@@ -8,7 +8,10 @@ from typing import Any, cast
 
 import pulumi
 
+from .. import names
 from ..certificate.contract import COMPONENTS, CertificateState, Issued
+from ..exposure import contract as exposures
+from ..storage.bucket import KEPT, Kept
 
 _STATE = "pulumi:pulumi:readStackResourceOutputs"
 """A function of the engine itself: type and outputs of every resource in the state of a stack. It works in
@@ -23,6 +26,7 @@ _READ_INTERVAL = 0.1
 IDENTITY = "private-registry:registry:Identity"
 """Type of the component whose outputs are read here."""
 _NAMESPACE = "kubernetes:core/v1:Namespace"
+_BINDING = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
 _SEED = "tls:index/privateKey:PrivateKey"
 _SERVER = "tls:index/locallySignedCert:LocallySignedCert"
 _REQUEST = "tls:index/certRequest:CertRequest"
@@ -42,8 +46,14 @@ class Recorded:
     """Id of this instance of the stack; see `instance_id`."""
     namespace: str = ""
     """Name of the stack's namespace."""
+    constraints: tuple[str, ...] = ()
+    """The security context constraints of OpenShift that the stack's pods are let use."""
     certificates: CertificateState = field(default_factory=CertificateState)
     """What had to be trusted, and the server certificate."""
+    kept: Kept | None = None
+    """The bucket that the images are in; None if they are in none."""
+    exposure: exposures.ExposureState = field(default_factory=exposures.ExposureState)
+    """The address in use, and the class of what serves it."""
 
 
 def instance_id(public_key: str) -> str:
@@ -61,23 +71,34 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         resources: Type and outputs of each resource, by its URN.
     """
     found: dict[str, Mapping[str, Any]] = {}
-    trusted = ""
+    trusted, addresses = "", set[str]()
+    constraints: list[str] = []
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
         if kind in (IDENTITY, _NAMESPACE, _SERVER, _REQUEST) or (kind, name) == (_SEED, SEED_NAME):
             found[kind] = resource["outputs"]
+        elif kind == _BINDING:
+            role = str(resource["outputs"].get("roleRef", {}).get("name", ""))
+            constraints += [role.removeprefix(names.CONSTRAINT)] if role.startswith(names.CONSTRAINT) else []
         elif kind in COMPONENTS:
             # Unlike an object of the cluster, a component is not refreshed: what somebody has put into the ConfigMap
             # must not be taken for a CA of the stack. Both are there after an `up` that was killed.
             trusted = max(trusted, str(resource["outputs"].get("caCertificate") or ""), key=len)
+        elif kind == KEPT and resource["outputs"].get("bucket"):
+            found[kind] = resource["outputs"]
+        elif kind in exposures.COMPONENTS:
+            found[kind] = resource["outputs"]
+            addresses.add(str(resource["outputs"].get("address") or ""))
     identity, metadata = found.get(IDENTITY, {}), found.get(_NAMESPACE, {}).get("metadata", {})
     server = found.get(_SERVER, {})
     public_key = str(found.get(_SEED, {}).get("publicKeyPem", ""))
+    ingress_class = found.get(exposures.INGRESS, {}).get("className")
     return Recorded(
         cluster=str(identity.get("clusterId") or ""),
         context=str(identity.get("context") or ""),
         instance=instance_id(public_key) if public_key else "",
         namespace=str(metadata.get("name") or ""),
+        constraints=tuple(sorted(constraints)),
         certificates=CertificateState(
             trusted=trusted,
             issued=Issued(
@@ -86,6 +107,12 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
                 hours=int(server.get("validityPeriodHours") or 0),
                 names=tuple(map(str, found.get(_REQUEST, {}).get("dnsNames") or ())),
             ),
+        ),
+        kept=Kept(bucket=found[KEPT]["bucket"], endpoint=found[KEPT].get("endpoint", "")) if KEPT in found else None,
+        exposure=exposures.ExposureState(
+            addresses=frozenset(addresses - {""}),
+            ingress_class=None if ingress_class is None else str(ingress_class),
+            gateway_class=str(found.get(exposures.GATEWAY, {}).get("className") or ""),
         ),
     )
 

@@ -1,9 +1,10 @@
 """Where the images of the stack are now, and which changes of the settings would lose them.
 
-A volume keeps its StorageClass for life and never shrinks, and what is in memory stays there. So some settings of a
-stack that is up cannot change without a new, empty place for its images. Such a change is refused before anything is
-changed, unless `allowDataLoss` says that the images do not matter. What this deliberately does not do: it copies no
-images, and it does not stop `pulumi destroy`, which is asked for by its name.
+A volume keeps its StorageClass for life and never shrinks, what is in memory stays there, and what is in a bucket lies
+below the name of the namespace. So some settings of a stack that is up cannot change without a new, empty place for its
+images. Such a change is refused before anything is changed, unless `allowDataLoss` says that the images do not matter.
+What this deliberately does not do: it copies no images, and it does not stop `pulumi destroy`, which is asked for by
+its name.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,8 @@ from kubernetes.client.exceptions import ApiException
 from .. import names
 from ..cluster import Cluster, Object, api_message
 from ..settings import SettingError, Settings, StorageKind
+from ..storage.bucket import Kept
 from ..storage.volume import default_classes, quantity_bytes
-
-_ACCEPT = "or accept that every image is lost: pulumi config set allowDataLoss true"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,9 @@ class Stored:
     namespace: str
     """Name of the stack's namespace."""
     storage: StorageKind
-    """On a volume, or in memory."""
+    """On a volume, in memory, or in a bucket."""
+    kept: Kept | None = None
+    """The bucket, if it is one."""
     empty: bool = False
     """Whether no image can be there yet, since the claim of the volume is not bound."""
     storage_class: str = ""
@@ -39,18 +41,21 @@ class Stored:
     """Size of the volume itself, which may be more."""
 
 
-def stored(cluster: Cluster, namespace: str) -> Stored | None:
+def stored(cluster: Cluster, namespace: str, kept: Kept | None) -> Stored | None:
     """Where the images of a stack are; None if it has no place for them yet.
 
     Args:
         cluster: The cluster.
         namespace: Name of the stack's namespace; empty if it has none yet.
+        kept: The bucket that its images are in, as the stack's state says; None if they are in none.
 
     Raises:
         pulumi.RunError: the cluster does not tell.
     """
     if not namespace:
         return None
+    if kept:
+        return Stored(namespace=namespace, storage="s3", kept=kept)
     try:
         claim = cluster.find(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{names.REGISTRY}")
         if claim and "deletionTimestamp" not in claim["metadata"]:
@@ -95,11 +100,19 @@ def _place_errors(settings: Settings, there: Stored, classes: Sequence[Object] |
             f"the stack is in the namespace {there.namespace}, which would be deleted with every image in the "
             "registry; and clients would have to trust another CA"
         )
-        yield SettingError("namespace", settings.namespace, rule, there.namespace, more=_ACCEPT)
+        if there.kept:
+            rule = (
+                f"the registry's images lie at {there.kept.bucket}/{there.namespace}/ in the bucket, where it would "
+                "not look for them any more; and clients would have to trust another CA"
+            )
+        yield SettingError("namespace", settings.namespace, rule, there.namespace, more=_accept(there))
+    if there.kept:
+        yield from _bucket_errors(settings, there, there.kept)
+        return
     if settings.storage.kind != there.storage:
         place = f"on the volume of the namespace {there.namespace}" if there.storage == "volume" else "in memory"
         rule = f"the registry's images are {place}, and would be deleted"
-        yield SettingError("storage", settings.storage.kind, rule, there.storage, more=_ACCEPT)
+        yield SettingError("storage", settings.storage.kind, rule, there.storage, more=_accept(there))
         return
     if there.storage != "volume":
         return
@@ -108,20 +121,41 @@ def _place_errors(settings: Settings, there: Stored, classes: Sequence[Object] |
             f"the registry's volume is of the StorageClass {there.storage_class}, and a volume keeps its class for "
             "life: it would be deleted with every image, and another one made"
         )
-        yield SettingError("storageClass", settings.storage.storage_class, rule, there.storage_class, more=_ACCEPT)
+        yield SettingError(
+            "storageClass", settings.storage.storage_class, rule, there.storage_class, more=_accept(there)
+        )
     wanted, asked = quantity_bytes(settings.storage.size), quantity_bytes(there.size)
     if wanted < min(asked, quantity_bytes(there.capacity)) or (there.empty and wanted != asked):
         rule = (
             f"the registry's volume has {there.size}, and a volume cannot shrink: it would be deleted with every "
             "image, and another one made"
         )
-        yield SettingError("storageSize", settings.storage.size, rule, there.size, more=_ACCEPT)
+        yield SettingError("storageSize", settings.storage.size, rule, there.size, more=_accept(there))
     elif wanted > asked and not _grows(there.storage_class, classes):
         rule = (
             f"the registry's volume has {there.size}, and its StorageClass {there.storage_class} does not let volumes "
             "grow (allowVolumeExpansion): it would be deleted with every image, and another one made"
         )
-        yield SettingError("storageSize", settings.storage.size, rule, there.size, more=_ACCEPT)
+        yield SettingError("storageSize", settings.storage.size, rule, there.size, more=_accept(there))
+
+
+def _bucket_errors(settings: Settings, there: Stored, kept: Kept) -> Iterator[SettingError]:
+    """Why the registry would not find the images in a bucket; another storage is chosen knowingly, and they stay."""
+    wanted = settings.storage.bucket
+    if not wanted:
+        return
+    where = f"{kept.bucket}/{there.namespace}/{f' at {kept.endpoint}' if kept.endpoint else ''}"
+    rule = f"the registry's images lie in the bucket at {where}, where it would not look for them any more"
+    for key, now, before in (("s3Bucket", wanted.name, kept.bucket), ("s3Endpoint", wanted.endpoint, kept.endpoint)):
+        if now != before:
+            yield SettingError(key, now, rule, before or "''", more=_accept(there))
+
+
+def _accept(there: Stored) -> str:
+    """What to do if the images do not matter."""
+    if there.kept:
+        return "or accept that they stay behind: pulumi config set allowDataLoss true"
+    return "or accept that every image is lost: pulumi config set allowDataLoss true"
 
 
 def _grows(storage_class: str, classes: Sequence[Object] | None) -> bool:
@@ -142,9 +176,10 @@ def losses(errors: Sequence[SettingError], there: Stored | None, *, allowed: boo
         return []
     if not allowed:
         return errors
+    what = "stays behind in the bucket" if there.kept else "is lost"
     for error in errors:
         pulumi.log.warn(
-            f"Every image of this registry is lost, since allowDataLoss is true. {error.reason} Afterwards have the "
+            f"Every image of this registry {what}, since allowDataLoss is true. {error.reason} Afterwards have the "
             "next loss refused again: pulumi config rm allowDataLoss"
         )
     return []

@@ -21,6 +21,9 @@ from .recorded import Recorded
 
 _HOSTING = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting"
 
+_NO_ORGANIZATION = "organization"
+"""What Pulumi says of the organisation where a backend has none, as with `file://` and buckets."""
+
 
 def require_same_cluster(recorded: Recorded, cluster: Cluster) -> None:
     """Check that the kubeconfig leads to the cluster of the last `up`.
@@ -30,7 +33,7 @@ def require_same_cluster(recorded: Recorded, cluster: Cluster) -> None:
     """
     if not recorded.cluster or not cluster.uid or cluster.uid == recorded.cluster:
         return
-    stack = pulumi.get_stack()
+    stack = _full_name()
     back = "with its kubeconfig in KUBECONFIG"
     if recorded.context and recorded.context != cluster.context:
         back = f"with pulumi config set kubernetes:context {recorded.context}, or {back}"
@@ -41,6 +44,12 @@ def require_same_cluster(recorded: Recorded, cluster: Cluster) -> None:
         f"cluster, {back}. If it is gone for good, have the stack forget it: pulumi stack rm --force --preserve-config "
         f"{stack} && pulumi stack init {stack}"
     )
+
+
+def _full_name() -> str:
+    """The stack's name as every Pulumi command takes it: with its organisation, where the backend has any."""
+    organization, stack = pulumi.get_organization(), pulumi.get_stack()
+    return stack if organization == _NO_ORGANIZATION else f"{organization}/{pulumi.get_project()}/{stack}"
 
 
 def errors(settings: Settings, cluster: Cluster, recorded: Recorded) -> Sequence[pulumi.RunError]:

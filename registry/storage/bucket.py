@@ -15,6 +15,7 @@ import pulumi_kubernetes as k8s
 
 from .. import names
 from ..settings import Bucket
+from ..waiting import after
 
 CA_FILE = "s3-ca.crt"
 """Key of the pod's ConfigMap that holds the CA of the bucket's server."""
@@ -90,6 +91,20 @@ def fingerprint(seed: pulumi.Input[str], keys: Sequence[pulumi.Output[str]]) -> 
     return pulumi.Output.unsecret(pulumi.Output.all(seed, *keys).apply(derive))
 
 
+KEPT = "private-registry:registry:KeptImages"
+"""Type of the component whose outputs say where the images are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A bucket that may have images of the stack, as the stack's state says."""
+
+    bucket: str
+    """Its name."""
+    endpoint: str
+    """The server of buckets that has it; empty for Amazon's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KeptImagesArgs:
     """What a `KeptImages` needs."""
@@ -98,12 +113,15 @@ class KeptImagesArgs:
     """The bucket."""
     namespace: pulumi.Input[str]
     """The stack's namespace, below which its images lie."""
+    ready: pulumi.Input[object]
+    """Known once the registry has written there, so that images may be there."""
 
 
 class KeptImages(pulumi.ComponentResource):
     """Nothing but a name that `destroy` prints: it says that the images stay in the bucket.
 
     `destroy` runs no program that could say it, and prints no outputs.
+    Its outputs say in the stack's state where the images are; see `Kept`.
     Ready when: 1. it is registered. Delete removes nothing.
     Does not: look at the bucket.
     """
@@ -113,9 +131,10 @@ class KeptImages(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: KeptImagesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Say it; `name` is what is said."""
-        super().__init__("private-registry:registry:KeptImages", name, None, opts)
+        super().__init__(KEPT, name, None, opts)
         self.removal = removal(args.bucket, args.namespace)
-        self.register_outputs({"removal": self.removal})
+        used = {"bucket": args.bucket.name, "endpoint": args.bucket.endpoint}
+        self.register_outputs({"removal": self.removal, **{key: after(text, args.ready) for key, text in used.items()}})
 
 
 def removal(bucket: Bucket, namespace: pulumi.Input[str]) -> pulumi.Output[str]:

@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
 from ..pod import proof_image
+from ..pod.trouble import is_over
 from ..settings import SettingError
 
 _DEFAULT_CLASS = (
@@ -92,14 +93,21 @@ def fault(cluster: Cluster, namespace: str) -> tuple[str, str]:
     """The same as the registry's pods say it now; empty also if the user may not read their logs."""
     pods = f"/api/v1/namespaces/{namespace}/pods"
     try:
-        found = json.loads(cluster.ask(pods, labelSelector=f"app.kubernetes.io/name={names.REGISTRY}"))["items"]
-        for pod in found:
-            log = f"{pods}/{pod['metadata']['name']}/log"
-            reason, sentence = fault_in(cluster.ask(log, container=names.PROOF_CONTAINER, tailLines="50"))
-            if reason:
-                return reason, sentence
+        found: list[Object] = json.loads(cluster.ask(pods, labelSelector=f"app.kubernetes.io/name={names.REGISTRY}"))[
+            "items"
+        ]
     except (OSError, LookupError):
-        pass
+        return "", ""
+    for pod in found:
+        if is_over(pod):
+            continue
+        log = f"{pods}/{pod['metadata']['name']}/log"
+        try:
+            reason, sentence = fault_in(cluster.ask(log, container=names.PROOF_CONTAINER, tailLines="50"))
+        except (OSError, LookupError):
+            continue  # it may have gone, or its node be down; another one may say what is wrong
+        if reason:
+            return reason, sentence
     return "", ""
 
 

@@ -13,7 +13,7 @@ from xdist import is_xdist_worker
 from xdist.remote import Producer
 
 from local_cluster import cluster as local_cluster
-from local_cluster import demo, host_machine
+from local_cluster import demo, host_machine, programs
 from local_cluster.errors import ClusterError
 from local_cluster.paths import CLUSTER
 
@@ -82,12 +82,13 @@ def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.It
 
 
 def started_cluster() -> Cluster:
-    """The local cluster with its default nodes, started when it does not run.
+    """The local cluster with its default nodes, started when it does not run, and the programs that tests need besides.
 
     A cluster that was made from other files than these is made anew, unless PRIVATE_REGISTRY_KEEP_CLUSTER is set.
     """
     if not os.environ.get("PRIVATE_REGISTRY_KEEP_CLUSTER"):
         local_cluster.up()
+    programs.ensure(programs.TESTED)
     return running_cluster()
 
 

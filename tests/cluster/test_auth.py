@@ -12,6 +12,7 @@ import pytest
 
 from registry.credentials import AHEAD
 
+from .support import messages
 from .support.changes import CHANGES
 from .support.cluster import Cluster
 from .support.commands import wait_until
@@ -116,7 +117,6 @@ def test_the_line_of_a_snippet_that_logs_in_does_so(
     cluster: Cluster, password_stack: Deployed, pushed: str, tmp_path: Path, client: str
 ) -> None:
     line = password_stack.snippets[client].splitlines()[1].removeprefix("# Log in: ")
-    line = line.replace("password", f"password --stack {password_stack.stack.name}", 1)
     certificates = tmp_path / "certificates"
     certificates.mkdir()
     (certificates / "ca.crt").write_text(password_stack.ca)
@@ -186,7 +186,8 @@ def test_kubelets_pull_with_the_secret_that_a_pod_names_and_not_without(
 
     def refused() -> bool:
         events = cluster.get("events", "-n", namespace, "--field-selector=reason=Failed")["items"]
-        told = {e["involvedObject"]["name"] for e in events if re.search(r"401|no basic auth|authoriz", e["message"])}
+        denied = [e for e in events if any(words in e["message"] for words in messages.NO_LOGIN)]
+        told = {e["involvedObject"]["name"] for e in denied}
         return {f"without-{node}" for node in cluster.nodes} <= told
 
     wait_until(refused, "every pull without the secret is refused", timeout=60)

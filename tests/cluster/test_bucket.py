@@ -5,6 +5,8 @@ import http.client
 import json
 import os
 import secrets
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from local_cluster import image_archive
-from registry.pod import proof_image
+from local_cluster import image_archive, network
+from registry.pod import nginx, proof_image
 
 from .support.buckets import BUCKET, BucketServer, bucket_server, command_line, registries
 from .support.cluster import Cluster, is_ready
 from .support.commands import wait_until
+from .support.freed_space import GC, append, gc, layer, repeated, whole
 from .support.stacks import Deployed, Stack, deployed_stack, docker_config
 
 pytestmark = pytest.mark.cluster
@@ -253,6 +256,88 @@ def test_an_up_that_replaces_the_pods_fails_no_pull_and_no_push(
     assert not failures, "\n".join(failures)
     for number in range(pushes.done):
         stack.crane("digest", f"{stack.host}/loop/own:{number}")
+
+
+def stored(deployed: Deployed, reference: str) -> set[str]:
+    """The names of the bucket's objects that hold an image's manifest and its parts."""
+    manifest = json.loads(deployed.crane("manifest", reference))
+    digest = deployed.crane("digest", reference).strip()
+    digests = [digest, manifest["config"]["digest"], *(each["digest"] for each in manifest["layers"])]
+    hashes = [each.removeprefix("sha256:") for each in digests]
+    return {f"docker/registry/v2/blobs/sha256/{each[:2]}/{each}/data" for each in hashes}
+
+
+def blobs(server: BucketServer, deployed: Deployed) -> set[str]:
+    """The names of all objects that hold a manifest or a part of an image."""
+    return {name for name in server.objects(deployed.namespace) if name.startswith("docker/registry/v2/blobs/")}
+
+
+def answers_to_a_push(deployed: Deployed) -> set[tuple[str, str]]:
+    """Status and Retry-After with which each of the registry's pods answers who begins to push without a login."""
+    told = "%{http_code} %header{retry-after}"
+    ask = ["curl", "--silent", "--output", "/dev/null", "--write-out", told, "--request", "POST"]
+    hosts = [f"http://{pod['status']['podIP']}:{nginx.PLAIN_PORT}" for pod in pods(deployed)]
+    lines = [deployed.cluster.run(*ask, f"{host}/v2/gc/app/blobs/uploads/").stdout for host in hosts]
+    return {(status, after) for status, _, after in (line.partition(" ") for line in lines)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_gc_stops_pushes_in_every_pod_and_takes_out_of_the_bucket_what_no_image_needs_while_pulls_go_on(
+    cluster: Cluster, server: BucketServer, stack: Deployed, tmp_path: Path
+) -> None:
+    host = stack.host
+    images = {name: f"{host}/gc/{name}:1" for name in ("child-one", "child-two", "deleted", "moved", "kept")}
+    for number, image in enumerate(images.values()):
+        pushed = append(stack, image.partition("/")[2], layer(tmp_path, 10**6 + number))
+        assert pushed.returncode == 0, pushed.stderr
+    objects = {name: stored(stack, image) for name, image in images.items()}
+    children = [images["child-one"], images["child-two"]]
+    stack.crane("index", "append", "-m", children[0], "-m", children[1], "-t", f"{host}/gc/index:1")
+    untagged = stack.crane("digest", images["moved"]).strip()
+    stack.crane("copy", images["kept"], images["moved"])
+    for name in ("child-one", "child-two", "deleted"):
+        stack.crane("delete", f"{host}/gc/{name}@{stack.crane('digest', images[name]).strip()}")
+    before = blobs(server, stack)
+    assert set().union(*objects.values()) <= before, "a deletion alone frees nothing"
+    assert answers_to_a_push(stack) == {("401", "")}
+
+    def pull() -> subprocess.CompletedProcess[str]:
+        return stack.run_crane(stack.login, "validate", "--remote", f"{host}/gc/index:1", check=False)
+
+    command = network.client(*GC, stack.stack.name)
+    environment = {**os.environ, **cluster.environment}
+    with (
+        repeated(pull) as pulls,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as free,
+    ):
+        assert free.stdout
+        first = free.stdout.readline()
+        assert first.startswith("Pushes are stopped in "), first + free.stdout.read()
+        free.send_signal(signal.SIGSTOP)
+        try:
+            assert all(pod["metadata"]["name"] in first for pod in pods(stack))
+            assert answers_to_a_push(stack) == {("503", "30")}
+        finally:
+            free.send_signal(signal.SIGCONT)
+        printed = free.stdout.read()
+        assert free.wait() == 0, printed
+        assert answers_to_a_push(stack) == {("401", "")}
+    assert pulls == []
+    assert "Pushes are allowed again" in printed
+    assert "MiB" not in printed, "nobody knows how much is free in a bucket"
+    assert blobs(server, stack) == before - objects["deleted"]
+    assert whole(stack, "gc/index:1")
+    assert whole(stack, f"gc/moved@{untagged}"), "it has no tag, and stays unless that is asked for"
+
+    gc(stack, "--untagged")
+    left = blobs(server, stack)
+    assert not objects["moved"] & left
+    assert objects["child-one"] | objects["child-two"] | objects["kept"] <= left
+    for reference in ("gc/index:1", "gc/kept:1", "gc/moved:1"):
+        assert whole(stack, reference), reference
+    assert append(stack, "gc/after:1", layer(tmp_path, 10**6)).returncode == 0
+    assert whole(stack, "gc/after:1")
 
 
 @pytest.mark.slow

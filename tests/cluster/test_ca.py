@@ -28,7 +28,7 @@ from .support.loop import Loop
 from .support.meanwhile import again_and_again
 from .support.stacks import Deployed, deployed_stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROPAGATION = 150.0
 """Seconds that a kubelet may take to bring a changed Secret or ConfigMap into a running pod."""

@@ -42,9 +42,10 @@ def source(client_registry: Deployed, app_image: Path) -> str:
 def snippet_login(snippet: str, deployed: Deployed) -> str:
     """The command in a snippet's second line, with the password from a file in the place of the stack."""
     line = snippet.splitlines()[1]
-    assert line.startswith("# Log in: pulumi stack output --show-secrets password | "), line
+    from_the_stack = f"# Log in: pulumi stack output --stack {deployed.stack.name} --show-secrets password | "
+    assert line.startswith(from_the_stack), line
     assert line.endswith(f" --username {deployed.outputs['username']} --password-stdin {deployed.host}")
-    return line.removeprefix("# Log in: pulumi stack output --show-secrets password | ") + ' <"$PASSWORD_FILE"'
+    return line.removeprefix(from_the_stack) + ' <"$PASSWORD_FILE"'
 
 
 def snippets_of_another_ca(deployed: Deployed, folder: Path) -> dict[str, str]:
@@ -241,8 +242,11 @@ def test_the_ca_of_one_stack_is_none_of_another(
                 machine.sh(both + ask, {"REGISTRY": stack.host})
 
 
+@pytest.mark.parametrize(
+    "user", ["root", pytest.param("me", marks=pytest.mark.slow), pytest.param("no setpriv", marks=pytest.mark.slow)]
+)
 def test_what_does_not_reach_the_cluster_pushes_through_kubectl(
-    cluster: Cluster, client_registry: Deployed, app_image: Path, tmp_path: Path
+    user: str, cluster: Cluster, client_registry: Deployed, app_image: Path, tmp_path: Path
 ) -> None:
     for file in app_image, Path(cluster.environment["KUBECONFIG"]), client_registry.ca_file:
         shutil.copy(file, tmp_path)
@@ -257,8 +261,28 @@ def test_what_does_not_reach_the_cluster_pushes_through_kubectl(
         "TARGET": f"{client_registry.host}/clients/forwarded:1",
     }
     with ClientMachine(tmp_path) as machine:
-        machine.sh(f"sh {SHARED}/forward.sh >forward.log 2>&1 &", variables)
+        start = f"sh {SHARED}/forward.sh"
+        if user != "root":
+            # sudo drops KUBECONFIG, without which kubectl finds no cluster.
+            machine.sh(
+                f"""
+                useradd --create-home --uid 1000 me
+                echo 'me ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/me
+                cp {SHARED}/forward.sh {SHARED}/kubeconfig /home/me/; chown me: /home/me/*
+                """
+            )
+            start = "runuser -u me -- env HOME=/home/me KUBECONFIG=/home/me/kubeconfig sh /home/me/forward.sh"
+        if user == "no setpriv":
+            machine.sh("rm /usr/bin/setpriv")
+        machine.sh(f"{start} >forward.log 2>&1 &", variables)
         machine.sh("timeout 30 sh -c 'until grep -q Forwarding forward.log; do sleep 0.1; done' || cat forward.log >&2")
+        running = machine.sh("cat $(grep -lx kubectl /proc/[0-9]*/comm | sed 's/comm$/status/')").stdout
+        # A node port is one that everybody may take.
+        becomes_root = user == "no setpriv" and not port
+        uid = re.search(r"^Uid:\s+(\d+)", running, re.MULTILINE)
+        assert uid
+        assert uid[1] == ("0" if user == "root" or becomes_root else "1000")
+        assert ("kubectl runs as root" in machine.sh("cat forward.log").stdout) == becomes_root
         done = machine.sh(
             f"""
             curl -sS --cacert "$SSL_CERT_FILE" -o answer -w '%{{remote_ip}} %{{ssl_verify_result}}\n' $URL
@@ -299,6 +323,25 @@ def test_buildx_gets_a_builder_that_holds_the_ca(client_registry: Deployed, tmp_
         assert undo
         machine.sh(f"{DOCKER}; {undo[1]}")
         assert machine.sh(f"{DOCKER}; docker buildx inspect {name}", check=False).returncode != 0
+
+
+@pytest.mark.slow
+def test_where_the_hosts_docker_is_behind_the_socket_of_a_container_the_snippet_changes_nothing(
+    client_registry: Deployed, tmp_path: Path
+) -> None:
+    (tmp_path / "docker.sh").write_text(client_registry.snippets["docker"])
+    daemon = next(client for client in CLIENTS if client.name == "docker").daemon
+    here = "export DOCKER_HOST=unix:///run/docker.sock"
+    with ClientMachine(tmp_path) as machine:
+        machine.sh(daemon.replace(DOCKER, here))
+        # What tells a container from its host is a host name of its own.
+        inside = f"echo a-container >/proc/sys/kernel/hostname; sh {SHARED}/docker.sh"
+        done = machine.sh(f"{here}; unshare --uts sh -c '{inside}'", check=False)
+        name = machine.sh("uname -n").stdout.strip()
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"the daemon at the machine {name} reads its own files" in done.stderr
+        machine.sh("test ! -e /etc/docker/certs.d")
+        assert "Docker on Linux trusts" in machine.sh(f"{here}; sh {SHARED}/docker.sh").stdout
 
 
 @pytest.mark.slow

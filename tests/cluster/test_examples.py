@@ -1,5 +1,6 @@
 """The examples for pull requests do what they say: their own lines run, each job in a checkout of its own."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import yaml
 
 from local_cluster.paths import REPOSITORY
 
+from .support.checkouts import checkout
 from .support.clients import SHARED, ClientMachine
 from .support.cluster import Cluster
 from .support.commands import run
@@ -23,18 +25,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 GITHUB = REPOSITORY / "examples" / "github-actions"
 GITLAB = REPOSITORY / "examples" / "gitlab-ci"
+REPOSITORY_ID = "812345678"
 DOCKERFILE = "FROM scratch\nCOPY Dockerfile /\n"
-
-
-def checkout(folder: Path) -> Path:
-    """A checkout of this tree, as it is now."""
-    files = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], {"PATH": "/usr/bin:/bin"}).stdout
-    for name in files.splitlines():
-        if (REPOSITORY / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, folder / name)
-    (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    return folder
 
 
 @dataclass(kw_only=True)
@@ -46,7 +38,7 @@ class Runner:
     variables: dict[str, str] = field(default_factory=dict)
 
     def sh(self, script: str, *, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a step's lines as the runner does: with bash, which stops at the first that fails."""
+        """Run a step's lines as GitLab's runner does, and GitHub's where `shell: bash` is set."""
         environment = {**self.cluster.environment, **self.variables}
         return run(["bash", "-eo", "pipefail", "-c", script], environment, cwd=cwd or self.folder, check=check)
 
@@ -85,12 +77,15 @@ def github(cluster: Cluster, folder: Path, state: Path, stack: str) -> GithubRun
     checkout(folder / "private-registry")
     (folder / "env").touch()
     own = {"STACK": stack, "GITHUB_ENV": str(folder / "env"), "RUNNER_TEMP": str(folder), "GITHUB_SHA": "0123abc"}
+    own["GITHUB_REPOSITORY_ID"] = REPOSITORY_ID
     return GithubRunner(cluster=cluster, folder=folder, variables={**secrets_of(cluster, state), **own})
 
 
 def steps(workflow: str, job: str) -> dict[str, dict[str, Any]]:
     """The steps of a job that have lines to run, by their names."""
-    found = yaml.safe_load((GITHUB / workflow).read_text())["jobs"][job]["steps"]
+    read = yaml.safe_load((GITHUB / workflow).read_text())
+    assert read["defaults"]["run"]["shell"] == "bash", "GitHub's runner has no pipefail without it"
+    found = read["jobs"][job]["steps"]
     return {step["name"]: step for step in found if "run" in step}
 
 
@@ -98,12 +93,33 @@ def stacks(runner: Runner) -> str:
     return runner.sh("pulumi stack ls", cwd=runner.folder / "private-registry").stdout
 
 
+def protected(stack: str) -> str:
+    """The state of a stack that cannot be destroyed: it holds something protected."""
+    root = f"urn:pulumi:{stack}::private-registry::pulumi:pulumi:Stack"
+    top = {"urn": f"{root}::private-registry-{stack}", "type": "pulumi:pulumi:Stack", "custom": False}
+    kept = {"urn": f"{root}$app:index:Kept::kept", "type": "app:index:Kept", "parent": top["urn"], "protect": True}
+    manifest = {"time": "2026-01-01T00:00:00Z", "magic": "", "version": ""}
+    return json.dumps(
+        {"version": 3, "deployment": {"manifest": manifest, "resources": [top, {"custom": False, **kept}]}}
+    )
+
+
+def lock(state: Path, stack: str) -> None:
+    """Leave the lock of a job whose runner was lost."""
+    folder = state / ".pulumi" / "locks" / "organization" / "private-registry" / stack
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "0.json").write_text('{"pid":1,"username":"runner","hostname":"gone","timestamp":"2026-01-01T00:00:00Z"}')
+
+
 def test_the_jobs_of_a_pull_request_make_use_and_destroy_a_registry_each_in_a_checkout_of_its_own(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     up, down = steps("pull-request.yml", "up"), steps("pull-request.yml", "down")
-    first = github(cluster, tmp_path / "first", tmp_path / "state", "pr-42")
-    by_docker = [up.pop("Trust it and log in"), up.pop("Build and push")]
+    name = yaml.safe_load((GITHUB / "pull-request.yml").read_text())["env"]["STACK"]
+    stack = name.replace("${{ github.repository_id }}", REPOSITORY_ID).replace("${{ github.event.number }}", "42")
+    state = tmp_path / "state"
+    first = github(cluster, tmp_path / "first", state, stack)
+    by_docker = [up.pop(name) for name in ("Trust it and log in", "Build and push", "Log out and trust it no more")]
     try:
         for step in up.values():
             first.step(step)
@@ -117,61 +133,86 @@ def test_the_jobs_of_a_pull_request_make_use_and_destroy_a_registry_each_in_a_ch
             )
             for step in by_docker:
                 folder = SHARED / "first" / step.get("working-directory", ".")
-                machine.sh(f"cd {folder}\n{step['run']}", there)
+                (tmp_path / "step").write_text(step["run"])
+                machine.sh(f"cd {folder}\nbash -eo pipefail {SHARED}/step", there)
+                if step["name"] == "Build and push":
+                    machine.sh(f"test -e /etc/docker/certs.d/{first.variables['REGISTRY']}/ca.crt")
+                    assert first.variables["REGISTRY"] in machine.sh("cat .docker/config.json").stdout
+            machine.sh(f"test ! -e /etc/docker/certs.d/{first.variables['REGISTRY']}")
+            assert first.variables["REGISTRY"] not in machine.sh("cat .docker/config.json").stdout
         # The next push to the pull request: another runner, the same stack.
-        again = github(cluster, tmp_path / "again", tmp_path / "state", "pr-42")
+        again = github(cluster, tmp_path / "again", state, stack)
         for step in up.values():
             again.step(step)
         assert again.variables["REGISTRY"] == first.variables["REGISTRY"]
-        # A night job that runs now finds the pull request open, and leaves its registry alone; 41 is closed.
-        night = github(cluster, tmp_path / "night", tmp_path / "state", "")
+        # A night job that runs now leaves 42 alone, which is open, and another repository's 41.
+        night = github(cluster, tmp_path / "night", state, "")
         reap = steps("nightly.yml", "reap")
-        assert "gh pr list" in reap.pop("List the open pull requests")["run"]
-        night.variables["OPEN"] = "7 42"
-        night.sh("pulumi stack init pr-41", cwd=night.folder / "private-registry")
-        for step in reap.values():
-            said = night.step(step)
-        assert "pull request 41 is not open" in said.stdout
-        assert re.search(r"^pr-42\b", stacks(night), re.MULTILINE)
-        assert "pr-41" not in stacks(night)
+        [listing] = [name for name in reap if name.startswith("List")]
+        assert "gh pr list" in reap.pop(listing)["run"]
+        night.variables["CLOSED"] = "39 40 41"
+        program = night.folder / "private-registry"
+        own = [f"{REPOSITORY_ID}-pr-{number}" for number in (39, 40, 41)]
+        for made in [*own, "77-pr-41"]:
+            night.sh(f"pulumi stack init {made}", cwd=program)
+        (tmp_path / "protected.json").write_text(protected(own[0]))
+        night.sh(f"pulumi stack import --force --stack {own[0]} --file {tmp_path}/protected.json", cwd=program)
+        lock(state, own[1])
+        *log_in, destroy = reap.values()
+        for step in log_in:
+            night.step(step)
+        said = night.step(destroy, check=False)
+        # The first cannot be destroyed, and the second is locked: the others are destroyed all the same.
+        assert said.returncode == 1, said.stdout + said.stderr
+        assert f"not destroyed: {own[0]}\n" in said.stderr
+        left = stacks(night)
+        assert {found for found in (*own, "77-pr-41", stack) if re.search(rf"^{found}\b", left, re.MULTILINE)} == {
+            own[0], "77-pr-41", stack
+        }  # fmt: skip
         # The pull request is closed. The job before it was killed, and has left a lock.
-        last = github(cluster, tmp_path / "last", tmp_path / "state", "pr-42")
-        lock = tmp_path / "state" / ".pulumi" / "locks" / "organization" / "private-registry" / "pr-42"
-        lock.mkdir(parents=True, exist_ok=True)
-        (lock / "0.json").write_text(
-            '{"pid":1,"username":"runner","hostname":"gone","timestamp":"2026-01-01T00:00:00Z"}'
-        )
+        last = github(cluster, tmp_path / "last", state, stack)
+        lock(state, stack)
         for step in down.values():
             last.step(step)
-        assert "pr-42" not in stacks(last)
+        assert stack not in stacks(last)
         assert "NotFound" in cluster.run("kubectl", "get", "namespace", namespace.stdout.strip(), check=False).stderr
     finally:
-        if "pr-42" in stacks(first):
-            first.sh("pulumi cancel --yes --stack pr-42 || true; pulumi destroy --yes --remove --stack pr-42",
+        if stack in stacks(first):
+            first.sh(f"pulumi cancel --yes --stack {stack} || true; pulumi destroy --yes --remove --stack {stack}",
                      cwd=first.folder / "private-registry")  # fmt: skip
 
 
-def test_the_jobs_of_a_merge_request_do_so_as_well(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_jobs_of_a_merge_request_do_so_as_well_in_a_folder_that_is_used_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     jobs = yaml.safe_load((GITLAB / "registry.gitlab-ci.yml").read_text())
+    # The job clones a release; this tree is one here.
+    release = tmp_path / "release"
+    release.mkdir()
+    (checkout(release) / ".venv").unlink()
+    git = "git -c user.name=test -c user.email=test@example.com"
+    stack = jobs[".registry"]["variables"]["STACK"]
+    stack = stack.replace("$CI_PROJECT_ID", "1234").replace("$CI_MERGE_REQUEST_IID", "7")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(GITLAB / "registry.yaml", folder)
+    own = {"STACK": stack, "PRIVATE_REGISTRY_REPOSITORY": f"file://{release}"}
+    runner = Runner(cluster=cluster, folder=folder, variables={**secrets_of(cluster, tmp_path / "state"), **own})
+    runner.sh(f"{git} init -q; git add -A; {git} commit -qm release; git tag v0.1.0", cwd=release)
 
-    def runner(name: str) -> Runner:
-        folder = tmp_path / name
-        folder.mkdir()
-        shutil.copy(GITLAB / "registry.yaml", folder)
-        # The job clones a release; the test has this tree in its place.
-        checkout(folder / "private-registry")
-        variables = {**secrets_of(cluster, tmp_path / "state"), "STACK": "mr-7"}
-        return Runner(cluster=cluster, folder=folder, variables=variables)
+    def job(name: str) -> None:
+        runner.sh("\n".join(jobs[".registry"]["before_script"]))
+        (folder / "private-registry" / ".venv").symlink_to(REPOSITORY / ".venv")
+        runner.sh("\n".join(jobs[name]["script"]))
 
-    up, down = runner("up"), runner("down")
-    up.sh("\n".join(jobs["registry up"]["script"]))
+    job("registry up")
     try:
-        url, ca = ((up.folder / name).read_text() for name in ("registry-url", "registry-ca.crt"))
+        url, ca = ((folder / name).read_text() for name in ("registry-url", "registry-ca.crt"))
         assert ".nip.io" in url
         assert ca.startswith("-----BEGIN CERTIFICATE-----")
     finally:
-        down.sh("\n".join(jobs["registry down"]["script"]))
-    assert "mr-7" not in stacks(down)
+        job("registry down")
+    assert stack not in stacks(runner)
 
 
 def test_the_pytest_fixture_brings_a_registry_for_a_session(cluster: Cluster, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from .support import messages
 from .support.cluster import Cluster
 from .support.diagnosis import diagnose
 from .support.own_trust import forgotten, printed, pull_again, set_up
@@ -57,7 +58,7 @@ def test_nodes_that_somebody_else_set_up_are_proved_and_one_that_is_not_is_named
         text = failed.stdout + failed.stderr
         assert failed.returncode != 0
         assert missing(text) == set(cluster.nodes)
-        assert "x509: certificate signed by unknown authority" in text
+        assert messages.UNTRUSTED in text
         assert "python3 -m registry.clients --node NAME" in text
         own = namespace_of(cluster, stack)
         assert standard(cluster, own) == "restricted"

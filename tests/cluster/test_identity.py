@@ -57,7 +57,7 @@ def test_behind_a_load_balancer_that_has_only_a_name_the_second_stack_is_refused
         outputs = one.outputs()
         assert outputs["registryUrl"] == name
         with Stack(environment=cluster.environment, settings=settings) as two:
-            theirs = f"{outputs['namespace']}/{named_after('ingress', name)}"
+            theirs = f"{outputs['namespace']}/{named_after('ingress', 'traefik', name)}"
             server = f"The host {name} is served by the Ingress {theirs} already"
             fails(two, server, "pulumi config set host", "pulumi config set exposure loadBalancer")
         one.pulumi("preview", "--expect-no-changes")

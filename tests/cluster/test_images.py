@@ -12,7 +12,7 @@ import pytest
 from local_cluster import images
 from local_cluster.paths import REPOSITORY
 
-from .support import refusing_registry
+from .support import messages, refusing_registry
 from .support.cluster import Cluster
 from .support.commands import run
 from .support.diagnosis import wait_diagnosis
@@ -186,6 +186,7 @@ def test_up_and_the_doctor_name_a_registry_that_limits_pulls_or_wants_a_login(cl
             failed = printed(stack.up(check=False))
             assert "was not ready within 15s" in failed
             assert fix in failed, refusal
+            assert (messages.TOO_MANY in failed) == (refusal == "limited")
             assert fix in wait_diagnosis(cluster, stack, ("REGISTRY_DOWN", "registry")).text
 
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.provider]
 POINTS = {
     "namespace": "its namespace",
     "service/registry": "the Service in front of the registry",
-    "ingress/ingress-placeholder": "the placeholder, whose address is awaited",
+    "ingress/ingress-placeholder-*": "the placeholder, whose address is awaited",
     "secret/registry-http": "the credentials",
     "configmap/private-registry": "the lookup",
     "ingress/ingress-????????": "the Ingress, whose address is awaited",
@@ -127,7 +127,7 @@ def test_an_up_that_is_killed_at_each_of_its_resources_one_after_the_other_ends_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("point", ["ingress/ingress-placeholder", "deployment/registry", "daemonset/trust"])
+@pytest.mark.parametrize("point", ["ingress/ingress-placeholder-*", "deployment/registry", "daemonset/trust"])
 def test_an_up_that_is_interrupted_is_run_again_and_ends_in_the_same_state(
     cluster: Cluster, point: str, times: int
 ) -> None:

@@ -5,17 +5,18 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local_cluster import network
+from registry.hostname import named_after
 
 from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.controllers import ingress_controller
 from .support.faults import on
+from .support.own_names import local_names, tell, untell
 from .support.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -84,6 +85,41 @@ def test_a_policy_that_wants_an_annotation_is_fulfilled_and_the_annotation_choos
             stack.pulumi("preview", "--expect-no-changes")
 
 
+def test_an_up_succeeds_only_where_the_load_balancer_is_also_after_it_has_moved_or_its_annotations_have(
+    cluster: Cluster,
+) -> None:
+    by_hand, annotation = "10.99.0.214", "metallb.io/loadBalancerIPs"
+    with (
+        second_pool(cluster) as pool,
+        Stack(environment=cluster.environment, settings={"exposure": "loadBalancer", **IN_MEMORY}) as stack,
+    ):
+
+        def follow() -> None:
+            stack.pulumi("up", "--yes", "--skip-preview", "--refresh")
+
+        stack.up()
+        outputs = stack.outputs()
+        path = ("service", "load-balancer", "-n", outputs["namespace"])
+        cluster.kubectl("annotate", *path, f"{annotation}={by_hand}")
+        points = "--output=jsonpath={.status.loadBalancer.ingress[0].ip}"
+        wait_until(lambda: cluster.kubectl("get", *path, points) == by_hand, f"the address is {by_hand}", timeout=30)
+        for _ in range(2):
+            failed = stack.up(check=False)
+            assert failed.returncode != 0
+            moved = (
+                f"leads to the address {outputs['address']}, but services/load-balancer, which serves it, has {by_hand}"
+            )
+            assert moved in " ".join((failed.stdout + failed.stderr).split())
+        follow()
+        assert stack.outputs()["address"] == by_hand
+        cluster.kubectl("annotate", *path, f"{annotation}-")
+        stack.pulumi("config", "set", "--path", f'serviceAnnotations["{POOL}"]', pool)
+        if stack.up(check=False).returncode:  # MetalLB moves it while `up` goes on, or has done so before
+            follow()
+        assert stack.outputs()["address"] == SECOND
+        stack.pulumi("preview", "--expect-no-changes")
+
+
 def test_a_node_port_has_the_number_that_was_asked_for_if_the_cluster_gives_it(
     cluster: Cluster, namespace: str
 ) -> None:
@@ -102,17 +138,6 @@ def test_a_node_port_has_the_number_that_was_asked_for_if_the_cluster_gives_it(
         failed = stack.up(check=False)
         assert "from 30000 to 32767 only" in failed.stdout + failed.stderr
         assert "provided port is not in the valid range" in failed.stdout + failed.stderr
-
-
-@contextmanager
-def local_names() -> Iterator[Path]:
-    """The file in which clients in the cluster's network look up names before they ask DNS."""
-    path = Path("/etc/netns") / network.NAMESPACE / "hosts"
-    path.write_text(Path("/etc/hosts").read_text())
-    try:
-        yield path
-    finally:
-        path.unlink()
 
 
 def load_balancer_of_others(cluster: Cluster, stack: Stack, name: str, stop: threading.Event) -> str:
@@ -157,11 +182,7 @@ def test_a_load_balancers_name_that_dns_learns_late_is_waited_for_before_any_nod
                 assert not stop.wait(0.5)
             stop.wait(15)  # in this time the nodes would be asked, if nothing were waited for
             seen["early"] = cluster.get("daemonsets", "-n", own)["items"]
-            line = f"{address} {name}"
-            for node in cluster.nodes:
-                on(node, "sh", "-c", f"echo '{line}' >>/etc/hosts")
-            with names.open("a") as file:
-                file.write(f"{line}\n")
+            tell(cluster, names, address, name)
 
         thread = threading.Thread(target=cloud, daemon=True)
         thread.start()
@@ -170,13 +191,7 @@ def test_a_load_balancers_name_that_dns_learns_late_is_waited_for_before_any_nod
         finally:
             stop.set()
             thread.join()
-            for node in cluster.nodes:
-                on(
-                    node,
-                    "sh",
-                    "-c",
-                    f"grep -v ' {name}$' /etc/hosts >/tmp/hosts; cat /tmp/hosts >/etc/hosts; rm /tmp/hosts",
-                )
+            untell(cluster, name)
         assert seen["early"] == [], "no node is asked before the name is known"
         assert f"Waiting until DNS knows {name}" in done.stdout
         assert "3 of 3" in done.stdout
@@ -198,10 +213,10 @@ def test_the_second_stack_behind_a_load_balancers_name_is_refused_and_lives_with
         assert one.outputs()["registryUrl"] == hostname
         failed = two.up(check=False)
         text = failed.stdout + failed.stderr
-        assert f"The host {hostname} is served by the Ingress {namespace_of(cluster, one)}/ingress already" in text
+        assert f"The host {hostname} is served by the Ingress {namespace_of(cluster, one)}/ingress-" in text
         assert "set host to a name of your own" in text
         made = cluster.get("ingresses", "-n", namespace_of(cluster, two))["items"]
-        assert [each["metadata"]["name"] for each in made] == ["ingress-placeholder"]
+        assert [each["metadata"]["name"] for each in made] == [named_after("ingress-placeholder", name)]
         two.pulumi("config", "set", "host", own)
         two.up()
         assert two.outputs()["registryUrl"] == own

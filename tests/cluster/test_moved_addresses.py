@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.hostname import named_after
 from trust.agent.placement import HOST_KEPT
 
 from .support.certificates import served_certificate
@@ -90,7 +91,7 @@ def test_a_gateway_whose_address_moved_moves_everything_in_one_up_and_the_ca_sta
         def move(to: str) -> None:
             gateway_controller(to)
             points = "--output=jsonpath={.status.addresses[*].value}"
-            path = (f"gateways.{GATEWAY_API}", "gateway", "-n", deployed.namespace)
+            path = (f"gateways.{GATEWAY_API}", named_after("gateway", "gateways", "443"), "-n", deployed.namespace)
             wait_until(lambda: cluster.kubectl("get", *path, points) == to, f"Traefik published {to}", timeout=60)
 
         try:

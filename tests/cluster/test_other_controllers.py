@@ -127,8 +127,9 @@ def controller(cluster: Cluster, plural: str, status: Callable[[Mapping[str, Any
 
 def served_host(cluster: Cluster, stack: Stack) -> str:
     """The host of the registry's Ingress."""
-    found = cluster.get("ingress", "ingress", "-n", namespace_of(cluster, stack))
-    return found["spec"]["rules"][0]["host"]
+    ingresses = cluster.get("ingresses", "-n", namespace_of(cluster, stack))["items"]
+    [serving] = (each["spec"] for each in ingresses if each["spec"].get("tls"))
+    return serving["rules"][0]["host"]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_a_gateway_whose_conditions_come_late_is_waited_for_and_a_refused_listen
         }
 
     def of_route(route: Mapping[str, Any]) -> object:
-        parent = {"parentRef": {"name": "gateway"}, "controllerName": "example.test/other"}
+        parent = {"parentRef": route["spec"]["parentRefs"][0], "controllerName": "example.test/other"}
         return {"parents": [{**parent, "conditions": [condition("Accepted", "True")]}]}
 
     values = {"exposure": "gateway", "storage": "memory", "addressTimeout": "30s", "readyTimeout": "10s"}

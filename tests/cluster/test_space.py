@@ -1,13 +1,10 @@
 """The registry's space in a stack: it is full, it cannot be written to, it is freed, and its pod is killed."""
 
-import io
 import os
 import secrets
 import shutil
 import signal
 import subprocess
-import sys
-import tarfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,43 +16,17 @@ import pytest
 
 from local_cluster import network, nodes
 
+from .support import messages
 from .support.clients import registry_for_clients
 from .support.cluster import Cluster, is_ready
 from .support.commands import CommandError, wait_until
 from .support.diagnosis import wait_diagnosis
+from .support.freed_space import GC, append, gc, layer, repeated, whole
 from .support.stacks import Deployed, Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-GC = (sys.executable, "-m", "registry.stack.gc", "--stack")
 PUSHES = 20
-
-
-def layer(folder: Path, size: int) -> Path:
-    """A layer with a file of random bytes, which do not get smaller when they are compressed."""
-    path = folder / f"layer-{secrets.token_hex(4)}.tar"
-    with tarfile.open(path, "w") as archive:
-        entry = tarfile.TarInfo("random")
-        entry.size = size
-        archive.addfile(entry, io.BytesIO(os.urandom(size)))
-    return path
-
-
-def append(deployed: Deployed, tag: str, *layers: Path) -> subprocess.CompletedProcess[str]:
-    """Push an image of these layers."""
-    files = [word for each in layers for word in ("-f", each)]
-    return deployed.run_crane(deployed.login, "append", *files, "-t", f"{deployed.host}/{tag}", check=False)
-
-
-def whole(deployed: Deployed, reference: str) -> bool:
-    """Whether a client gets the image with everything in it, each part as its digest says."""
-    done = deployed.run_crane(deployed.login, "validate", "--remote", f"{deployed.host}/{reference}", check=False)
-    return done.returncode == 0
-
-
-def gc(deployed: Deployed, *options: str) -> str:
-    """Free space; what is printed."""
-    return deployed.cluster.run(*GC, deployed.stack.name, *options).stdout
 
 
 @pytest.fixture
@@ -203,33 +174,10 @@ def deployed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield deployed
 
 
-@contextmanager
-def repeated(action: Callable[[], subprocess.CompletedProcess[str]]) -> Generator[list[str]]:
-    """Do something again and again in the context; what went wrong each time it did, filled at the end."""
-    going, failed, times = True, list[str](), 0
-
-    def loop() -> None:
-        nonlocal times
-        while going:
-            done = action()
-            times += 1
-            if done.returncode:
-                failed.append(done.stderr)
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(loop)
-        try:
-            yield failed
-        finally:
-            going = False
-            running.result()
-    assert times > 1
-
-
 def test_what_no_tag_needs_goes_and_no_image_loses_a_part_while_everybody_pushes_and_pulls(
     deployed: Deployed, tmp_path: Path
 ) -> None:
-    host, layers = deployed.host, [layer(tmp_path, 10**6) for _ in range(6)]
+    host, layers = deployed.host, [layer(tmp_path, 10**6) for _ in range(8)]
 
     def digest(reference: str) -> str:
         return deployed.crane("digest", f"{host}/{reference}").strip()
@@ -244,6 +192,9 @@ def test_what_no_tag_needs_goes_and_no_image_loses_a_part_while_everybody_pushes
     moved = digest("test/app:1")
     deployed.crane("copy", f"{host}/test/app:1", f"{host}/test/other:1")
     assert append(deployed, "test/app:1", layers[4]).returncode == 0
+    assert append(deployed, "test/app:2", layers[6]).returncode == 0
+    replaced = digest("test/app:2")
+    assert append(deployed, "test/app:2", layers[7]).returncode == 0
     assert append(deployed, "test/app:deleted", layers[5]).returncode == 0
     deployed.crane("delete", f"{host}/test/app@{digest('test/app:deleted')}")
 
@@ -267,17 +218,17 @@ def test_what_no_tag_needs_goes_and_no_image_loses_a_part_while_everybody_pushes
         assert "Pushes are allowed again" in printed
         before = len(acknowledged)
         wait_until(lambda: len(acknowledged) > before, "pushes are acknowledged again", timeout=60)
-        assert whole(deployed, f"test/app@{moved}"), "it has no tag, and stays unless that is asked for"
+        assert whole(deployed, f"test/app@{replaced}"), "it has no tag, and stays unless that is asked for"
         untagged = gc(deployed, "--untagged")
         assert "manifests have no tag" in untagged
         before = len(acknowledged)
         wait_until(lambda: len(acknowledged) > before, "pushes are acknowledged again", timeout=60)
     assert pulls == []
     assert all("UNAVAILABLE" in each or "UNKNOWN" in each for each in pushes), pushes
-    for reference in ("test/multi:1", "test/app:1", "test/other:1", f"test/other@{moved}", *acknowledged):
+    for reference in ("test/multi:1", "test/app:1", "test/app:2", "test/other:1", f"test/other@{moved}", *acknowledged):
         assert whole(deployed, reference), reference
     with pytest.raises(CommandError, match="MANIFEST_UNKNOWN"):
-        digest(f"test/app@{moved}")
+        digest(f"test/app@{replaced}")
     wait_diagnosis(deployed.cluster, deployed.stack)
 
 
@@ -291,7 +242,7 @@ def test_pushes_come_back_when_the_command_is_killed(deployed: Deployed, tmp_pat
         process.kill()
     killed = time.monotonic()
     refused = append(deployed, "test/killed:2", layer(tmp_path, 10**6))
-    assert "UNAVAILABLE: nothing can be pushed or deleted while space is freed" in refused.stderr
+    assert messages.SPACE_IS_FREED in refused.stderr
 
     def pushes() -> bool:
         return append(deployed, "test/killed:2", layer(tmp_path, 10**6)).returncode == 0

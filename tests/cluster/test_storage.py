@@ -17,6 +17,7 @@ import pytest
 
 from local_cluster import programs
 
+from .support import messages
 from .support.commands import wait_until
 from .support.front import Front, front
 
@@ -166,11 +167,11 @@ def test_a_full_storage_refuses_pushes_with_a_sentence_and_serves_pulls_until_sp
         too_big = ("append", "--insecure", "-f", tmp_path / "big.tar", "-t", f"{place}/big:1")
         refused = crane(*too_big)
         assert refused.returncode != 0
-        assert "no space left on device" in refused.stderr
+        assert messages.NO_SPACE in refused.stderr
         wait_until(lambda: '"STORAGE_FULL"' in log.read_text(), "it is said", timeout=20)
         refused = crane(*too_big)
         assert refused.returncode != 0
-        assert "DENIED: the storage of the registry is full" in refused.stderr
+        assert messages.STORAGE_FULL in refused.stderr
         status, _, body = made.ask("POST", "/v2/test/small/blobs/uploads/")
         assert (status, json.loads(body)["errors"][0]["code"]) == (507, "DENIED")
         assert missing(made, "test/small", "1") == []

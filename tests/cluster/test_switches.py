@@ -13,6 +13,7 @@ from registry.settings import Exposure
 
 from .support.changes import CHANGES
 from .support.cluster import Cluster
+from .support.controllers import ingress_controller
 from .support.loop import Loop
 from .support.stacks import Deployed, Stack, deployed_stack
 
@@ -89,6 +90,32 @@ def test_every_change_of_the_way_in_works(cluster: Cluster, tmp_path: Path, app_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_another_ingress_class_moves_everything_to_its_controller_and_stays_when_the_setting_goes(
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
+) -> None:
+    name, address = f"other-{token_hex(3)}", "10.99.0.215"
+    with ingress_controller(cluster, name, address), deployed_stack(cluster, tmp_path) as deployed:
+        deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
+        digest = deployed.crane("digest", f"{deployed.host}/test/app:1")
+        first = deployed.outputs["address"]
+        with Loop(deployed, namespace, tmp_path) as loop:
+            for ingress_class, expected in ((name, address), ("", address), ("traefik", first)):
+                deployed.stack.set(ingressClass=ingress_class)
+                deployed.stack.up()
+                now = replace(deployed, outputs=deployed.stack.outputs())
+                loop.use(now.outputs)
+                assert now.outputs["address"] == expected
+                assert now.crane("digest", f"{now.host}/test/app:1") == digest
+                made = cluster.get("ingresses", "-n", now.namespace)["items"]
+                classes = {each["spec"]["ingressClassName"] for each in made}
+                assert (len(made), classes) == (2, {name if expected == address else "traefik"})
+                now.stack.pulumi("preview", "--expect-no-changes")
+                loop.settle()
+            loop.check(CHANGES["ingressClass"].allowed)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("gateway_controller")
 @pytest.mark.parametrize(
     ("first", "then"),
@@ -111,17 +138,7 @@ def test_every_other_way_in_works_after_an_up_that_got_no_address(
             assert "pulumi config set exposure" in failed.stdout + failed.stderr
             stack.set(exposure=then, **{key: "" for key in (*without, "addressTimeout")})
             stack.up()
-            outputs = stack.outputs()
-            (tmp_path / "ca.crt").write_text(outputs["caCertificate"])
-            deployed = Deployed(
-                cluster=cluster,
-                stack=stack,
-                outputs=outputs,
-                ca_file=tmp_path / "ca.crt",
-                trees_before={},
-                restarts_before={},
-                restarts_needed={},
-            )
+            deployed = Deployed.of(cluster, stack, tmp_path)
             deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
             stack.pulumi("preview", "--expect-no-changes")
     finally:

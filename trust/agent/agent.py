@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import connect, discover, runtimes, tomledit, vendors
-from .certificates import fingerprints, public_roots
+from .backoff import Backoff
+from .certificates import fingerprints
+from .client import runtime_client
 from .faults import Fault, Left, Reason
 from .files import Tree
 from .host import Host, HostCommand
@@ -50,6 +52,8 @@ class Status:
     """The folders with the CA, first the one that the running runtime reads at a pull."""
     ca: list[str] = field(default_factory=list[str])
     """SHA-256 of each certificate of the CA."""
+    proxy: str = ""
+    """The proxy through which the runtime pulls, without credentials; empty if there is none."""
 
 
 @dataclass
@@ -77,6 +81,7 @@ class Agent:
     def __post_init__(self) -> None:
         settings, host = self.settings, Host(self.node, self.run, self.pause, self.clock)
         self._state = State(self.node.tree)
+        self._searching, self._writing = Backoff(self.clock), Backoff(self.clock)
         self._placement = Placement(
             self._state, settings.owner, settings.host, settings.pod, settings.node_name, self.log
         )
@@ -127,11 +132,10 @@ class Agent:
 
     def check_connection(self, ca: str) -> None:
         """Check that the node reaches the registry. Raises Fault, see `connect.check`."""
-        place = f"node {self.settings.node_name}"
-        if ca.strip():
-            self.check(self.settings.host, ca, place)
-        else:
-            self.check(self.settings.host, "", place, public_roots(self._view()))
+        settings = self.settings
+        client = runtime_client(self.node, self._runtime, settings.node_name, settings.host, ca)
+        self.status.proxy = str(client.proxy or "")
+        self.check(settings.host, ca, client)
 
     def _tick(self, ca: str) -> bool:
         owner = self.settings.owner
@@ -151,11 +155,12 @@ class Agent:
             files = [plan.ca_file] if plan.ca_file else []
             files += self._placement.files(layout, tree, plan.roots)
             self.status.roots = [path.rpartition("/")[0] for path in files]
-            self._placement.put(tree, mine, self._others, files, ca.encode(), self.clock())
-            self._claimed = True
-            self._clean_up_after_others()
-            if not plan.edit:
-                self._config.restore(tree, owner)
+            with self._writing.attempt(files, ca, runtime.process):
+                self._placement.put(tree, mine, self._others, files, ca.encode(), self.clock())
+                self._claimed = True
+                self._clean_up_after_others()
+                if not plan.edit:
+                    self._config.restore(tree, owner)
         if not plan.ca_file:
             layout.check_neighbours(files[0])
         if not self.connected:
@@ -182,11 +187,12 @@ class Agent:
             if self._claimed and mine and mine.pod != self.settings.pod:
                 return True  # a younger pod is responsible now
             self._config.settle(tree, self._current_runtime())
-            self._placement.put(tree, mine, self._others, [], b"", self.clock())
-            self._claimed = True
-            self.status.roots = []
-            self._clean_up_after_others()
-            self._config.restore(tree, self.settings.owner)
+            with self._writing.attempt():
+                self._placement.put(tree, mine, self._others, [], b"", self.clock())
+                self._claimed = True
+                self.status.roots = []
+                self._clean_up_after_others()
+                self._config.restore(tree, self.settings.owner)
         return True
 
     def _layout(self, runtime: Runtime, tree: Tree) -> RuntimeLayout:
@@ -218,7 +224,8 @@ class Agent:
         """The runtime that runs now. It is searched for only if the process that was found last is gone."""
         if self._runtime is None or self.node.identity(self._runtime.process[0]) != self._runtime.process:
             self._runtime = None
-            self._runtime = discover.runtime(self.node)
+            with self._searching.attempt(self._leaving):  # it looks at every process
+                self._runtime = discover.runtime(self.node)
             self.status.runtime, self.status.version = self._runtime.name, self._runtime.version
         return self._runtime
 

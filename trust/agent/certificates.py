@@ -1,8 +1,10 @@
 """PEM certificates, as the Go programs that read the CA's file see them."""
 
 import contextlib
+import datetime
 import functools
 import hashlib
+import re
 import ssl
 
 from .faults import Fault, Reason
@@ -42,6 +44,18 @@ def fingerprints(ca: str) -> tuple[str, ...]:
         sentence = f"The CA of the ConfigMap cannot be read ({error}); it must hold PEM certificates."
         raise Fault(Reason.CA_INVALID, sentence, error=str(error)) from error
     return found
+
+
+def beginning(certificate: bytes) -> datetime.datetime | None:
+    """When a certificate (DER) begins to be valid; None if it does not say so.
+
+    It is the first time in it (RFC 5280, 4.1): two digits of the year before 2050, four from then on.
+    """
+    found = re.search(rb"\x17\x0d(\d{12})Z|\x18\x0f(\d{14})Z", certificate)
+    if not found:
+        return None
+    digits = (found[2] or b"20" + found[1]).decode()
+    return datetime.datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=datetime.timezone.utc)
 
 
 def public_roots(tree: Tree) -> str:

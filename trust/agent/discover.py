@@ -11,14 +11,15 @@ from .faults import Fault, Reason
 from .files import Tree
 from .node import Node, Runtime, option
 
+_CRIO = ("/run/crio/crio.sock",)
+_CRI_DOCKERD = ("/run/k3s/cri-dockerd/cri-dockerd.sock", "/run/cri-dockerd.sock")
 KNOWN_SOCKETS = (
     "/run/containerd/containerd.sock",
-    "/run/crio/crio.sock",
-    "/run/cri-dockerd.sock",
     "/run/k3s/containerd/containerd.sock",
-    "/run/k3s/cri-dockerd/cri-dockerd.sock",
     "/run/k0s/containerd.sock",
     "/var/snap/microk8s/common/run/containerd.sock",
+    *_CRIO,
+    *_CRI_DOCKERD,
 )
 """Sockets of distributions that build the kubelet into another program."""
 
@@ -29,26 +30,45 @@ def runtime(node: Node) -> Runtime:
     """Find the runtime that the kubelet uses. Raises Fault RUNTIME_UNKNOWN if there is none, or it does not answer."""
     if node.link(node.own_pid, "ns/pid") != node.link(1, "ns/pid") or node.own_pid == 1:
         raise Fault(Reason.RUNTIME_UNKNOWN, "The agent does not see the node's processes; its pod needs hostPID: true.")
-    wanted = _sockets(node)
+    wanted, silent, problems = _sockets(node), list[str](), list[Fault]()
     for path in wanted:
+        found = None
         try:
             with node.tree.opened(path) as socket:
                 found = _behind(node, path, socket)
         except (FileNotFoundError, ConnectionRefusedError):
+            pass
+        except OSError as error:
+            sentence = f"The socket {path} cannot be asked who listens ({error}); check its service."
+            problems.append(Fault(Reason.RUNTIME_UNKNOWN, sentence, path=path, error=str(error)))
+            continue
+        except Fault as fault:  # what listens there need not be the kubelet's runtime, as long as there are others
+            problems.append(fault)
             continue
         if found:
             return found
-    raise Fault(
-        Reason.RUNTIME_UNKNOWN,
-        f"No process listens on {' or '.join(wanted)}, where the kubelet expects its container runtime; start it.",
-    )
+        silent.append(path)
+    sentences = [fault.sentence for fault in problems]
+    if silent:
+        expects = "where the kubelet expects its container runtime; start it."
+        sentences.append(f"No process listens on {' or '.join(silent)}, {expects}")
+    raise Fault(Reason.RUNTIME_UNKNOWN, " ".join(sentences), **(problems[0].details if problems else {}))
+
+
+def server_of(node: Node, path: str, socket: str) -> int | None:
+    """The process that serves the socket at `path`, which this process finds at `socket`; None if there is none."""
+    pid = node.listener(socket)
+    if pid == 1 or node.identity(pid) is None:  # systemd listens for a service that it starts with the socket
+        return _holder(node, path)
+    return pid
 
 
 def _behind(node: Node, path: str, socket: str) -> Runtime | None:
-    """The runtime behind the socket at `path`, which this process finds at `socket`; None if its process is gone."""
-    pid = node.listener(socket)
-    if pid == 1 or node.identity(pid) is None:  # systemd listens for a service that it starts with the socket
-        pid = _holder(node, path)
+    """The runtime behind the socket at `path`, which this process finds at `socket`; None if its process is gone.
+
+    Raises Fault RUNTIME_UNKNOWN if it is not root's or does not serve CRI.
+    """
+    pid = server_of(node, path, socket)
     process = node.identity(pid) if pid else None
     if pid is None or process is None:
         return None
@@ -75,14 +95,17 @@ def _sockets(node: Node) -> list[str]:
             endpoint = option(arguments, "container-runtime-endpoint")
             endpoint = endpoint or _from_kubelet_config(node.view(pid), arguments)
             return [_path(endpoint or KNOWN_SOCKETS[0])]
-    # K3s, MicroK8s and others run the kubelet inside another program. The shim that started this container has the
-    # runtime's address among its arguments as well.
+    # K3s, MicroK8s and others run the kubelet inside another program; that of K3s hides its arguments from everybody.
+    # What started this container tells the runtime: containerd's shim has the address among its arguments, CRI-O starts
+    # conmon. Docker's containerd has a namespace of its own, and whatever CRI it serves, no kubelet pulls there.
     parent = node.text(node.own_pid, "stat").rpartition(")")[2].split()[1:2]
-    arguments = node.arguments(int(parent[0])) if parent else []
+    arguments = node.arguments(int(parent[0])) if parent else [""]
+    if os.path.basename(arguments[0]) in ("conmon", "conmonrs"):
+        return [*_CRIO]
+    if option(arguments, "namespace") == "moby":
+        return [*_CRI_DOCKERD]
     address = option(arguments, "address")
-    if address and option(arguments, "namespace") != "moby":
-        return [_path(address)]
-    return list(KNOWN_SOCKETS)
+    return [_path(address)] if address else [*KNOWN_SOCKETS]
 
 
 def _from_kubelet_config(tree: Tree, arguments: Sequence[str]) -> str | None:

@@ -13,6 +13,8 @@ class Reason(StrEnum):
     """DNS has no address for the registry's host."""
     NO_CONNECTION = "NO_CONNECTION"
     """No TCP connection to the host comes about, or it breaks."""
+    PROXY_IN_THE_WAY = "PROXY_IN_THE_WAY"
+    """The runtime's environment has it pull through a proxy, and that does not lead to the registry."""
     NO_TLS = "NO_TLS"
     """Something accepts connections at the host, but it does not speak TLS, or refuses the handshake."""
     NO_REGISTRY = "NO_REGISTRY"
@@ -53,6 +55,8 @@ class Details(TypedDict, total=False):
     """IP addresses to which the name resolved."""
     resolvers: list[str]
     """IP addresses of the DNS servers that were asked."""
+    proxy: str
+    """The proxy through which the host is asked for, without credentials."""
     status: int
     """HTTP status of the answer."""
     served: str

@@ -121,22 +121,28 @@ class Tree:
                     os.mkdir(place.name, mode if folder == missing[-1] else 0o755, dir_fd=place.folder)
                 _sync(place.folder)
 
-    def write(self, path: str, data: bytes, mode: int | None = None) -> bool:
+    def write(self, path: str, data: bytes, mode: int | None = None, first: Callable[[], None] = lambda: None) -> bool:
         """Replace a file in one step, such that a power cut leaves the old or the new one.
 
-        A file without a given `mode` keeps its mode and owner, and a new one is readable for all. Returns False, and
-        touches nothing, if the file holds these bytes already.
+        A file without a given `mode` keeps its mode and owner, and a new one is readable for all. `first` is called
+        once the new file is complete beside the old one, before it takes its place. Returns False, and touches nothing,
+        if the file holds these bytes already. Raises OSError, EBUSY for a file that is mounted there.
         """
         same = self.read(path) == data
         with self._walk(path) as place:
             temporary = f".{place.name}{TEMPORARY}"
             if same:
                 self._unlink(place, temporary)
+                first()
                 return False
+            if place.descriptor != _MISSING and _mount(place.descriptor) != _mount(place.folder):
+                # Seen from another mount namespace, such as a pod's, rename(2) does not refuse this: it unmounts it.
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
             self._before("write", temporary_of(place.real))
             try:
                 with _naming(path):
                     self._write(place, temporary, data, mode)
+                first()
             except OSError:  # on a full disk a part of it is there, and takes what others need
                 with contextlib.suppress(OSError):
                     os.unlink(temporary, dir_fd=place.holder)
@@ -301,6 +307,12 @@ def _naming(path: str) -> Generator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
+
+
+def _mount(descriptor: int) -> str:
+    """Id of the mount that a file or folder was reached through, see proc_pid_fdinfo(5)."""
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    return next(line for line in lines if line.startswith("mnt_id:"))
 
 
 def _sync(folder: int) -> None:

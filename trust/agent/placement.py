@@ -17,6 +17,8 @@ from .state import OWNERS, Ownership, State
 
 HOST_KEPT = 60.0
 """How long (s) a node still trusts the host before: until the new one is proved on every node, pulls go there."""
+OTHER_FILES_EVERY = 60.0
+"""Seconds between two attempts at a file that the running runtime does not read, and that could not be written."""
 GONE_FOR_GOOD = 600.0
 """How long (s) a stack's agent may be missing on this node before another stack's agent removes its files."""
 
@@ -36,6 +38,8 @@ class Placement:
     """What this agent has saved once all was in place."""
     _kept_until: float = float("-inf")
     """Until when the files of the host before stay."""
+    _not_before: dict[str, float] = field(default_factory=dict[str, float])
+    """When a file that could not be written is tried again, by its path; the first file is not among them."""
     _gone_since: dict[str, float] = field(default_factory=dict[str, float])
     """When a pod of another owner was first missed, by uid."""
 
@@ -79,7 +83,8 @@ class Placement:
         """
         wanted = dict.fromkeys(files, hashlib.sha256(ca).hexdigest())
         complete = mine and (mine.files == wanted or now < self._kept_until)
-        if mine == self._put and complete and all(tree.read(file) == ca for file in files):
+        tried = [file for file in files if file == files[0] or now >= self._not_before.get(file, now)]
+        if mine == self._put and complete and all(tree.read(file) == ca for file in tried):
             return
         mine = mine or Ownership(self.owner, self.host, self.pod)
         inherited = [folder for other in others().values() for folder in other.folders]
@@ -101,6 +106,7 @@ class Placement:
             except OSError:
                 if file == files[0]:
                     raise
+                self._not_before[file] = now + OTHER_FILES_EVERY
         if old and now >= self._kept_until:
             for error in _remove(tree, old, folders):
                 raise error

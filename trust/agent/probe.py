@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from . import discover
-from .certificates import fingerprints, public_roots
+from .certificates import fingerprints
+from .client import runtime_client
 from .connect import check
 from .faults import Fault
 from .node import Node
@@ -44,8 +45,11 @@ def files(node: Node, owner: str) -> dict[str, bool]:
 
 def connection(host: str, ca: str, node_name: str, node: Node) -> dict[str, Any] | None:
     """The outcome that says what keeps this node from the registry now; None if nothing does."""
+    runtime = None
+    with contextlib.suppress(Fault):
+        runtime = discover.runtime(node)
     try:
-        check(host, ca, f"node {node_name}", "" if ca.strip() else public_roots(node.tree))
+        check(host, ca, runtime_client(node, runtime, node_name, host, ca))
     except Fault as fault:
         return asdict(Outcome.of(fault))
     return None

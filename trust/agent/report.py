@@ -35,7 +35,8 @@ class Reports:
             sentence = f"{runtime} trusts the registry with the node's own CAs; nothing is written."
         # `up` waits for the second part when there is another CA.
         self._report(Outcome(READY, sentence, {"trusted": status.ca}))
-        self._ready_file.touch()
+        if not self._ready_file.exists():  # to touch it at every look would keep the node's disk busy
+            self._ready_file.touch()
 
     def fault(self, fault: Fault) -> None:
         """Report that the node is not configured. The agent goes on trying."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from . import tomledit
+from .backoff import Backoff
 from .containerd import config_path
 from .faults import Fault, Reason
 from .files import Tree, read_text
@@ -64,6 +65,9 @@ class RuntimeConfig:
     node_name: str
     restart_allowed: bool
     log: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        self._changing, self._disarming = Backoff(self.host.clock), Backoff(self.host.clock)
 
     def original(self, path: str, text: str | None) -> str | None:
         """What a file with this text would be without the key of any owner."""
@@ -120,11 +124,12 @@ class RuntimeConfig:
         wanted = self._wanted(tree, runtime, owner, plan, plan.edit)
         if wanted.digest in memory.refused:
             raise self._refused(wanted, memory.refused[wanted.digest])
-        if self._has_been_read(wanted, memory):
-            self._write(wanted, memory, folders)
-            return runtime
-        unit = self._unit_to_restart(wanted, memory)
-        self._write(wanted, memory, folders, unit)
+        with self._changing.attempt(wanted.digest, wanted.process):
+            if self._has_been_read(wanted, memory):
+                self._write(wanted, memory, folders)
+                return runtime
+            unit = self._unit_to_restart(wanted, memory)
+            self._write(wanted, memory, folders, unit)
         memory.restarted[wanted.digest] = wanted.process
         self.state.save_runtime_memory(memory)
         return self._restart(wanted, unit, memory)
@@ -169,7 +174,8 @@ class RuntimeConfig:
         if leaving and unread:
             return
         owner = memory.armed
-        self._disarm(memory)
+        with self._disarming.attempt(owner, leaving):
+            self._disarm(memory)
         for change in unread:
             self._take_out(tree, change, owner)
 
@@ -270,7 +276,10 @@ class RuntimeConfig:
         return unit
 
     def _write(self, wanted: _Wanted, memory: RuntimeMemory, folders: Callable[[str], None], unit: str = "") -> None:
-        """Save the change, then write the file. With `unit`, systemd undoes it if this agent is killed meanwhile."""
+        """Save the change, then write the file. With `unit`, systemd undoes it if this agent is killed meanwhile.
+
+        The file takes its place only once systemd's timer runs, and that is started only if the file can be written.
+        """
         change, tree, file = wanted.change, wanted.tree, wanted.edit.file
         is_new = wanted.current != wanted.text
         if is_new:
@@ -279,10 +288,13 @@ class RuntimeConfig:
         folders(file)
         self.state.save_change(change)
         tree.make_folders(file.rpartition("/")[0])
-        if unit:
-            before = wanted.current if is_new else change.original
-            self._arm(memory, wanted.owner, unit, tree.real(file), wanted.digest, before)
-        tree.write(file, wanted.text.encode())
+
+        def arm() -> None:
+            if unit:
+                before = wanted.current if is_new else change.original
+                self._arm(memory, wanted.owner, unit, tree.real(file), wanted.digest, before)
+
+        tree.write(file, wanted.text.encode(), first=arm)
 
     def _restart(self, wanted: _Wanted, unit: str, memory: RuntimeMemory) -> Runtime:
         """Restart the runtime. If it does not come back, take the change back and restart it once more."""

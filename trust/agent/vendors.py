@@ -7,6 +7,10 @@ from .faults import Fault, Reason
 _SETTINGS = {
     "talos": "Talos: set machine.registries.config.<host>.tls.ca in the machine configuration",
     "bottlerocket": "Bottlerocket: set settings.pki.<name>.data and .trusted in the user data",
+    "flatcar": "Flatcar: copy the file to /etc/containerd/config.toml, and set "
+    "Environment=CONTAINERD_CONFIG=/etc/containerd/config.toml in a drop-in of containerd.service",
+    "nixos": 'NixOS: set config_path = "/etc/containerd/certs.d" in virtualisation.containerd.settings, in the table '
+    'plugins."io.containerd.grpc.v1.cri".registry',
     "cos": "GKE: use a node pool with containerd configuration (privateRegistryAccessConfig)",
 }
 """The advice for each system, by the ID of its /etc/os-release."""
@@ -22,6 +26,8 @@ def cannot_write(error: OSError, path: str, node_name: str, os_release: str) -> 
     elif error.errno == errno.EROFS:
         fix = vendor or "no pod can configure such a node, use its operating system's own settings"
         reason = Reason.READ_ONLY
+    elif error.errno == errno.EBUSY:
+        fix = "another file is mounted there, and is not replaced: change that one where it comes from"
     elif error.errno in (errno.EACCES, errno.EPERM):
         fix = vendor or "look for an immutable attribute (lsattr), and in the audit log for SELinux or AppArmor"
     why = error.strerror or str(error)

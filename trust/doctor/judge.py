@@ -14,6 +14,7 @@ from registry.pod.trouble import (
     condition_of,
     container_of,
     image_fix,
+    is_over,
     is_starting,
     names_login,
     pod_trouble,
@@ -22,9 +23,10 @@ from registry.pod.trouble import (
 )
 from trust.agent import outcome
 from trust.agent.certificates import fingerprints
-from trust.agent.connect import mismatch
+from trust.agent.connect import NOT_YET, mismatch
 from trust.agent.faults import Reason
 from trust.agent.outcome import READY, Outcome
+from trust.agent.proxies import entry_for
 from trust.machines import other_architecture, virtual
 from trust.refusals import refused
 
@@ -120,7 +122,7 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
 
 def _hairpin(found: Verdict, node: Json, facts: Facts) -> Verdict:
     """A node that cannot reach the registry, which runs on it, has a fault that the other nodes do not have."""
-    homes = {node_of(pod) for pod in facts.pods if is_labelled(pod, REGISTRY)}
+    homes = {node_of(pod) for pod in facts.pods if is_labelled(pod, REGISTRY) and not is_over(pod)}
     if found.code != Reason.NO_CONNECTION or name_of(node) not in homes:
         return found
     return replace(
@@ -249,7 +251,7 @@ def _probed(probe: Probe, facts: Facts) -> Verdict | None:
 def _certificate(found: Outcome, facts: Facts) -> Verdict:
     """The certificate that a node is served does not fit. The registry's TLS Secret tells whose fault that is."""
     details = found.details
-    if not facts.served or "served" not in details or "trusted" not in details:
+    if not facts.served or "served" not in details or "trusted" not in details or NOT_YET in details.get("error", ""):
         return verdict_of(found)
     address = f"{details.get('host')}:{details.get('port')}"
     what = mismatch(address, details["served"], details["trusted"], details.get("error", ""))
@@ -271,12 +273,28 @@ def _proof(pod: Json, facts: Facts) -> Verdict:
         sentence = "The agent is ready and the proof starts; ask again in a minute."
         return Verdict(Code.STARTING, BrokenLink.PULL, sentence)
     why = pod_trouble(pod, facts.events)
-    fix = _image_fix(pod, facts, "proof", "look at the journal of the container runtime")
+    probe = facts.probes.get(name_of(pod))
+    proxy = probe.status.get("proxy") if probe else ""
+    through = f", which pulls through the proxy {proxy}" if proxy else ""
+    fix = _image_fix(pod, facts, "proof", f"look at the journal of the container runtime{through}")
     sentence = f"The agent is ready, and yet the kubelet cannot run an image of the registry ({why}); {fix}."
     return Verdict(Code.PULL_FAILED, BrokenLink.PULL, sentence)
 
 
 _PULLS: Sequence[tuple[str, str, BrokenLink, str]] = (
+    (
+        "proxyconnect ",
+        Reason.PROXY_IN_THE_WAY,
+        BrokenLink.NETWORK,
+        "its container runtime pulls through a proxy, as HTTPS_PROXY in its environment says: add {entry} to NO_PROXY "
+        "there, and restart it",
+    ),
+    (
+        "x509: .*not yet valid: current time .* is before",
+        Reason.CERTIFICATE_MISMATCH,
+        BrokenLink.CERTIFICATE,
+        "the clocks differ: set the node's or, if that one is right, that of the machine that made the certificate",
+    ),
     (
         "x509: .*(expired|not yet valid|is valid for|not valid for)|IP SANs",
         Reason.CERTIFICATE_MISMATCH,
@@ -317,8 +335,8 @@ def _proof_alone(pod: Json, facts: Facts) -> Verdict:
     known = _PULLS if waits_for_image(proof) and not rewritten_image(pod, facts, "proof") else ()
     for pattern, code, link, fix in known:
         if re.search(pattern, words):
-            sentence = f"Node {node_of(pod)} does not pull from the registry ({words}); "
-            return Verdict(code, link, sentence + fix.format(namespace=namespace, pod=name) + ".")
+            helps = fix.format(namespace=namespace, pod=name, entry=entry_for(facts.declared.host))
+            return Verdict(code, link, f"Node {node_of(pod)} does not pull from the registry ({words}); {helps}.")
     if is_starting(proof):
         why = f" ({words})" if words else ""
         return Verdict(Code.STARTING, BrokenLink.PULL, f"The proof starts in pod {name}{why}; ask again in a minute.")

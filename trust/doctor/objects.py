@@ -1,8 +1,13 @@
 """What Kubernetes objects say: pure functions over the API's JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from registry.pod.trouble import condition_of
 
 from .facts import TRUST, Json
+
+_UNPLACED = "a node whose name cannot be read"
+_DOWN = "its pod was marked as not ready while all its containers were; the user may not read more of the node"
 
 
 def name_of(thing: Json | None) -> str:
@@ -40,3 +45,28 @@ def node_of(pod: Json) -> str:
     terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
     fields = (field for term in terms for field in term.get("matchFields", []))
     return next((field["values"][0] for field in fields if field["key"] == "metadata.name"), "")
+
+
+def nodes_of(pods: Sequence[Json], daemon_set: Json | None) -> list[Json]:
+    """What is known of the nodes to a user who may not list them: that the DaemonSet has, or wants, a pod there.
+
+    Of a node that is down it is known, too: Kubernetes marks its pods as not ready, and nothing else of them.
+    """
+    agents = [pod for pod in pods if is_labelled(pod, TRUST)]
+    down = {node_of(pod) for pod in agents if _is_marked(pod)}
+    names = sorted({node_of(pod) for pod in agents} - {""})
+    wanted: int = (daemon_set or {}).get("status", {}).get("desiredNumberScheduled", 1)
+    names += [_UNPLACED] if len(names) < wanted else []
+    return [
+        _node(name, {"status": "Unknown", "message": _DOWN} if name in down else {"status": "True"}) for name in names
+    ]
+
+
+def _node(name: str, ready: dict[str, str]) -> Json:
+    return {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", **ready}]}}
+
+
+def _is_marked(pod: Json) -> bool:
+    """Whether it was not the kubelet that said that a pod is not ready: it does so of the containers as well."""
+    ready, containers = (condition_of(pod, kind).get("status") for kind in ("Ready", "ContainersReady"))
+    return ready == "False" and containers == "True"

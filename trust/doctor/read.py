@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import ssl
 import subprocess
 from base64 import b64decode
@@ -18,10 +19,13 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from registry import kubeconfig, names
+from registry.pod.trouble import is_over
 from trust.agent import connect
 from trust.agent.faults import Fault
+from trust.agent.proxies import proxy_for
 
 from .facts import LOOKUP, REGISTRY, TRUST, Declared, Facts, Json, Probe
+from .objects import nodes_of
 
 Client = Any
 """An API of the Kubernetes client, which has no types. `_json` asks it for plain JSON, not for its own classes."""
@@ -30,7 +34,8 @@ streams: Any = kubernetes.stream
 
 _PROGRAM = Path(__file__).parents[2]
 _SECONDS = 20
-"""How long one request may take. An agent needs at most 10 s to check its connection to the registry."""
+"""How long one request may take. An agent checks its connection to the registry within 10 s, or twice that if a proxy
+is in the way."""
 _AT_ONCE = 16
 """How many agents are asked at the same time."""
 
@@ -151,10 +156,11 @@ def _connect(given: str, context: str) -> Client:
 def _look(api: Client, declared: Declared) -> Facts:
     core, apps, networking = client.CoreV1Api(api), client.AppsV1Api(api), client.NetworkingV1Api(api)
     namespace = declared.namespace
-    nodes = _items(core.list_node)
+    nodes = _permitted(core.list_node)
     if not namespace or _one(core.read_namespace, namespace) is None:
-        return Facts(declared=declared, nodes=nodes)
+        return Facts(declared=declared, nodes=nodes or [])
     pods = _items(core.list_namespaced_pod, namespace)
+    daemon_set = _first(_items(apps.list_namespaced_daemon_set, namespace), TRUST)
     services = [s for s in _items(core.list_namespaced_service, namespace) if s["spec"].get("type") == "LoadBalancer"]
     ingresses = _items(networking.list_namespaced_ingress, namespace)
     agents = [pod for pod in pods if _labels(pod).get("app.kubernetes.io/name") == TRUST]
@@ -165,10 +171,10 @@ def _look(api: Client, declared: Declared) -> Facts:
         logs = dict(zip(silent, pool.map(functools.partial(_log, core, namespace), silent), strict=True))
     return Facts(
         declared=declared,
-        nodes=nodes,
+        nodes=nodes_of(pods, daemon_set) if nodes is None else nodes,
         namespace={},
         deployment=_first(_items(apps.list_namespaced_deployment, namespace), REGISTRY),
-        daemon_set=_first(_items(apps.list_namespaced_daemon_set, namespace), TRUST),
+        daemon_set=daemon_set,
         config_map=_one(core.read_namespaced_config_map, LOOKUP, namespace),
         entrances=[*ingresses, *services, *_gateways(api, namespace)],
         pods=pods,
@@ -179,7 +185,7 @@ def _look(api: Client, declared: Declared) -> Facts:
         storage="\n".join(
             _log(core, namespace, pod["metadata"]["name"], names.PROOF_CONTAINER)
             for pod in pods
-            if _labels(pod).get("app.kubernetes.io/name") == REGISTRY
+            if _labels(pod).get("app.kubernetes.io/name") == REGISTRY and not is_over(pod)
         ),
         stored=_stored(core, namespace),
         here=_here(declared),
@@ -193,6 +199,16 @@ def _json(call: Callable[..., Any], *arguments: str, **options: str) -> Json:
 
 def _items(call: Callable[..., Any], *arguments: str, **options: str) -> list[Json]:
     return _json(call, *arguments, **options)["items"]
+
+
+def _permitted(call: Callable[..., Any]) -> list[Json] | None:
+    """A list; None if the user may not have it."""
+    try:
+        return _items(call)
+    except ApiException as error:
+        if _status(error) == 403:
+            return None
+        raise
 
 
 def _one(call: Callable[..., Any], *arguments: str) -> Json | None:
@@ -238,7 +254,8 @@ def _probe(api: Client, namespace: str, pod: str) -> Probe | None:
     """What the agent's pod finds on its node; None if it cannot be asked, for example if exec is not permitted."""
     # `stream` changes the client that it is called with, so each thread needs a client of its own.
     core = client.CoreV1Api(client.ApiClient(api.configuration))
-    with contextlib.suppress(ApiException, ValueError, TypeError, OSError):
+    lost: Any = streams.ws_client.WebSocketConnectionClosedException
+    with contextlib.suppress(ApiException, HTTPError, ValueError, TypeError, OSError, lost):
         answer = streams.stream(
             core.connect_get_namespaced_pod_exec,
             pod,
@@ -258,7 +275,7 @@ def _probe(api: Client, namespace: str, pod: str) -> Probe | None:
 
 
 def _log(core: Client, namespace: str, pod: str, container: str = "agent") -> str:
-    with contextlib.suppress(ApiException):
+    with contextlib.suppress(ApiException, HTTPError):
         return core.read_namespaced_pod_log(
             pod, namespace, container=container, tail_lines=200, _request_timeout=_SECONDS
         )
@@ -272,7 +289,8 @@ def _here(declared: Declared) -> str:
     if not declared.host or not declared.ca:
         return ""
     try:
-        connect.check(declared.host, declared.ca, "this machine")
+        asks = connect.Client("this machine", proxy=proxy_for(declared.host, os.environ))
+        connect.check(declared.host, declared.ca, asks)
     except Fault as fault:
         return fault.sentence
     return ""

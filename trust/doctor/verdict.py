@@ -89,6 +89,7 @@ _LINKS: dict[str, BrokenLink] = {
     Reason.CA_INVALID: BrokenLink.CONFIG_MAP,
     Reason.NAME_NOT_RESOLVED: BrokenLink.DNS,
     Reason.NO_CONNECTION: BrokenLink.NETWORK,
+    Reason.PROXY_IN_THE_WAY: BrokenLink.NETWORK,
     Reason.NO_TLS: BrokenLink.NETWORK,
     Reason.NO_REGISTRY: BrokenLink.REGISTRY,
     Reason.CERTIFICATE_MISMATCH: BrokenLink.CERTIFICATE,

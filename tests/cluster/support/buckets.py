@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from registry.pod import nginx
 from registry.settings import Bucket
 
 from .commands import wait_until
-from .front import free_ports
+from .front import free_ports, listens
 
 BUCKET = "team-images"
 REGION = "us-east-1"
@@ -93,7 +92,7 @@ def bucket_server(folder: Path, *, in_cluster: bool = True) -> Iterator[BucketSe
         secret_key=secrets.token_hex(20),
     )
     owner = {"ROOT_ACCESS_KEY": server.access_key, "ROOT_SECRET_KEY": server.secret_key}
-    program = [str(programs.ensure() / "versitygw"), "--keep-alive", "--port", f"{address}:{port}"]
+    program = [str(programs.ensure(programs.TESTED) / "versitygw"), "--keep-alive", "--port", f"{address}:{port}"]
     command = [*program, "--cert", str(ca_file), "--key", str(key_file), "posix", str(root)]
     inside: Callable[..., list[str]] = network.inside if in_cluster else lambda *words: list(words)
     asks = inside("curl", "--silent", "--cacert", str(ca_file), "--output", "/dev/null", server.endpoint)
@@ -160,10 +159,5 @@ def registries(
             process = running.enter_context(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
             running.callback(process.terminate)
         for port in ports:
-            wait_until(lambda port=port: _listens(port), f"the registry at port {port} answers", timeout=30)
+            wait_until(lambda port=port: listens(port), f"the registry at port {port} answers", timeout=30)
         yield ports
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0

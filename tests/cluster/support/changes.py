@@ -50,6 +50,7 @@ CHANGES = {
         what="`dnsSuffix`", allowed=GAP, why=_OLD_HOST, steps=[{"dnsSuffix": "sslip.io"}, {"dnsSuffix": ""}]
     ),
     "exposure": Change(what="`exposure`, from each value to each other", allowed=GAP, why=_OLD_HOST),
+    "ingressClass": Change(what="`ingressClass`, `gatewayClass`, `gatewayPort`", allowed=GAP, why=_OLD_HOST),
     "passwordVersion": Change(what="`passwordVersion`, also twice within a minute"),
     "pullNamespaces": Change(what="`pullNamespaces`, for other namespaces"),
     "storageSize": Change(what="`storageSize` of a volume, which grows"),

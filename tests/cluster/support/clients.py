@@ -78,18 +78,7 @@ def registry_for_clients(
     own = {"exposure": exposure, **(settings or {})}
     with Stack(environment=cluster.environment, settings=own, program=program) as stack:
         stack.up()
-        outputs = stack.outputs()
-        ca_file = folder / "ca.crt"
-        ca_file.write_text(outputs["caCertificate"])
-        yield Deployed(
-            cluster=cluster,
-            stack=stack,
-            outputs=outputs,
-            ca_file=ca_file,
-            trees_before={},
-            restarts_before={},
-            restarts_needed={},
-        )
+        yield Deployed.of(cluster, stack, folder)
 
 
 class ClientMachine:

@@ -85,6 +85,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Behind:
     """The registry behind nginx, which can be killed and started again. As a context manager it ends in the end."""
 

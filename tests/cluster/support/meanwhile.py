@@ -11,7 +11,7 @@ def again_and_again(step: Callable[[], object], *, seconds: float) -> Iterator[N
     """Take a step in a thread, and once more so many seconds after it has ended, until the block ends.
 
     Raises:
-        Exception: what a step raised, after which no further one was taken; if the block raised, too, as its cause.
+        Exception: what a step raised, after which no further one was taken. What the block raised is its context.
     """
     stop = threading.Event()
 

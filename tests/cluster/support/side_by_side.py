@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = {
     "controllers with kinds of the whole cluster": (
         "test_ca",
+        "test_conformance",
         "test_exposures",
         "test_moved_addresses",
         "test_renewals",

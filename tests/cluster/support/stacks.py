@@ -6,7 +6,7 @@ import secrets
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -111,12 +111,19 @@ class Deployed:
     outputs: dict[str, Any]
     ca_file: Path
     """The CA's certificate, for clients outside the cluster."""
-    trees_before: Mapping[str, Mapping[str, str]]
+    trees_before: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """The container runtimes' configuration on each node before `up`; see `config_trees`."""
-    restarts_before: Mapping[str, int]
+    restarts_before: Mapping[str, int] = field(default_factory=dict)
     """How often each node's containerd had been started before `up`."""
-    restarts_needed: Mapping[str, int]
+    restarts_needed: Mapping[str, int] = field(default_factory=dict)
     """How often each node's containerd has to be restarted by `up`."""
+
+    @classmethod
+    def of(cls, cluster: Cluster, stack: Stack, folder: Path) -> Self:
+        """A stack as it is now, where it does not matter what the nodes were before; its CA goes into the folder."""
+        outputs, ca_file = stack.outputs(), folder / "ca.crt"
+        ca_file.write_text(outputs["caCertificate"])
+        return cls(cluster=cluster, stack=stack, outputs=outputs, ca_file=ca_file)
 
     @property
     def host(self) -> str:
@@ -225,7 +232,10 @@ def docker_config(folder: Path, users: Mapping[str, tuple[str, str]]) -> Path:
     auths = {
         host: {"auth": base64.b64encode(f"{name}:{secret}".encode()).decode()} for host, (name, secret) in users.items()
     }
-    (folder / "config.json").write_text(json.dumps({"auths": auths}))
+    # At once, since a client of another thread may read it just now.
+    new = folder / f"config-{secrets.token_hex(4)}.json"
+    new.write_text(json.dumps({"auths": auths}))
+    new.replace(folder / "config.json")
     return folder
 
 
@@ -242,20 +252,10 @@ def deployed_stack(cluster: Cluster, folder: Path, settings: Mapping[str, str] |
             nodes.exec_in_node(node, ["systemctl", "restart", "containerd"])
     stack = Stack(environment=cluster.environment, settings=settings or {})
     folder.mkdir(parents=True, exist_ok=True)
-    ca_file = folder / "ca.crt"
     trees = {node: config_trees(node) for node in cluster.nodes}
     before = {node: restarts(node) for node in cluster.nodes}
     needed = {node: int(needs_restart(node)) for node in cluster.nodes}
     with stack:
         stack.up()
-        outputs = stack.outputs()
-        ca_file.write_text(outputs["caCertificate"])
-        yield Deployed(
-            cluster=cluster,
-            stack=stack,
-            outputs=outputs,
-            ca_file=ca_file,
-            trees_before=trees,
-            restarts_before=before,
-            restarts_needed=needed,
-        )
+        deployed = Deployed.of(cluster, stack, folder)
+        yield replace(deployed, trees_before=trees, restarts_before=before, restarts_needed=needed)

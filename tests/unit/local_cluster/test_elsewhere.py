@@ -8,7 +8,7 @@ import pytest
 
 from local_cluster import elsewhere, programs, shell
 from local_cluster.__main__ import main
-from local_cluster.paths import KUBECONFIG
+from local_cluster.paths import KUBECONFIG, REPOSITORY
 from registry import kubeconfig
 from tests.unit.support.api_server import api_server, old_certificates, write_kubeconfig
 
@@ -74,7 +74,7 @@ def test_with_pulumi_nothing_is_built(home: Path, server: str, monkeypatch: pyte
     with_pulumi(home)
     monkeypatch.setenv("KUBECONFIG", str(home / "mine"))
     variables = elsewhere.environment()
-    assert variables["PATH"].startswith(f"{home / 'bin'}:")
+    assert variables["PATH"].split(":")[:2] == [str(REPOSITORY / ".venv" / "bin"), str(home / "bin")]
     assert variables["PULUMI_BACKEND_URL"] == f"file://{shell.STACKS}"
     assert "KUBECONFIG" not in variables
     monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://stacks")

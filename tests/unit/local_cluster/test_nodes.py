@@ -2,6 +2,7 @@
 
 import tomllib
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,3 +100,18 @@ def test_a_stock_containerd_on_a_restricted_machine_is_told_only_that() -> None:
         "version": 3,
         "plugins": {"io.containerd.cri.v1.runtime": {"restrict_oom_score_adj": True}},
     }
+
+
+@pytest.mark.parametrize(
+    ("blobs", "size", "grown"), [(0, 0, False), (50, 1000, False), (2001, 1, True), (2, 6 * 10**8, True)]
+)
+def test_a_store_that_has_grown_by_many_images_or_by_large_ones_is_made_anew(
+    tmp_path: Path, blobs: int, size: int, grown: bool
+) -> None:
+    folder = tmp_path / "io.containerd.content.v1.content" / "blobs" / "sha256"
+    folder.mkdir(parents=True)
+    for number in range(blobs):
+        with (folder / str(number)).open("wb") as blob:
+            blob.truncate(size)
+    assert nodes.has_grown(tmp_path, []) is grown
+    assert not nodes.has_grown(tmp_path / "none", [])

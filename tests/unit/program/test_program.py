@@ -78,6 +78,7 @@ def test_these_are_all_types_of_components() -> None:
         "private-registry:registry:NodePort",
         "private-registry:registry:Registry",
         "private-registry:registry:TlsCertificate",
+        "private-registry:trust:Accounts",
         "private-registry:trust:Admission",
         "private-registry:trust:NodeTrust",
     ]
@@ -101,7 +102,7 @@ def test_the_snippets_are_in_a_config_map_that_kubectl_reads_by_the_names_of_the
     config_map = made.of(":ConfigMap", "client-setup")
     assert config_map["metadata"]["name"] == "client-setup"
     host = f"{NAMESPACE}.10-99-0-200.nip.io"
-    assert config_map["data"] == client_setup(host, pem("certificate-ca"), "registry", NAMESPACE)
+    assert config_map["data"] == client_setup(host, pem("certificate-ca"), "registry", NAMESPACE, "pr-42")
     assert set(config_map["data"]) == {*CLIENTS, *map(key_of, NODES)}
     assert all(key.isalnum() and key[0].isalpha() for key in config_map["data"])
     assert len(json.dumps(config_map)) < 2**20 / 8, "a ConfigMap's limit is 1 MiB"
@@ -213,7 +214,7 @@ def test_a_quota_for_the_agents_priority_class_limits_nothing_and_comes_before_e
     assert made.of(":DaemonSet")["spec"]["template"]["spec"]["priorityClassName"] == "system-node-critical"
     assert spec["hard"] == {"pods": "1M"}
     kinds = [typ.rpartition(":")[2] for typ, _ in made.resources if typ.startswith("kubernetes:")]
-    assert kinds[:2] == ["Namespace", "ResourceQuota"]
+    assert kinds[:3] == ["Namespace", "ServiceAccount", "ResourceQuota"]
 
 
 def test_the_registry_pod_keeps_the_restricted_standard(made: Recorder) -> None:
@@ -333,6 +334,7 @@ def test_no_resource_without_a_need_is_made(made: Recorder) -> None:
         "DaemonSet": 1,
         "NetworkPolicy": 1,
         "ResourceQuota": 1,
+        "ServiceAccount": 1,
     }
 
 
@@ -415,6 +417,7 @@ def test_behind_a_load_balancer_the_registrys_pod_terminates_tls() -> None:
         "DaemonSet": 1,
         "NetworkPolicy": 1,
         "ResourceQuota": 1,
+        "ServiceAccount": 1,
     }
     pod = recorder.of(":Deployment")["spec"]["template"]["spec"]
     tls = next(volume for volume in pod["volumes"] if volume["name"] == "tls")
@@ -445,7 +448,7 @@ def test_behind_a_gateway_tls_is_handed_through_to_the_registry() -> None:
     route = recorder.of(":TLSRoute")["spec"]
     assert route["hostnames"] == [f"{NAMESPACE}.10-99-0-200.nip.io"]
     assert route["rules"] == [{"backendRefs": [{"name": "gateway", "port": 443}]}]
-    assert route["parentRefs"] == [{"name": "gateway"}]
+    assert route["parentRefs"] == [{"name": recorder.of(":Gateway", "gateway-gateway")["metadata"]["name"]}]
 
 
 @pytest.mark.parametrize("exposure", ["loadBalancer", "nodePort", "gateway"])
@@ -481,6 +484,8 @@ def test_with_a_bucket_several_pods_are_made_and_an_output_says_how_the_images_a
         f"aws s3 rm --recursive s3://team-images/{NAMESPACE}/ --region eu-central-1  # destroy keeps these images"
     )
     assert recorder.of(":KeptImages", "destroy-keeps-images-in-team-images") == {}
+    [kept] = [outputs for typ, outputs in recorder.registered if typ.endswith(":KeptImages")]
+    assert (kept["bucket"], kept["endpoint"]) == ("team-images", ""), "by which another one is refused later"
     assert recorder.of(":Deployment")["spec"]["replicas"] == 2
     assert not [typ for typ, _ in recorder.resources if typ.endswith(":PersistentVolumeClaim")]
     for (_, name), inputs in recorder.resources.items():

@@ -1,5 +1,6 @@
 """Program and doctor reach and accept the API servers that kubectl does, and never call a TLS fault a login problem."""
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -12,8 +13,9 @@ import urllib3
 import yaml
 
 from registry.cluster import Cluster
-from registry.kubeconfig import connect
-from tests.unit.support.api_server import TOKENS, api_server, as_python_3_13, old_certificates, proxy, write_kubeconfig
+from registry.kubeconfig import KubeconfigError, connect
+from tests.cluster.support.http_proxy import http_proxy
+from tests.unit.support.api_server import TOKENS, api_server, as_python_3_13, old_certificates, write_kubeconfig
 
 client: Any = kubernetes.client
 
@@ -95,21 +97,21 @@ def test_the_api_server_is_reached_through_the_proxy_that_kubectl_takes(
     by: str, old: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ca, leaf, key = old
-    with api_server(leaf, key) as url, proxy() as (proxy_url, asked):
+    with api_server(leaf, key) as url, http_proxy() as proxy:
         path = write_kubeconfig(tmp_path / "kubeconfig", url, ca)
         if by == "proxy-url":
             content = yaml.safe_load(path.read_text())
-            content["clusters"][0]["cluster"]["proxy-url"] = proxy_url
+            content["clusters"][0]["cluster"]["proxy-url"] = proxy.url
             path.write_text(yaml.safe_dump(content))
         else:
-            monkeypatch.setenv("HTTPS_PROXY", proxy_url)
+            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
             monkeypatch.setenv("NO_PROXY", "127.0.0.0/8" if by == "NO_PROXY" else "")
         monkeypatch.setenv("KUBECONFIG", str(path))
         assert Cluster().version() == (1, 29)
-        assert asked == ([] if by == "NO_PROXY" else [url.removeprefix("https://")])
+        assert proxy.asked == ([] if by == "NO_PROXY" else [url.removeprefix("https://")])
         api = connect(str(path)).client
         assert client.VersionApi(api).get_code(_request_timeout=5).minor == "29"
-        assert len(asked) == (0 if by == "NO_PROXY" else 2)
+        assert len(proxy.asked) == (0 if by == "NO_PROXY" else 2)
 
 
 def test_the_credentials_that_a_program_prints_are_taken(
@@ -148,3 +150,39 @@ def test_the_first_file_that_names_a_current_context_counts_as_for_kubectl(
         assert cluster.version() == (1, 29)
         assert TOKENS[-1] == "Bearer first"
         assert connect(context="last").client.configuration.host == other
+
+
+TOKEN = "very-secret-token"  # noqa: S105 - the secret of a kubeconfig that has to stay one
+CONTENT = f"apiVersion: v1\nusers:\n- name: c\n  user:\n    token: {TOKEN}\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (base64.b64encode((CONTENT * 20).encode()).decode(), "It is base64: decode it first."),
+        (base64.encodebytes(CONTENT.encode()).decode(), "It is base64: decode it first."),
+        (f"{CONTENT}  broken: [{TOKEN}\n{TOKEN}: {{{TOKEN}", "(line 7 is no YAML). First make"),
+        (f"{TOKEN}{'x' * 300}", "First make"),
+        (f"{CONTENT}client-certificate-data: {TOKEN}\ncurrent-context: c\n", "First make"),
+    ],
+    ids=["base64", "base64 in lines", "no YAML", "a name that is too long", "incomplete"],
+)
+def test_a_kubeconfig_in_the_setting_is_not_printed(setting: str, told: str) -> None:
+    with pytest.raises(KubeconfigError) as caught:
+        connect(setting)
+    said = str(caught.value)
+    assert said.startswith("There is no usable kubeconfig in the setting kubernetes:kubeconfig (")
+    assert told in said
+    assert TOKEN not in said
+    assert setting[:40] not in said
+    assert len(said) < 250
+
+
+def test_a_file_that_is_no_yaml_is_named_with_its_line_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(f"users:\n- token: {TOKEN}: {TOKEN}\n")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    with pytest.raises(KubeconfigError) as caught:
+        connect()
+    assert f"in {file} (line 2 is no YAML)" in str(caught.value)
+    assert TOKEN not in str(caught.value)

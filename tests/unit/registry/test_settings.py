@@ -28,6 +28,18 @@ def test_the_keys_of_providers_and_of_every_setting_are_known() -> None:
     assert settings.unknown_error("private-registry", given) is None
 
 
+def test_a_setting_of_the_name_that_the_project_had_before_is_refused_and_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG", '{"my-registry:auth": "basic", "aws:region": "eu-central-1"}')
+    with pytest.raises(
+        pulumi.RunError, match="my-registry:auth.*Set private-registry:auth instead.*config rm my-registry:auth"
+    ):
+        settings.load(FakeConfig())
+    others = ["aws:region", "kubernetes:namespace", "vault:address", "another:somethingElse"]
+    assert settings.unknown_error("private-registry", others) is None
+
+
 def test_the_defaults_are_accepted() -> None:
     loaded = settings.load(FakeConfig())
     assert loaded.dns_suffix == "nip.io"

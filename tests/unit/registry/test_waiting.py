@@ -52,7 +52,7 @@ def test_all_pods_are_new_and_ready() -> None:
         pytest.param(deployment(replicas=2), id="an old pod is there"),
         pytest.param(deployment(updated=0), id="no new pod"),
         pytest.param(deployment(ready=0), id="not ready"),
-        pytest.param({}, id="cannot be read"),
+        pytest.param({}, id="empty"),
     ],
 )
 def test_otherwise_it_is_waited_for(other: Object) -> None:
@@ -62,19 +62,21 @@ def test_otherwise_it_is_waited_for(other: Object) -> None:
 class Answers:
     """A cluster that gives one answer after the other, the last one for ever."""
 
-    def __init__(self, *answers: Object) -> None:
+    def __init__(self, *answers: Object | Exception) -> None:
         self.left = list(answers)
 
-    def read(self, group_version: str, plural: str, namespace: str, name: str) -> Object:
-        assert (group_version, plural, namespace, name) == ("apps/v1", "deployments", "team", "registry")
-        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
-
-    def ask(self, _path: str, **_: str) -> str:
-        return '{"items": []}'
+    def ask(self, path: str, **_: str) -> str:
+        if path != "/apis/apps/v1/namespaces/team/deployments/registry":
+            return '{"items": []}'
+        answer = self.left.pop(0) if len(self.left) > 1 else self.left[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return json.dumps(answer)
 
 
 def test_the_wait_ends_with_the_roll_out() -> None:
-    answers = Answers(deployment(seen=1), deployment(updated=0), deployment())
+    unseen = (PermissionError("may not"), ConnectionError("no answer"))
+    answers = Answers(*unseen, deployment(seen=1), deployment(updated=0), deployment())
     asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1m"))
     assert answers.left == [deployment()]
 
@@ -83,6 +85,20 @@ def test_the_wait_is_bounded_and_says_where_to_look() -> None:
     answers = Answers(deployment(ready=0))
     with pytest.raises(pulumi.RunError, match="within 1s .the setting readyTimeout.*describe pods -n team"):
         asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1s"))
+
+
+@pytest.mark.parametrize(
+    ("found", "what"),
+    [
+        (LookupError("not found"), "is not there"),
+        ({**deployment(), "spec": {"replicas": 0}, "status": {"observedGeneration": 2}}, "has 0 replicas"),
+    ],
+)
+def test_what_somebody_has_changed_by_hand_is_not_waited_for(found: Object | Exception, what: str) -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        asyncio.run(rolled_out(cast(Cluster, Answers(found)), "team", "registry", "1h"))
+    assert str(caught.value).startswith(f"The Deployment registry in the namespace team {what}, and the stack's state")
+    assert str(caught.value).endswith("pulumi up --refresh")
 
 
 def test_a_value_is_known_after_what_it_waits_for() -> None:

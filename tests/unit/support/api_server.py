@@ -1,14 +1,12 @@
 """An API server on the loopback address, with certificates as older clusters have them."""
 
 import json
-import select
-import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -55,83 +53,65 @@ TOKENS: list[str] = []
 """The header Authorization of each request, the last one at the end."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        TOKENS.append(self.headers.get("Authorization", ""))
-        body = json.dumps({"major": "1", "minor": "29", "gitVersion": "", "gitCommit": "", "gitTreeState": "",
-                           "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}).encode()  # fmt: skip
-        self.send_response(200)
+class JsonHandler(BaseHTTPRequestHandler):
+    """Answers with JSON, and logs nothing."""
+
+    def answer(self, content: object, status: int = 200) -> None:
+        """Send an answer."""
+        body = json.dumps(content).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        pass
+        """Log nothing."""
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], certificate: tuple[Path, Path] | None = None) -> Iterator[str]:
+    """A server on the loopback address, with TLS if it has a certificate and its key; gives its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Version(JsonHandler):
+    def do_GET(self) -> None:
+        TOKENS.append(self.headers.get("Authorization", ""))
+        self.answer({"major": "1", "minor": "29", "gitVersion": "", "gitCommit": "", "gitTreeState": "",
+                     "buildDate": "", "goVersion": "", "compiler": "", "platform": ""})  # fmt: skip
 
 
 @contextmanager
 def api_server(leaf: Path, key: Path) -> Iterator[str]:
     """An API server that knows its version alone; gives its URL."""
-    server = HTTPServer(("127.0.0.1", 0), _Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(leaf, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"https://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(_Version, (leaf, key)) as url:
+        yield url
 
 
-def write_kubeconfig(path: Path, url: str, ca: Path, context: str = "c") -> Path:
+def write_kubeconfig(path: Path, url: str, ca: Path | None = None, context: str = "c") -> Path:
     """A kubeconfig for the API server at a URL; the one context is the current one."""
+    trusted = {"certificate-authority": str(ca)} if ca else {}
     content = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": context,
         "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
-        "clusters": [{"name": context, "cluster": {"server": url, "certificate-authority": str(ca)}}],
+        "clusters": [{"name": context, "cluster": {"server": url, **trusted}}],
         "users": [{"name": context, "user": {"token": context}}],
     }
     path.write_text(yaml.safe_dump(content))
     return path
-
-
-@contextmanager
-def proxy() -> Iterator[tuple[str, list[str]]]:
-    """An HTTP proxy on the loopback address that connects to wherever it is asked to; gives its URL and who asked.
-
-    The list grows by `host:port` with each connection.
-    """
-    asked: list[str] = []
-
-    class Proxy(BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:
-            asked.append(self.path)
-            host, _, port = self.path.rpartition(":")
-            with socket.create_connection((host, int(port)), timeout=5) as there:
-                self.send_response(200)
-                self.end_headers()
-                ends = {self.connection: there, there: self.connection}
-                while ready := select.select(list(ends), [], [], 5)[0]:
-                    for end in ready:
-                        data = end.recv(65536)
-                        if not data:
-                            return
-                        ends[end].sendall(data)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def as_python_3_13(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,9 +38,12 @@ class QuietCluster:
     objects: dict[str, Object] = field(default_factory=dict)
     """What the API answers, by the path that is asked for."""
 
+    published: tuple[dict[str, str], ...] = ({"ip": ADDRESS},)
+    """The addresses of each Service and Ingress."""
+
     gateway_classes: tuple[Object, ...] = ({"metadata": {"name": "the-only-one"}},)
 
-    nodes: list[Object] = field(
+    nodes: list[Object] | None = field(
         default_factory=lambda: [
             {
                 "metadata": {"name": "node-a"},
@@ -61,7 +64,11 @@ class QuietCluster:
         return 1, 36
 
     def find(self, path: str) -> Object | None:
-        return self.objects.get(path)
+        kind = path.split("/")[-2]
+        if kind == "gateways":
+            return self.read("", kind, "", "")
+        balanced = kind in ("services", "ingresses")
+        return self.objects.get(path, {"status": {"loadBalancer": {"ingress": self.published}}} if balanced else None)
 
     def ingress_classes(self) -> list[Object] | None:
         return None
@@ -78,17 +85,28 @@ class QuietCluster:
     def refusal(self, *_: object) -> str:
         return ""
 
-    def serves(self, _group_version: str, _kind: str) -> bool:
-        return True
+    openshift: bool = False
+    """Whether it is one of OpenShift, which has what every other cluster has besides."""
+    refused: tuple[str, ...] = ()
+    """Names of ClusterRoles that the user may not bind."""
+
+    def serves(self, group_version: str, _kind: str) -> bool:
+        return self.openshift or not group_version.startswith("security.openshift.io/")
+
+    def may(self, _verb: str, _group: str, _resource: str, name: str) -> bool:
+        return name not in self.refused
 
     def ask(self, path: str, **_: str) -> str:
         """Every node has an agent's pod that is ready."""
         if path.endswith("/daemonsets/trust"):
             return json.dumps({"metadata": {"name": "trust"}, "spec": {}})
+        if "/deployments/" in path:
+            status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+            return json.dumps({"metadata": {"generation": 1}, "spec": {"replicas": 1}, "status": status})
         if "/secrets/" in path:
             return json.dumps(self.issued)
         ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-        named = [entry["metadata"]["name"] for entry in self.nodes]
+        named = [entry["metadata"]["name"] for entry in self.nodes or ()]
         if path.endswith("/nodes"):
             return json.dumps({"items": [{"metadata": {"name": name}, "status": ready} for name in named]})
         if not path.endswith("/pods"):
@@ -108,9 +126,7 @@ class QuietCluster:
         )
 
     def read(self, _group_version: str, plural: str, _namespace: str, _name: str) -> Object:
-        if plural == "gateways":
-            return {"status": {"addresses": [{"type": "IPAddress", "value": ADDRESS}]}}
-        return {"status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}}
+        return {"status": {"addresses": [{"type": "IPAddress", "value": ADDRESS}]}} if plural == "gateways" else {}
 
 
 def named(name: str, *, default: str = "") -> Object:

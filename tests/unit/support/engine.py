@@ -40,6 +40,8 @@ class Recorder(pulumi.runtime.Mocks):
     """The addresses of an Ingress that is a placeholder."""
     published: tuple[dict[str, str], ...] = ({"ip": ADDRESS},)
     """The addresses of all else."""
+    live: tuple[dict[str, str], ...] = ()
+    """The addresses of all else when everything is done, if they are others by then."""
     resources: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """The inputs of each resource, by its type and its name."""
     parents: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -169,7 +171,7 @@ def run_program(recorder: Recorder, secrets: Sequence[str] = (), **config: str) 
     """Run `__main__.py` with these settings, of which some are kept as secrets; its outputs."""
     exports: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "Cluster", QuietCluster)
+        patch.setattr(cluster, "Cluster", lambda: QuietCluster(published=recorder.live or recorder.published))
         patch.setattr(local_dns, "look_up", _resolved)
         patch.setattr(pulumi, "export", lambda name, value: exports.__setitem__(name, value))
         _run(recorder, lambda: runpy.run_path(str(ROOT / "__main__.py")), secrets, **config)

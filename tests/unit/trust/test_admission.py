@@ -1,6 +1,7 @@
 """The very pods that will be made are asked for in a dry run, and a refusal is told with the fix that fits."""
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -24,6 +25,15 @@ class Asked:
 
     answers: list[str] = field(default_factory=lambda: [""])
     bodies: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    phases: dict[str, str | Exception] = field(default_factory=dict[str, str | Exception])
+    """The phase of the one pod by its label, or an error; no pod if there is none."""
+
+    def ask(self, path: str, **query: str) -> str:
+        assert path == "/api/v1/namespaces/ns/pods"
+        phase = self.phases.get(query["labelSelector"].removeprefix("app.kubernetes.io/name="))
+        if isinstance(phase, Exception):
+            raise phase
+        return json.dumps({"items": [{"status": {"phase": phase}}] if phase else []})
 
     def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
         assert (kind, namespace) == ("pod", "ns")
@@ -110,7 +120,10 @@ def test_the_pod_of_the_agent_has_what_policies_ask_for() -> None:
 @pytest.mark.parametrize(
     "later", ['pods is forbidden: error looking up service account: serviceaccount "default" not found',
               "insufficient quota to match these scopes: [{PriorityClass In [system-node-critical]}]",
-              "status unknown for quota: trust, resources: pods"],
+              "status unknown for quota: trust, resources: pods",
+              'error looking up service account ns/trust: serviceaccount "trust" not found',
+              'security context constraint: [provider "privileged": Forbidden: not usable by user or serviceaccount]',
+              "unable to find annotation openshift.io/sa.scc.uid-range"],
 )  # fmt: skip
 def test_what_a_new_namespace_lacks_for_a_moment_is_waited_for(later: str) -> None:
     ask(Asked([later, later, ""]))
@@ -137,10 +150,34 @@ def test_each_pod_that_is_refused_has_a_paragraph() -> None:
     )
 
 
+def test_a_namespace_that_somebody_has_deleted_is_no_policy() -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        ask(Asked(['namespaces "ns" not found']))
+    assert str(caught.value).startswith("The namespace ns is not there, and the stack's state does not know it")
+    assert str(caught.value).endswith("pulumi up --refresh")
+
+
+QUOTA = "exceeded quota: team, requested: requests.memory=2Gi, used: requests.memory=2Gi, limited: requests.memory=3Gi"
+
+
+def test_a_quota_without_room_for_one_more_pod_beside_those_that_run_is_left_to_the_waits() -> None:
+    ask(Asked([QUOTA], phases={"trust": "Running", "registry": "Pending"}))
+    with pytest.raises(pulumi.RunError, match="denied by y"):
+        ask(Asked(["denied by y."], phases={"trust": "Running", "registry": "Running"}))
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded", "", PermissionError("may not"), LookupError("none")])
+def test_a_quota_without_room_for_the_first_pod_is_told(phase: str | Exception) -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        ask(Asked([QUOTA], phases={"trust": "Running", "registry": phase}))
+    [told] = str(caught.value).splitlines()
+    assert told.startswith("The cluster refuses the registry's pod in the namespace ns: exceeded quota")
+
+
 @pytest.mark.parametrize(
     ("words", "fix"),
     [
-        ("unable to validate against any security context constraint: []", "oc adm policy add-scc-to-user privileged"),
+        ("unable to validate against any security context constraint: []", "oc adm policy add-scc-to-user nonroot-v2"),
         ("insufficient quota to match these scopes", "Raise that quota in the namespace ns"),
         ("minimum memory usage per Container is 16Mi, but request is 4Mi", "Change that LimitRange"),
         ("cpu max limit to request ratio per Container is 10, but provided ratio is 50", "Change that LimitRange"),

@@ -150,6 +150,13 @@ def test_the_last_ready_of_a_log_counts() -> None:
     assert not has("no outcome", wanted)
 
 
+def test_a_node_that_has_lost_the_registry_and_reaches_it_again_still_has_what_it_had() -> None:
+    again = Outcome(READY, "The registry answers again.").line()
+    assert has("\n".join([ready(NEW), Outcome("NO_CONNECTION", "lost").line(), again]), fingerprints(NEW))
+    assert not has("\n".join([ready(NEW), ready(OLD), again]), fingerprints(NEW))
+    assert not has(again, fingerprints(NEW))
+
+
 def test_nodes_without_an_agent_get_it_from_somebody_else_and_are_not_waited_for() -> None:
     cluster = Nodes({"node-a": [ready(OLD)]}, agents=False)
     hand(cluster)

@@ -170,8 +170,10 @@ class Script:
 
     looks: list[dict[str, Any]]
     forbidden: tuple[str, ...] = ()
+    asked: list[str] = field(default_factory=list[str])
 
     def ask(self, path: str, **_: str) -> str:
+        self.asked.append(path)
         kind = path.rpartition("/")[2]
         kind = {"trust": "daemonset"}.get(kind, kind)
         if kind == "daemonset" and len(self.looks) > 1:
@@ -185,6 +187,11 @@ class Script:
             raise found[kind]
         if kind == "daemonset":
             return json.dumps(found.get(kind, DAEMON_SET))
+        if kind == "log" and isinstance(found.get(kind), dict):
+            answer = found[kind][path.split("/")[-2]]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
         return found.get(kind, "") if kind == "log" else json.dumps({"items": found.get(kind, [])})
 
 
@@ -250,12 +257,37 @@ def test_the_reason_is_the_agents_own_from_its_log(told: Told) -> None:
     )
 
 
+@pytest.mark.parametrize("error", [ConnectionError("no route to host"), LookupError("gone")])
+def test_a_log_that_cannot_be_had_does_not_hide_the_reasons_of_other_nodes(told: Told, error: Exception) -> None:
+    nodes = [node(f"node-{each}", ready="Unknown" if each == "c" else "True") for each in "abc"]
+    starting = {"agent": {"started": False}, "proof": waiting("PodInitializing")}
+    pods = [agent_pod(f"trust-{each}", f"node-{each}", **starting) for each in "cab"]
+    line = json.dumps({"reason": "INLINE_MIRRORS", "sentence": "Mirrors are inline.", "details": {}})
+    script = Script([{"nodes": nodes, "pods": pods, "log": {"trust-a": error, "trust-b": line}}])
+    assert "node-b: INLINE_MIRRORS, Mirrors are inline." in message(script, told)
+    assert not [path for path in script.asked if "trust-c/" in path], "the log of a node that is down"
+
+
 def test_a_user_who_may_read_neither_logs_nor_events_nor_nodes_still_gets_an_end(told: Told) -> None:
     forbidden = ("log", "events", "nodes")
     three = [agent_pod(f"t{n}", f"node-{n}") for n in "abc"]
     waited(Script([{"pods": three[:2]}, {"pods": three}], forbidden), told)
     assert told.said[-1] == "node-c: proved, 3 of 3"
     assert "a node whose name cannot be read" in message(Script([{"pods": three[:2]}], forbidden), told)
+
+
+def test_a_user_who_may_not_list_nodes_does_not_wait_for_one_that_is_down(told: Told) -> None:
+    down = agent_pod("t2", "node-b")
+    down["status"]["conditions"] = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
+    two = {**DAEMON_SET, "status": {"observedGeneration": 1, "desiredNumberScheduled": 2}}
+    waited(Script([{"pods": [agent_pod(), down], "daemonset": two}], ("nodes",)), told)
+    assert told.said == ["node-a: proved, 1 of 1"]
+    [warning] = told.warned
+    assert warning.startswith("The kubelet of node node-b is not Ready (its pod was marked as not ready")
+    own = agent_pod("t2", "node-b", proof=waiting("ErrImagePull", "no such host"))
+    own["status"]["conditions"].append({"type": "ContainersReady", "status": "False"})
+    end = message(Script([{"pods": [agent_pod(), own], "daemonset": two}], ("nodes",)), told)
+    assert "node-b: PULL_FAILED" in end
 
 
 def test_an_image_that_a_webhook_has_rewritten_is_named(told: Told) -> None:
@@ -277,6 +309,12 @@ def test_a_daemon_set_that_matches_no_node_is_an_error_at_once(told: Told) -> No
     waited(Script([{"nodes": [node()], "daemonset": not_yet}, {"nodes": [node()], "pods": [agent_pod()]}]), told)
 
 
+def test_a_daemon_set_that_somebody_has_deleted_is_not_waited_for(told: Told) -> None:
+    with pytest.raises(Unproved, match="The DaemonSet trust in the namespace ns is not there, .* pulumi up --refresh$"):
+        waited(Script([{"nodes": [node()], "daemonset": LookupError("not found")}]), told, "1h")
+    assert not told.said
+
+
 def test_an_api_that_does_not_answer_for_a_while_is_said_and_waited_for(told: Told) -> None:
     waited(Script([{"nodes": ConnectionError("no route")}] * 2 + [{"nodes": [node()], "pods": [agent_pod()]}]), told)
     assert told.said == ["The cluster does not say how far the nodes are: no route", "node-a: proved, 1 of 1"]
@@ -291,7 +329,7 @@ def test_where_every_node_is_down_the_message_names_them(told: Told) -> None:
     ("words", "fix"),
     [
         ("exceeded quota: pods, requested: pods=1", "Raise that quota in the namespace ns"),
-        ("unable to validate against any security context constraint", "oc adm policy add-scc-to-user privileged"),
+        ("unable to validate against any security context constraint", "oc adm policy add-scc-to-user nonroot-v2"),
         ("image is not from an allowed registry", "this registry's own host"),
     ],
 )

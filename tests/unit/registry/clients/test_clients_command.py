@@ -90,8 +90,15 @@ def test_it_reads_the_outputs_of_the_stack(tmp_path: Path, stack: list[str], use
     outputs = {**known, **({"username": username} if username else {})}
     for client in "docker", PORT_FORWARD:
         done = command(client, *stack, path=pulumi(tmp_path, outputs))
-        assert (done.returncode, done.stdout) == (0, client_setup(HOST, CA, username, "ns")[client])
+        setup = client_setup(HOST, CA, username, "ns", stack[1] if stack else None)
+        assert (done.returncode, done.stdout) == (0, setup[client])
     assert (tmp_path / "arguments").read_text().split() == ["stack", "output", "--json", *stack]
+
+
+def test_it_says_how_powershell_takes_a_snippet_of_several_lines() -> None:
+    """Nobody has run it in PowerShell here: given line by line, Invoke-Expression breaks here-strings."""
+    told = " ".join(command("--help").stdout.split()), (ROOT / "docs" / "clients.md").read_text()
+    assert all("(py -m registry.clients" in text and "| Out-String | Invoke-Expression" in text for text in told)
 
 
 def test_without_pulumi_it_says_what_else_to_give() -> None:

@@ -31,6 +31,39 @@ def test_a_machine_that_finds_the_registry_is_left_alone() -> None:
     assert local_dns.warning("lb.example.com", "lb.example.com", "nip.io", {"203.0.113.1"}, "") == ""
 
 
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without any word of proxies."""
+    for name in ("https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+HOST, ADDRESS = "r.10-0-0-1.nip.io", "10.0.0.1"
+
+
+@pytest.mark.parametrize("no_proxy", ["", "10.0.0.0/8,localhost", "example.com"])
+def test_a_machine_whose_proxy_would_be_asked_is_told_what_to_add(
+    environment: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    environment.setenv("HTTPS_PROXY", "http://user:secret@proxy.example:3128")
+    environment.setenv("NO_PROXY", no_proxy)
+    text = local_dns.proxy_warning(HOST, ADDRESS, "nip.io")
+    assert "add .nip.io to NO_PROXY" in text
+    assert "secret" not in text
+    assert "add registry.test to NO_PROXY" in local_dns.proxy_warning("registry.test", ADDRESS, "nip.io")
+    assert local_dns.proxy_warning("lb.example.test", "lb.example.test", "nip.io") == ""
+    assert local_dns.proxy_warning("r.8-8-8-8.nip.io", "8.8.8.8", "nip.io") == "", "a proxy may well lead there"
+
+
+@pytest.mark.parametrize("no_proxy", ["*", "nip.io", ".nip.io", "*.nip.io", "a, .NIP.IO", HOST])
+def test_a_machine_without_a_proxy_for_the_host_is_left_alone(environment: pytest.MonkeyPatch, no_proxy: str) -> None:
+    assert local_dns.proxy_warning(HOST, ADDRESS, "nip.io") == ""
+    environment.setenv("https_proxy", "http://proxy.example:3128")
+    environment.setenv("no_proxy", no_proxy)
+    assert local_dns.proxy_warning(HOST, ADDRESS, "nip.io") == ""
+
+
 class Resolver:
     """A resolver that knows a name after some questions."""
 

@@ -27,10 +27,11 @@ def documents(node: str) -> list[dict[str, Any]]:
     return [found for found in yaml.safe_load_all(SETUP[node]) if found]
 
 
-def as_user(script: str, home: Path) -> str:
+def as_user(script: str, home: Path, **variables: str) -> str:
     """What a script prints whose paths in /etc are below a folder instead."""
     script = script.replace("/etc/", f"{home}/etc/").replace("sudo=sudo", "sudo=env")
-    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False, env={"HOME": str(home)})
+    environment = {"HOME": str(home), **variables}
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 
@@ -82,6 +83,40 @@ def test_what_is_in_ranchers_registries_is_left_alone(tmp_path: Path) -> None:
     assert registries.read_text() == 'configs:\n  "b.example.com": {}\n'
 
 
+@pytest.mark.parametrize("key", ["configs", '"configs"', "'configs' "])
+def test_ranchers_registries_get_no_second_list_of_configs(key: str, tmp_path: Path) -> None:
+    registries = tmp_path / "etc/rancher/rke2/registries.yaml"
+    registries.parent.mkdir(parents=True)
+    registries.write_text(f"{key}: {{}}\n")
+    with pytest.raises(AssertionError, match="put this under configs"):
+        as_user(SETUP["rke2"], tmp_path)
+    assert registries.read_text() == f"{key}: {{}}\n"
+
+
+def test_a_last_line_without_an_end_gets_one_before_ranchers_registries_grow(tmp_path: Path) -> None:
+    registries = tmp_path / "etc/rancher/k3s/registries.yaml"
+    registries.parent.mkdir(parents=True)
+    registries.write_text('mirrors:\n  a.example.com:\n    endpoint:\n      - "https://m.example.com"')
+    as_user(SETUP["k3s"], tmp_path)
+    read = yaml.safe_load(registries.read_text())
+    assert read["mirrors"]["a.example.com"]["endpoint"] == ["https://m.example.com"]
+    assert list(read["configs"]) == [HOST]
+
+
+def test_a_host_with_a_mirror_alone_is_not_taken_for_one_that_has_the_ca(tmp_path: Path) -> None:
+    registries = tmp_path / "etc/rancher/k3s/registries.yaml"
+    registries.parent.mkdir(parents=True)
+    registries.write_text(f'mirrors:\n  "{HOST}":\n    endpoint: []\n')
+    as_user(SETUP["k3s"], tmp_path)
+    assert list(yaml.safe_load(registries.read_text())["configs"]) == [HOST]
+
+
+def test_ranchers_registries_which_root_alone_reads_are_read_by_root(tmp_path: Path) -> None:
+    read = [line for line in SETUP["k3s"].splitlines() if re.search(r"\b(grep|tail|tee|mkdir)\b", line)]
+    assert len(read) >= 6
+    assert [line for line in read if re.search(r"(?<!\$sudo )\b(grep|tail|tee|mkdir)\b", line)] == []
+
+
 def test_talos_gets_a_document_and_before_1_12_a_patch() -> None:
     [document] = documents("talos")
     assert document == {"apiVersion": "v1alpha1", "kind": "RegistryTLSConfig", "name": HOST, "ca": CA.rstrip("\n")}
@@ -124,11 +159,32 @@ def test_openshift_gets_a_config_map_whose_key_is_the_host_and_the_patch_that_na
     assert patch["spec"]["additionalTrustedCA"]["name"] == config_map["metadata"]["name"]
 
 
-def test_aks_and_minikube_get_the_ca_and_kind_the_script_for_containerd() -> None:
+def test_aks_gets_the_ca_and_kind_the_script_for_containerd() -> None:
     assert '--custom-ca-trust-certificates "$file"' in SETUP["aks"]
     assert CA in SETUP["aks"]
-    assert CA in SETUP["minikube"]
     assert SETUP["containerd"] in SETUP["kind"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [
+        (None, ".minikube"),
+        ("", ".minikube"),
+        ("else where", "else where/.minikube"),
+        ("else/.minikube", "else/.minikube"),
+        ("else/.minikube/", "else/.minikube"),
+        ("my.minikube", "my.minikube/.minikube"),
+    ],
+)
+def test_minikube_gets_the_ca_into_the_folder_that_it_reads(variable: str | None, folder: str, tmp_path: Path) -> None:
+    variables = {} if variable is None else {"MINIKUBE_HOME": variable and f"{tmp_path}/{variable}"}
+    assert f"minikube trusts {HOST}" in as_user(SETUP["minikube"], tmp_path, **variables)
+    [file] = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert (file.parent, file.read_text()) == (tmp_path / folder / "certs", CA)
+    undo = re.search("Undo: (.*), and make the cluster anew", SETUP["minikube"])
+    assert undo
+    as_user(undo[1], tmp_path, **variables)
+    assert not file.exists()
 
 
 def test_their_keys_can_be_named_by_a_go_template_and_are_no_clients() -> None:

@@ -114,6 +114,24 @@ def test_the_containers_tools_get_the_ca_for_this_host_alone(client: str, home: 
     assert files(home) == []
 
 
+@pytest.mark.parametrize("client", HOME_FOLDER)
+def test_the_containers_tools_get_it_where_xdg_config_home_says_as_well(client: str, home: Path, ca: str) -> None:
+    snippet = client_setup(HOST, ca)[client]
+    variables = {"XDG_CONFIG_HOME": f"{home}/else where"}
+    for _ in range(2):
+        assert run(snippet, home, **variables) == f"{client} trusts {HOST}\n"
+        assert files(home) == [f"{root}/containers/certs.d/{HOST}/ca.crt" for root in (".config", "else where")]
+        assert {(home / file).read_text() for file in files(home)} == {ca}
+    run(undo(snippet), home, **variables)
+    assert files(home) == []
+    same = {"XDG_CONFIG_HOME": f"{home}/.config/"}
+    for _ in range(2):
+        assert run(snippet, home, **same) == f"{client} trusts {HOST}\n"
+    assert files(home) == [f".config/containers/certs.d/{HOST}/ca.crt"]
+    run(undo(snippet), home, **same)
+    assert files(home) == []
+
+
 @pytest.mark.parametrize("client", GO)
 def test_go_programs_read_the_cas_folder_beside_the_systems(client: str, home: Path, ca: str) -> None:
     snippet = client_setup(f"{HOST}:8443", ca)[client]
@@ -177,6 +195,27 @@ def test_where_dockers_daemon_reads_other_files_the_snippet_says_where_the_ca_be
     assert f"/etc/docker/certs.d/{HOST}/ca.crt there" in said
 
 
+@pytest.mark.parametrize(
+    ("kernel", "name", "says"),
+    [
+        ("6.1.0-13-amd64", "the-host", "the daemon at the machine the-host reads its own files: "),
+        ("6.6.87-microsoft-standard-WSL2", "docker-desktop", "Docker runs outside of WSL: use dockerDesktopWindows"),
+        ("6.6.87-microsoft-standard-WSL2", "other-distribution", "the daemon at the machine other-distribution reads "),
+        ("6.10.14-linuxkit", "docker-desktop", "the daemon at the machine docker-desktop reads its own files: "),
+    ],
+)
+def test_a_socket_that_leads_to_another_machine_is_found_by_the_name_of_that(
+    kernel: str, name: str, says: str, tmp_path: Path, ca: str
+) -> None:
+    program(tmp_path, "docker", name)
+    (tmp_path / "uname").write_text(
+        f"#!/bin/sh\ncase $1 in -n) echo this-one;; -r) echo {kernel};; *) echo Linux;; esac\n"
+    )
+    (tmp_path / "uname").chmod(0o755)
+    said = refused(client_setup(HOST, ca)["docker"], tmp_path, DOCKER_HOST="unix:///var/run/docker.sock")
+    assert said.startswith(says)
+
+
 @pytest.mark.parametrize("why", ["machine", "remote"])
 def test_where_podmans_engine_runs_elsewhere_the_snippet_says_where_the_ca_belongs(
     why: str, tmp_path: Path, ca: str
@@ -193,6 +232,7 @@ def test_port_forward_goes_to_the_port_at_which_the_pod_serves_tls(ca: str) -> N
         snippet = client_setup(host, ca, namespace="ns")[PORT_FORWARD]
         assert f"-n ns deployment/registry {port}:{TLS_PORT}\n" in snippet
         assert f"echo '127.0.0.1 {HOST}'" in snippet
+        assert ("setpriv" in snippet) == (port < 1024), "from 1024 on nobody needs a right for it"
     assert PORT_FORWARD not in client_setup(HOST, ca), "nobody knows the namespace"
 
 
@@ -320,6 +360,20 @@ def test_a_ca_that_could_be_more_than_text_is_refused(line: str, place: str, ca:
 def test_a_user_who_could_be_more_than_text_is_refused(username: str, ca: str) -> None:
     with pytest.raises(ValueError, match="user is"):
         client_setup(HOST, ca, username)
+
+
+@pytest.mark.parametrize("stack", ["pr-42", "my-org/private-registry/app_pr.42", None])
+def test_the_password_is_that_of_the_stack_and_not_of_the_selected_one(stack: str | None, ca: str) -> None:
+    setup = client_setup(HOST, ca, "registry", stack=stack)
+    command = f"pulumi stack output --stack {stack} --show-" if stack else "pulumi stack output --show-"
+    assert setup["docker"].split("\n")[1].startswith(f"# Log in: {command}secrets password | docker login ")
+    assert f'"$({command}secrets password)"' in setup["curl"].split("\n")[1]
+
+
+@pytest.mark.parametrize("stack", ["x\nreboot", "x; reboot", "$(reboot)", "x y"])
+def test_a_stack_that_could_be_more_than_text_is_refused(stack: str, ca: str) -> None:
+    with pytest.raises(ValueError, match="stack is"):
+        client_setup(HOST, ca, "registry", stack=stack)
 
 
 def test_where_the_certificate_is_publicly_trusted_nobody_has_to_trust_anything(home: Path) -> None:

@@ -19,6 +19,20 @@ def test_the_address_of_several_does_not_depend_on_their_order(found: list[str],
     assert choose_address(found) == choose_address(found[::-1]) == address
 
 
+@pytest.mark.parametrize(
+    ("found", "address"),
+    [
+        (["10.0.0.1", "10.0.0.9"], "10.0.0.9"),
+        (["10.0.0.1", "lb.example.com"], "lb.example.com"),
+        (["10.0.0.9", "10.0.0.8", "lb.example.com"], "10.0.0.9"),
+        (["10.0.0.1", "10.0.0.2"], "10.0.0.1"),
+    ],
+)
+def test_an_address_in_use_goes_before_all_others(found: list[str], address: str) -> None:
+    kept = {"10.0.0.9", "lb.example.com"}
+    assert choose_address(found, kept) == choose_address(found[::-1], kept) == address
+
+
 def test_an_address_that_does_not_come_has_a_reason_and_a_fix() -> None:
     text = no_address("The registry's Service", "2m", NO_LOAD_BALANCER)
     assert "nothing in this cluster gives addresses" in text

@@ -8,6 +8,7 @@ import pytest
 from registry import settings as setting
 from registry.cluster import Cluster, Object
 from registry.exposure import choice
+from registry.exposure.contract import ExposureState
 from registry.exposure.load_balancer import LoadBalancer, nodes_outside
 from registry.exposure.node_port import NodePort, node_port_error
 from tests.unit.support.clusters import QuietCluster, node
@@ -15,6 +16,7 @@ from tests.unit.support.engine import Recorder, run_program
 from tests.unit.support.errors import says
 from tests.unit.support.settings import having
 
+STATE = ExposureState()
 GIVEN: dict[str, dict[str, Any]] = {
     "ingressAnnotations": {"ingress_annotations": {"a": "b"}},
     "serviceAnnotations": {"service_annotations": {"a": "b"}},
@@ -81,9 +83,9 @@ def test_a_port_outside_of_the_usual_range_is_warned_of(monkeypatch: pytest.Monk
     warned: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warned.append)
     cluster = cast(Cluster, QuietCluster())
-    assert NodePort.errors(having(exposure="nodePort", node_port=30443), cluster) == []
+    assert NodePort.errors(having(exposure="nodePort", node_port=30443), cluster, STATE) == []
     assert warned == []
-    assert NodePort.errors(having(exposure="nodePort", node_port=20000), cluster) == []
+    assert NodePort.errors(having(exposure="nodePort", node_port=20000), cluster, STATE) == []
     assert "nodePort is 20000" in warned[0]
     assert "from 30000 to 32767 only" in warned[0]
 
@@ -106,5 +108,5 @@ def test_nodes_outside_of_the_allowed_sources_are_named(monkeypatch: pytest.Monk
     warned: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warned.append)
     cluster = cast(Cluster, QuietCluster(nodes=nodes))
-    assert LoadBalancer.errors(having(allowed_sources=("10.0.0.0/8",)), cluster) == ()
+    assert LoadBalancer.errors(having(allowed_sources=("10.0.0.0/8",)), cluster, STATE) == ()
     assert "leaves out the addresses of node-b" in warned[0]

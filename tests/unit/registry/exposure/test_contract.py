@@ -7,9 +7,11 @@ import pulumi
 import pytest
 
 from registry import settings as setting
-from registry.cluster import Cluster
+from registry.cluster import Cluster, Object
+from registry.credentials import auth_mode
 from registry.exposure.choice import WAYS_IN, make_exposure
-from tests.unit.support.clusters import ADDRESS, NODE_ADDRESS, QuietCluster
+from registry.exposure.contract import COMPONENTS, ExposureState
+from tests.unit.support.clusters import ADDRESS, NODE_ADDRESS, QuietCluster, named, node
 from tests.unit.support.engine import NAMESPACE, Recorder, run_component
 from tests.unit.support.settings import having
 
@@ -19,12 +21,18 @@ PLAIN = ("kubernetes:core/v1:Service", "registry-service")
 """The Service with the plain port."""
 
 
-def make(exposure: setting.Exposure, host: str = HOST, **values: Any) -> Callable[[], dict[str, Any]]:
+def make(
+    exposure: setting.Exposure,
+    host: str = HOST,
+    state: ExposureState = ExposureState(),  # noqa: B008 - it never changes
+    found: QuietCluster | None = None,
+    **values: Any,
+) -> Callable[[], dict[str, Any]]:
     """Make a way in and serve a host with it; the outputs of both."""
 
     def made() -> dict[str, Any]:
-        cluster = cast(Cluster, QuietCluster())
-        way_in = make_exposure(having(exposure=exposure, **values), cluster, NAMESPACE)
+        cluster = cast(Cluster, found or QuietCluster())
+        way_in = make_exposure(having(exposure=exposure, **values), cluster, NAMESPACE, state)
         served = way_in.serve(pulumi.Output.from_input(host), pulumi.Output.from_input("certificate-tls"))
         return {
             "address": way_in.address,
@@ -33,18 +41,26 @@ def make(exposure: setting.Exposure, host: str = HOST, **values: Any) -> Callabl
             "served.host": served.host,
             "served.address": served.address,
             "served.addresses": served.addresses,
+            "served.publisher": served.publisher,
         }
 
     return made
 
 
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
 def test_every_value_of_the_setting_has_a_way_in() -> None:
     assert set(WAYS_IN) == set(EXPOSURES)
+    assert set(COMPONENTS) == {f"private-registry:registry:{way_in.__name__}" for way_in in WAYS_IN.values()}
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
 def test_a_cluster_that_has_everything_is_no_error(exposure: setting.Exposure) -> None:
-    assert list(WAYS_IN[exposure].errors(having(exposure=exposure), cast(Cluster, QuietCluster()))) == []
+    cluster = cast(Cluster, QuietCluster())
+    assert list(WAYS_IN[exposure].errors(having(exposure=exposure), cluster, ExposureState())) == []
 
 
 @pytest.mark.parametrize("exposure", EXPOSURES)
@@ -123,5 +139,111 @@ def test_its_outputs_are_registered_once_with_every_public_attribute(exposure: s
     recorder = Recorder()
     run_component(recorder, make(exposure))
     [(_, outputs)] = [each for each in recorder.registered if each[0].startswith("private-registry:")]
-    public = {name for name in WAYS_IN[exposure].__annotations__ if not name.startswith("_")}
-    assert set(outputs) == public == {"address", "addresses", "port"}
+    public = {_camel(name) for name in WAYS_IN[exposure].__annotations__ if not name.startswith("_")}
+    classes = {"className"} if exposure in ("ingress", "gateway") else set[str]()
+    assert set(outputs) == public == {"address", "addresses", "port", *classes}
+
+
+@pytest.mark.parametrize("exposure", EXPOSURES)
+def test_an_address_in_use_is_kept_while_it_is_good(exposure: setting.Exposure) -> None:
+    """A further address that would be preferred, as when a node joins; the order is that of the address."""
+    lower = "10.0.0.1"
+    state = ExposureState(addresses=frozenset({ADDRESS, NODE_ADDRESS}))
+    recorder = Recorder(placeholder=({"ip": lower}, {"ip": ADDRESS}), published=({"ip": lower}, {"ip": ADDRESS}))
+    nodes = [node("older", lower, created="2020-01-01"), node("mine", NODE_ADDRESS, unschedulable=True)]
+    for known, expected in ((state, {ADDRESS, NODE_ADDRESS}), (ExposureState(), {lower, ADDRESS})):
+        found = run_component(recorder, make(exposure, state=known, found=QuietCluster(nodes=nodes)))
+        assert found["address"] == found["served.address"]
+        assert found["address"] in expected
+        if exposure != "gateway":  # the one of the quiet cluster has a single address
+            assert (found["address"] == lower) == (known == ExposureState())
+
+
+@pytest.mark.parametrize("exposure", EXPOSURES)
+def test_the_address_from_the_status_of_an_object_names_the_object_that_the_program_makes(
+    exposure: setting.Exposure,
+) -> None:
+    recorder = Recorder()
+    path = run_component(recorder, make(exposure))["served.publisher"]
+    assert run_component(Recorder(), make(exposure, address="192.0.2.10"))["served.publisher"] == ""
+    if exposure == "nodePort":
+        assert path == ""
+        return
+    *_, namespace, plural, name = path.split("/")
+    kind = {"ingresses": ":Ingress", "services": "v1:Service", "gateways": ":Gateway"}[plural]
+    names = [made["metadata"]["name"] for (typ, _), made in recorder.resources.items() if typ.endswith(kind) if made]
+    assert (namespace, name in names) == (NAMESPACE, True)
+
+
+def objects(exposure: setting.Exposure, **values: Any) -> dict[tuple[str, str], str]:
+    """The name of each object of a way in, by the kind and the name of its resource."""
+    recorder = Recorder()
+    run_component(recorder, make(exposure, **values))
+    return {
+        key: made["metadata"]["name"] for key, made in recorder.resources.items() if key[0].startswith("kubernetes:")
+    }
+
+
+@pytest.mark.parametrize(
+    ("exposure", "one", "other", "host"),
+    [
+        ("ingress", {"ingress_class": "a"}, {"ingress_class": "b"}, ""),
+        ("ingress", {"ingress_class": "a"}, {"ingress_class": "b"}, HOST),
+        ("gateway", {"gateway_class": "a"}, {"gateway_class": "b"}, ""),
+        ("gateway", {"gateway_port": 443}, {"gateway_port": 8443}, ""),
+    ],
+)
+def test_what_another_controller_serves_is_another_object_of_whose_status_nothing_is_old(
+    exposure: setting.Exposure, one: dict[str, Any], other: dict[str, Any], host: str
+) -> None:
+    before, after = (objects(exposure, **{"host": HOST, **values}) for values in (one, other))
+    changed = {kind.rpartition(":")[2] for kind, name in before if before[kind, name] != after[kind, name]}
+    assert changed == ({"Ingress"} if exposure == "ingress" else {"Gateway", "TLSRoute"})
+    assert all((kind.endswith(":Service")) == (after[kind, name] == before[kind, name]) for kind, name in before)
+
+
+def test_two_placeholders_of_different_classes_ask_for_different_hosts() -> None:
+    hosts: set[str] = set()
+    for name in ("a", "b"):
+        recorder = Recorder()
+        run_component(recorder, make("ingress", ingress_class=name))
+        hosts.add(recorder.of(":Ingress", "placeholder")["spec"]["rules"][0]["host"])
+    assert len(hosts) == 2
+
+
+def test_a_stack_keeps_the_class_that_it_has_when_another_one_becomes_the_default() -> None:
+    class Classes(QuietCluster):
+        def ingress_classes(self) -> list[Object] | None:
+            return [named("new", default="ingressclass.kubernetes.io/is-default-class"), named("old")]
+
+    for state, expected in (
+        (ExposureState(ingress_class="old"), "old"),
+        (ExposureState(), "new"),
+        (ExposureState(ingress_class=""), None),
+    ):
+        recorder = Recorder()
+        run_component(recorder, make("ingress", state=state, found=Classes()))
+        for name in ("placeholder", "served"):
+            assert recorder.of("v1:Ingress", name)["spec"].get("ingressClassName") == expected
+    many = QuietCluster(gateway_classes=(named("new"), named("old")))
+    recorder = Recorder()
+    run_component(recorder, make("gateway", state=ExposureState(gateway_class="old"), found=many))
+    assert recorder.of("v1:Gateway", "gateway")["spec"]["gatewayClassName"] == "old"
+
+
+def test_of_nodes_that_cannot_be_listed_no_address_is_known_so_that_one_may_be_public() -> None:
+    unknown = QuietCluster(nodes=None)
+    known = run_component(Recorder(), make("nodePort", address="10.0.0.1", found=unknown))
+    assert (known["served.address"], known["served.addresses"]) == ("10.0.0.1", [])
+    assert auth_mode("auto", known["served.addresses"]) == "basic"
+    public = run_component(Recorder(), make("nodePort", address="10.0.0.1", found=QuietCluster(nodes=[node("a", "")])))
+    assert auth_mode("auto", public["served.addresses"]) == "basic"
+
+
+def test_of_a_gateway_that_tells_no_address_none_is_known_so_that_one_may_be_public() -> None:
+    class Silent(QuietCluster):
+        def read(self, *_: str) -> Object:
+            return {}
+
+    known = run_component(Recorder(), make("gateway", address="10.0.0.1", found=Silent()))
+    assert (known["served.address"], known["served.addresses"]) == ("10.0.0.1", [])

@@ -34,6 +34,14 @@ def test_a_gateway_with_a_class(own: str, classes: list[Object] | None) -> None:
     assert gateway_error(own, classes, has_gateways=True, has_routes=True) is None
 
 
+def test_the_class_of_the_stacks_own_gateway_is_as_good_as_one_that_is_set_until_it_is_gone() -> None:
+    there = {"has_gateways": True, "has_routes": True}
+    assert gateway_error("", GATEWAY_CLASSES, "traefik", **there) is None
+    assert gateway_error("", None, "traefik", **there) is None
+    says(gateway_error("gke", GATEWAY_CLASSES, "traefik", **there), "no GatewayClass", "set gatewayClass traefik")
+    says(gateway_error("", GATEWAY_CLASSES, "gke", **there), "GatewayClass gke, which is gone", "gatewayClass envoy")
+
+
 def condition(kind: str, status: str, message: str) -> Object:
     return {"type": kind, "status": status, "message": message}
 

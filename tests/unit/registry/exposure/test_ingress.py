@@ -1,10 +1,11 @@
 """The way in `ingress`: the classes that it needs, and why it gets no address."""
 
+import pulumi
 import pytest
 
 from registry.cluster import Object
 from registry.exposure.address import no_address
-from registry.exposure.ingress import ingress_class_error, no_controller
+from registry.exposure.ingress import ingress_class_error, no_controller, same_address
 from tests.unit.support.clusters import named
 from tests.unit.support.errors import says
 
@@ -41,6 +42,29 @@ def test_an_ingress_without_a_class(own: str, classes: list[Object], parts: tupl
 )
 def test_an_ingress_with_a_class(own: str, classes: list[Object] | None) -> None:
     assert ingress_class_error(own, classes) is None
+
+
+def test_the_class_of_the_stacks_own_ingress_is_as_good_as_one_that_is_set_and_is_the_advice() -> None:
+    two = [ingress_class("b", default=True), ingress_class("a", default=True)]
+    says(ingress_class_error("", two), "several", "set ingressClass a")
+    assert ingress_class_error("", two, "b") is None
+    assert ingress_class_error("", [ingress_class("a"), ingress_class("b")], "b") is None
+    says(ingress_class_error("gce", two, "b"), "no IngressClass of that name", "set ingressClass b")
+    assert ingress_class_error("", two, "") is None, "the cluster chose it"
+
+
+def test_an_ingress_whose_class_is_gone_is_refused() -> None:
+    now = [ingress_class("traefik", default=True)]
+    says(ingress_class_error("", now, "nginx"), "IngressClass nginx, which is gone", "set ingressClass traefik")
+    assert ingress_class_error("traefik", now, "nginx") is None
+    says(ingress_class_error("", [], "nginx"), "no IngressClass")
+
+
+def test_an_ingress_with_another_address_than_the_placeholder_has_two_reasons() -> None:
+    same_address("10.0.0.1", ["10.0.0.2", "10.0.0.1"])
+    with pytest.raises(pulumi.RunError) as caught:
+        same_address("10.0.0.1", ["10.0.0.2"])
+    says(caught.value, "10.0.0.2", "10.0.0.1", "pulumi up --refresh", "an address of its own", "exposure loadBalancer")
 
 
 @pytest.mark.parametrize(

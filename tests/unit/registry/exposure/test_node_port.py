@@ -28,6 +28,20 @@ def test_the_node_at_whose_port_the_registry_is_reached(nodes: list[Object], add
     assert node_address(nodes) == address
 
 
+@pytest.mark.parametrize(
+    ("nodes", "address"),
+    [
+        ([node("a", "10.0.0.1"), node("b", "10.0.0.2", created="2026-02-01", unschedulable=True)], "10.0.0.2"),
+        ([node("a", "10.0.0.1"), node("b", "10.0.0.2", created="2026-02-01", taints=[TAINT])], "10.0.0.2"),
+        ([node("a", "10.0.0.1"), node("b", "10.0.0.2", created="2026-02-01", ready=False)], "10.0.0.1"),
+        ([node("a", "10.0.0.1"), node("c", "10.0.0.3")], "10.0.0.1"),
+    ],
+    ids=["drained", "tainted", "down", "gone"],
+)
+def test_the_node_that_was_taken_before_is_kept_while_it_is_ready(nodes: list[Object], address: str) -> None:
+    assert node_address(nodes, {"10.0.0.2"}) == address
+
+
 def test_a_port_of_the_nodes_needs_the_address_of_one() -> None:
     says(node_address_error("", None), ":address is ''", "may not list nodes", "set address 192.0.2.10")
     says(node_address_error("", [node("a", "")]), ":address is ''", "InternalIP", "set address")

@@ -106,6 +106,15 @@ def test_a_volume_and_a_refusal_are_told_in_the_clusters_words() -> None:
     assert registry_trouble([], [], "") == ("", "")
 
 
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_has_ended_for_good_speaks_only_if_no_other_does(phase: str) -> None:
+    evicted = {"metadata": {"name": "registry-0"}, "status": {"phase": phase}}
+    past = event("The node was low on resource: memory.", name="registry-0", reason="Evicted")
+    present = pod(waiting("registry", "ErrImagePull", LIMIT))
+    assert registry_trouble([evicted, present], [past], "")[0] == f"ErrImagePull: {LIMIT}"
+    assert registry_trouble([evicted, pod()], [past], "")[0] == "Evicted: The node was low on resource: memory."
+
+
 def test_what_a_registry_has_answered_in_several_lines_is_told_in_one() -> None:
     words = f"{PULL}{OLD}unexpected status: 403 Forbidden (Body: {{\n  denied\n}})"
     assert "\n" not in pod_trouble(pod(waiting("agent", "ErrImagePull", words)), [])

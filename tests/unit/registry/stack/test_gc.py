@@ -27,12 +27,14 @@ class Recorded:
         self.ready = ready
         self.ran: list[tuple[str, str, str]] = []
         self.fails = ""
+        self.evicted: list[str] = []
         self.meanwhile: Callable[[], object] = lambda: None
 
     def ask(self, path: str, **query: str) -> str:
         assert (path, query) == ("/api/v1/namespaces/team/pods", {"labelSelector": "app.kubernetes.io/name=registry"})
         status = {"conditions": [{"type": "Ready", "status": self.ready}]}
         pods = [{"metadata": {"name": name, "uid": uid}, "status": status} for name, uid in self.ids.items()]
+        pods += [{"metadata": {"name": name, "uid": name}, "status": {"phase": "Failed"}} for name in self.evicted]
         return json.dumps({"items": pods})
 
     def execute(
@@ -69,6 +71,14 @@ def test_pushes_are_stopped_in_every_pod_before_one_collects_and_allowed_after()
     assert steps == [("a", "settle"), ("b", "settle"), ("a", "collect")]
     assert cluster.ran[-2:] == [(pod, "nginx", f"rm -f {nginx.STOPPED}") for pod in ("a", "b")]
     assert not [words for _, _, words in cluster.ran if "--delete-untagged" in words]
+
+
+def test_a_pod_that_was_evicted_stops_nothing_and_is_asked_for_nothing() -> None:
+    cluster = Recorded("a")
+    cluster.evicted = ["evicted"]
+    cluster.meanwhile = lambda: cluster.evicted.append("another")
+    assert free(cluster)[-1] == "Pushes are allowed again"
+    assert {pod for pod, _, _ in cluster.ran} == {"a"}
 
 
 def test_manifests_without_a_tag_are_found_by_a_dry_run_and_deleted_by_the_api() -> None:

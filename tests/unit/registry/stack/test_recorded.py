@@ -4,7 +4,11 @@ import re
 from typing import Any
 
 from registry.certificate.contract import CertificateState, Issued
+from registry.exposure.contract import ExposureState
 from registry.stack.recorded import IDENTITY, SEED_NAME, Recorded, instance_id, recorded_in
+from registry.storage.bucket import KEPT, Kept
+
+_BINDING = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
 
 
 def entry(kind: str, name: str, **outputs: Any) -> dict[str, dict[str, Any]]:
@@ -21,8 +25,16 @@ def test_a_whole_state_says_everything() -> None:
         **entry("tls:index/privateKey:PrivateKey", SEED_NAME, publicKeyPem="pem"),
         **entry("tls:index/privateKey:PrivateKey", "certificate-ca-key-1", publicKeyPem="another"),
         **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
+        **entry(_BINDING, "use", roleRef={"name": "system:openshift:scc:privileged"}),
+        **entry(_BINDING, "use-2", roleRef={"name": "system:openshift:scc:nonroot-v2"}),
+        **entry(_BINDING, "attach", roleRef={"name": "attach"}),
         **entry("private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", secret="x"),  # noqa: S106
         **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "somebody else has put it there"}),
+        **entry("private-registry:registry:Ingress", "ingress", address="10.0.0.9", className="nginx", port=443),
+        **entry("private-registry:registry:LoadBalancer", "load-balancer", address="10.0.0.8", port=443),
+        **entry("private-registry:registry:Gateway", "gateway", address="", className="envoy"),
+        **entry(KEPT, "destroy-keeps-images-in-new", removal="a command"),  # nothing was written there yet
+        **entry(KEPT, "destroy-keeps-images-in-team-images", bucket="team-images", endpoint=""),
         **entry("tls:index/certRequest:CertRequest", "certificate-request", dnsNames=["new.example.com", "old"]),
         **entry(
             "tls:index/locallySignedCert:LocallySignedCert",
@@ -38,7 +50,12 @@ def test_a_whole_state_says_everything() -> None:
         context="kind",
         instance=instance_id("pem"),
         namespace="registry-dev",
+        constraints=("nonroot-v2", "privileged"),
         certificates=CertificateState(trusted="trusted", issued=issued),
+        kept=Kept(bucket="team-images", endpoint=""),
+        exposure=ExposureState(
+            addresses=frozenset({"10.0.0.8", "10.0.0.9"}), ingress_class="nginx", gateway_class="envoy"
+        ),
     )
 
 

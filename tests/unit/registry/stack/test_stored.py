@@ -7,8 +7,9 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from registry.cluster import Cluster, Object
-from registry.settings import Settings, StorageKind
+from registry.settings import Bucket, Settings, StorageKind
 from registry.stack.stored import Stored, losses, place_errors, stored, warn_of_kept_disks
+from registry.storage.bucket import Kept
 from tests.unit.support.clusters import QuietCluster, named
 from tests.unit.support.errors import says
 from tests.unit.support.settings import having
@@ -45,7 +46,7 @@ def deployment(volume: Object) -> Object:
 def found(namespace: str = "registry-dev", **objects: Object) -> Stored | None:
     paths = {"claim": CLAIM, "deployment": DEPLOYMENT}
     answers = {paths[name]: entry for name, entry in objects.items()}
-    return stored(cast(Cluster, QuietCluster(objects=answers)), namespace)
+    return stored(cast(Cluster, QuietCluster(objects=answers)), namespace, None)
 
 
 def test_a_stack_without_a_namespace_or_a_registry_has_nothing_to_lose() -> None:
@@ -69,7 +70,7 @@ def test_a_user_who_may_not_look_is_told_what_to_allow() -> None:
             raise ApiException(status=403, reason="Forbidden")
 
     with pytest.raises(pulumi.RunError) as caught:
-        stored(cast(Cluster, Refusing()), "registry-dev")
+        stored(cast(Cluster, Refusing()), "registry-dev", None)
     says(caught.value, "cannot be seen", "403", "persistentvolumeclaims and deployments", "registry-dev")
 
 
@@ -109,6 +110,45 @@ def test_a_change_that_would_lose_images_is_one_error_with_both_ways_on(
 )
 def test_a_change_that_keeps_the_images_is_no_error(there: Stored, values: dict[str, Any]) -> None:
     assert place_errors(settings_with(**values), there, [{**named("standard"), "allowVolumeExpansion": True}]) == []
+
+
+KEPT = Kept(bucket="team-images", endpoint="https://s3.example.com")
+IN_BUCKET = Stored(namespace="registry-dev", storage="s3", kept=KEPT)
+
+
+def in_bucket(name: str = "team-images", endpoint: str = "https://s3.example.com", **values: Any) -> Settings:
+    bucket = Bucket(name=name, region="us-east-1", endpoint=endpoint, ca="", keys=None)
+    return having(storage=wanted("s3", bucket=bucket), **values)
+
+
+def test_images_in_a_bucket_are_where_the_state_says() -> None:
+    assert stored(cast(Cluster, QuietCluster()), "registry-dev", KEPT) == IN_BUCKET
+    assert stored(cast(Cluster, QuietCluster()), "", KEPT) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted_place", "parts"),
+    [
+        (in_bucket(namespace="other"), (":namespace is 'other'", "team-images/registry-dev/", "registry-dev")),
+        (in_bucket("more"), (":s3Bucket is 'more'", "team-images/registry-dev/", "set s3Bucket team-images")),
+        (in_bucket(endpoint=""), (":s3Endpoint is ''", "team-images/", "set s3Endpoint https://s3.example.com")),
+    ],
+)
+def test_a_change_after_which_images_in_a_bucket_are_not_found_is_refused_or_warned_of(
+    wanted_place: Settings, parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [error] = errors = place_errors(wanted_place, IN_BUCKET, None)
+    says(error, *parts, "or accept that they stay behind: pulumi config set allowDataLoss true")
+    assert losses(errors, IN_BUCKET, allowed=False) == errors
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    assert losses(errors, IN_BUCKET, allowed=True) == []
+    assert "stays behind in the bucket" in warned[0]
+
+
+def test_the_same_place_in_a_bucket_is_no_error_and_another_storage_leaves_the_images_there() -> None:
+    for same in (in_bucket(), in_bucket(namespace="registry-dev"), having(storage=wanted("memory"))):
+        assert place_errors(same, IN_BUCKET, None) == []
 
 
 def test_a_class_that_nobody_may_list_is_taken_to_let_volumes_grow() -> None:

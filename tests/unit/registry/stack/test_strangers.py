@@ -39,6 +39,16 @@ def test_another_cluster_is_an_error_that_names_both_and_the_two_ways_out() -> N
     says(caught.value, "pulumi config set kubernetes:context prod", "pulumi stack rm --force", "pulumi stack init")
 
 
+def test_a_stack_of_an_organisation_is_forgotten_under_its_full_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulumi, "get_organization", lambda: "acme")
+    monkeypatch.setattr(pulumi, "get_project", lambda: "private-registry")
+    monkeypatch.setattr(pulumi, "get_stack", lambda: "pr-42")
+    with pytest.raises(pulumi.RunError) as caught:
+        strangers.require_same_cluster(Recorded(cluster="there"), cast(Cluster, QuietCluster()))
+    name = "acme/private-registry/pr-42"
+    says(caught.value, f"pulumi stack rm --force --preserve-config {name} && pulumi stack init {name}")
+
+
 def test_a_user_who_may_not_read_the_clusters_id_is_not_stopped() -> None:
     class Unreadable(QuietCluster):
         uid = ""

@@ -84,24 +84,46 @@ def test_the_last_word_on_the_storage_counts(log: str, expected: tuple[str, str]
 class Logs:
     """A cluster with two pods of the registry, the second of which has something to say; or with a forbidden log."""
 
-    def __init__(self, error: Exception | None = None, said: str = FULL) -> None:
+    def __init__(self, error: Exception | None = None, said: str = FULL, first: str | Exception = GOOD) -> None:
         self.error = error
         self.said = said
+        self.first = first
+        self.phases = {"a": "Running", "b": "Running"}
 
     def ask(self, path: str, **query: str) -> str:
         if self.error:
             raise self.error
         if path.endswith("/pods"):
             assert query == {"labelSelector": "app.kubernetes.io/name=registry"}
-            return json.dumps({"items": [{"metadata": {"name": name}} for name in ("a", "b")]})
+            found = [{"metadata": {"name": name}, "status": {"phase": phase}} for name, phase in self.phases.items()]
+            return json.dumps({"items": found})
         assert query["container"] == "proof-image"
-        return {"/api/v1/namespaces/team/pods/a/log": GOOD, "/api/v1/namespaces/team/pods/b/log": self.said}[path]
+        answer = {"/api/v1/namespaces/team/pods/a/log": self.first, "/api/v1/namespaces/team/pods/b/log": self.said}[
+            path
+        ]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def test_every_pod_is_asked_and_a_user_who_may_not_ask_learns_nothing() -> None:
     assert volume.fault(cast(Cluster, Logs()), "team") == ("STORAGE_FULL", "It is full.")
     for error in (PermissionError(), LookupError(), ConnectionError()):
         assert volume.fault(cast(Cluster, Logs(error)), "team") == ("", "")
+
+
+@pytest.mark.parametrize("error", [LookupError(), ConnectionError()])
+def test_a_pod_without_a_log_does_not_hide_what_the_others_say(error: Exception) -> None:
+    assert volume.fault(cast(Cluster, Logs(first=error)), "team") == ("STORAGE_FULL", "It is full.")
+
+
+def test_a_pod_that_has_ended_for_good_is_not_asked() -> None:
+    cluster = Logs(first=AssertionError("asked"))
+    cluster.phases["a"] = "Failed"
+    assert volume.fault(cast(Cluster, cluster), "team") == ("STORAGE_FULL", "It is full.")
+    cluster = Logs()
+    cluster.phases["b"] = "Failed"
+    assert volume.fault(cast(Cluster, cluster), "team") == ("", "")
 
 
 def test_a_storage_that_is_full_is_a_warning_and_one_that_takes_nothing_an_error(

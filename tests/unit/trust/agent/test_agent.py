@@ -20,6 +20,7 @@ from tests.unit.trust.agent.fixture_node import (
     MakeNode,
     fault_of,
 )
+from trust.agent.client import Client
 from trust.agent.faults import Fault, Reason
 
 
@@ -78,12 +79,12 @@ def test_without_a_ca_the_node_trusts_what_it_trusts_anyway_and_nothing_is_writt
     node = make_node()
     node.write("/etc/ssl/certs/ca-certificates.crt", f"# public roots\n{OTHER_CA}\n{CA}")
     before = node.tree()
-    asked: list[tuple[str, ...]] = []
-    agent = node.agent(check=lambda *given: asked.append(given))
+    asked: list[tuple[str, str, str]] = []
+    agent = node.agent(check=lambda host, ca, client: asked.append((host, ca, client.public)))
     assert agent.tick("\n")
     assert agent.tick("")
     # The node's own CAs count, as for its runtime, and not those of the agent's image.
-    assert asked == [(HOST, "", "node node-a", OTHER_CA + CA)]
+    assert asked == [(HOST, "", OTHER_CA + CA)]
     assert (agent.status.roots, agent.status.ca) == ([], [])
     assert {path: what for path, what in node.tree().items() if "private-registry-trust" not in path} == before
     assert agent.remove()
@@ -96,7 +97,7 @@ def test_a_ca_that_is_needed_no_longer_goes_once_the_node_reaches_the_registry_w
     node = make_node("1.6.20", config)
     untouched, refused = node.read(CONFIG), [True]
 
-    def check(_host: str, ca: str, *_: str) -> None:
+    def check(_host: str, ca: str, _client: Client) -> None:
         if not ca and refused:
             raise Fault(Reason.CERTIFICATE_MISMATCH, "not yet")
 
@@ -182,7 +183,7 @@ def test_unknown_runtime_is_named(tmp_path: Path) -> None:
     assert str(fault).startswith("RUNTIME_UNKNOWN: 'frakti' serves")
 
 
-def refuse(_host: str, _ca: str, _node: str) -> None:
+def refuse(_host: str, _ca: str, _client: Client) -> None:
     raise Fault(Reason.NO_CONNECTION, "down")
 
 

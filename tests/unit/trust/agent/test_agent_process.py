@@ -14,6 +14,7 @@ import pytest
 from tests.unit.trust.agent.fixture_node import CA, EXPLICIT, HOST, FixtureNode, fault_of, wait_for
 from trust.agent import outcome
 from trust.agent.__main__ import log
+from trust.agent.client import Client
 from trust.agent.faults import Fault, Reason
 from trust.agent.report import Reports
 
@@ -79,7 +80,7 @@ def test_lost_connection_is_logged_once_and_changes_nothing(tmp_path: Path, caps
     agent.tick(CA)
     reports.ready()
 
-    def down(_host: str, _ca: str, _place: str) -> None:
+    def down(_host: str, _ca: str, _client: Client) -> None:
         raise Fault(Reason.NO_CONNECTION, "down", error="no route")
 
     up, agent.check = agent.check, down
@@ -102,6 +103,8 @@ def test_lost_connection_is_logged_once_and_changes_nothing(tmp_path: Path, caps
         ("talos", "machine.registries.config"),
         ('"bottlerocket"', "settings.pki"),
         ("cos", "privateRegistryAccessConfig"),
+        ("flatcar", "CONTAINERD_CONFIG=/etc/containerd/config.toml"),
+        ("nixos", "virtualisation.containerd.settings"),
         ("debian", "no pod can configure such a node"),
     ],
 )
@@ -132,6 +135,7 @@ def test_read_only_node_names_the_setting_of_its_vendor(tmp_path: Path, system: 
         (errno.EDQUOT, Reason.DISK_FULL, "(Disk quota exceeded); free some space or inodes"),
         (errno.EACCES, Reason.NOT_WRITABLE, "(Permission denied); look for an immutable attribute"),
         (errno.EPERM, Reason.NOT_WRITABLE, "(Operation not permitted); look for an immutable attribute"),
+        (errno.EBUSY, Reason.NOT_WRITABLE, "(Device or resource busy); another file is mounted there"),
         (errno.EIO, Reason.NOT_WRITABLE, "(Input/output error); repair it"),
     ],
 )

@@ -73,6 +73,102 @@ def test_program_with_the_kubelet_inside_is_found_by_its_well_known_socket(tmp_p
     assert find(node).socket == K3S_SOCKET
 
 
+CONTAINERD_SOCKET, CRIO_SOCKET = "/run/containerd/containerd.sock", "/run/crio/crio.sock"
+CRI_DOCKERD_SOCKET, K3S_CRI_DOCKERD_SOCKET = "/run/cri-dockerd.sock", "/run/k3s/cri-dockerd/cri-dockerd.sock"
+
+
+def serve(node: FixtureNode, **sockets: Exception | tuple[str, str]) -> None:
+    """Let a node without a kubelet of its own have processes that listen, by socket, and say what each answers."""
+    for number, path in enumerate(sockets):
+        node.write(path, "")
+        node.process(70 + number, (f"/usr/bin/program-{number}",))
+        node.listeners[path] = 70 + number
+
+    def answer(_path: str) -> tuple[str, str]:
+        said = sockets[f"/{Path(os.readlink(_path)).relative_to(node.root)}"]
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    node.tell_version = answer
+
+
+def without_kubelet(tmp_path: Path, parent: tuple[str, ...], **sockets: Exception | tuple[str, str]) -> FixtureNode:
+    """K3s, whose program hides its arguments; `parent` has started the agent's container."""
+    node = FixtureNode(tmp_path, kubelet=("/usr/local/bin/k3s server",), socket="/none.sock")
+    node.process(60, parent)
+    serve(node, **sockets)
+    return node
+
+
+DOCKERS_SHIM = ("/usr/bin/containerd-shim-runc-v2", "-namespace", "moby", "-id", "0a1b", "-address", CONTAINERD_SOCKET)
+NO_CRI = OSError("the socket does not serve the CRI runtime service")
+
+
+@pytest.mark.parametrize("cri", [NO_CRI, ("containerd", "1.7.24")], ids=["docker.com's", "Ubuntu's"])
+@pytest.mark.parametrize("socket", [CRI_DOCKERD_SOCKET, K3S_CRI_DOCKERD_SOCKET])
+def test_docker_under_a_program_with_the_kubelet_inside_is_not_mistaken_for_its_containerd(
+    tmp_path: Path, socket: str, cri: Exception | tuple[str, str]
+) -> None:
+    sockets = {CONTAINERD_SOCKET: cri, K3S_SOCKET: ("containerd", "2.1.1-k3s1"), socket: ("docker", "28.3.2")}
+    node = without_kubelet(tmp_path, DOCKERS_SHIM, **sockets)
+    found = find(node)
+    assert (found.name, found.socket) == ("docker", socket)
+
+
+def test_docker_without_a_cri_of_its_own_leaves_its_containerd_alone(tmp_path: Path) -> None:
+    node = without_kubelet(tmp_path, DOCKERS_SHIM, **{CONTAINERD_SOCKET: ("containerd", "1.7.24")})
+    with pytest.raises(Fault) as caught:
+        find(node)
+    assert CRI_DOCKERD_SOCKET in caught.value.sentence
+    assert K3S_CRI_DOCKERD_SOCKET in caught.value.sentence
+    assert CONTAINERD_SOCKET not in caught.value.sentence
+
+
+@pytest.mark.parametrize("monitor", ["/usr/libexec/crio/conmon", "/usr/bin/conmonrs"])
+def test_what_conmon_has_started_is_cri_os(tmp_path: Path, monitor: str) -> None:
+    sockets = {CONTAINERD_SOCKET: ("containerd", "1.7.24"), CRIO_SOCKET: ("cri-o", "1.33.1")}
+    found = find(without_kubelet(tmp_path, (monitor, "-b", "/run/containers/storage"), **sockets))
+    assert (found.name, found.socket) == ("cri-o", CRIO_SOCKET)
+
+
+@pytest.mark.parametrize("trouble", [NO_CRI, TimeoutError("timed out")])
+def test_a_known_socket_without_cri_ends_no_search(tmp_path: Path, trouble: Exception) -> None:
+    sockets = {CONTAINERD_SOCKET: trouble, CRIO_SOCKET: ("cri-o", "1.33.1")}
+    node = without_kubelet(tmp_path, ("/bin/sh",), **sockets)
+    assert find(node).socket == CRIO_SOCKET
+
+
+def test_a_known_socket_whose_process_is_not_roots_ends_no_search(tmp_path: Path) -> None:
+    sockets = {CONTAINERD_SOCKET: ("containerd", "1.7.24"), CRIO_SOCKET: ("cri-o", "1.33.1")}
+    node = without_kubelet(tmp_path, ("/bin/sh",), **sockets)
+    become(node, node.listeners[CONTAINERD_SOCKET], "another user's")
+    assert find(node).socket == CRIO_SOCKET
+
+
+def test_a_search_that_finds_nothing_names_all_that_was_tried_and_why(tmp_path: Path) -> None:
+    node = without_kubelet(tmp_path, ("/bin/sh",), **{CONTAINERD_SOCKET: NO_CRI})
+    with pytest.raises(Fault) as caught:
+        find(node)
+    assert f"The runtime on {CONTAINERD_SOCKET} does not answer the CRI call Version" in caught.value.sentence
+    assert "No process listens on " in caught.value.sentence
+    for path in set(discover.KNOWN_SOCKETS) - {CONTAINERD_SOCKET}:
+        assert path in caught.value.sentence.partition("No process listens on ")[2]
+    assert caught.value.details.get("path") == CONTAINERD_SOCKET
+
+
+def test_a_socket_that_is_too_busy_to_be_asked_is_no_file_that_cannot_be_written(tmp_path: Path) -> None:
+    node = FixtureNode(tmp_path)
+
+    def busy(path: str) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable", path)
+
+    node.listener = busy
+    with pytest.raises(Fault, match=r"containerd\.sock cannot be asked .*Resource temporarily unavailable") as caught:
+        find(node)
+    assert caught.value.reason == Reason.RUNTIME_UNKNOWN
+
+
 def test_second_containerd_on_the_node_is_not_mistaken_for_the_first(tmp_path: Path) -> None:
     node = FixtureNode(
         tmp_path, socket=K3S_SOCKET, kubelet=("kubelet", f"--container-runtime-endpoint=unix://{K3S_SOCKET}")

@@ -1,8 +1,10 @@
 """Files below another root directory are read, written and removed as a process with that root would see them."""
 
 import contextlib
+import errno
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,41 @@ def test_write_follows_a_link_and_keeps_it(tree: Tree) -> None:
     assert (tree.top / "data/config.toml").read_text() == "new"
     assert (tree.top / "etc/config.toml").is_symlink()
     assert os.listdir(tree.top / "data") == ["config.toml"]
+
+
+def test_a_file_that_is_mounted_there_is_not_replaced(tree: Tree) -> None:
+    """Seen from another mount namespace, as the agent sees the node, the kernel would let rename(2) unmount it."""
+    (tree.top / "data").write_text("mounted")
+    (tree.top / "etc/config.toml").write_text("below")
+    namespaces = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
+    script = 'mount --bind "$0/data" "$0/etc/config.toml" && echo mounted && read -r _'
+    command = [*namespaces, "sh", "-c", script, str(tree.top)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdin is not None
+        assert node.stdout is not None
+        if node.stdout.readline() != "mounted\n":
+            pytest.skip("this machine lets nobody mount")
+        seen = Tree(Path(f"/proc/{node.pid}/root{tree.top}"))
+        with pytest.raises(OSError, match="busy") as caught:
+            seen.write("/etc/config.toml", b"new", first=lambda: pytest.fail("it was announced"))
+        assert (caught.value.errno, caught.value.filename) == (errno.EBUSY, "/etc/config.toml")
+        assert seen.read("/etc/config.toml") == b"mounted"
+        assert seen.glob("/etc/.*") == []
+        node.stdin.close()
+    assert (tree.top / "etc/config.toml").read_text() == "below"
+
+
+def test_what_comes_first_fails_before_the_file_is_replaced(tree: Tree) -> None:
+    tree.write("/etc/a", b"old")
+
+    def fail() -> None:
+        assert tree.read("/etc/.a.private-registry-trust") == b"new"
+        raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        tree.write("/etc/a", b"new", first=fail)
+    assert os.listdir(tree.top / "etc") == ["a"]
+    assert tree.read("/etc/a") == b"old"
 
 
 def test_new_files_can_be_read_by_all_whatever_the_umask(tree: Tree) -> None:

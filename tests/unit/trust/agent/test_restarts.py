@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.trust.agent.fixture_node import CA, CONFIG, CONTAINERD, DEFAULT_1_6, FixtureNode, MakeNode, fault_of
 from trust.agent import host
+from trust.agent.client import Client
 from trust.agent.faults import Fault, Left, Reason, Stopped
 
 
@@ -335,7 +336,7 @@ def test_l1_a_successor_that_cannot_reach_the_registry_stops_systemds_timer_all_
         node.agent(run=killed).tick(CA)
     assert node.armed
 
-    def down(_host: str, _ca: str, _place: str) -> None:
+    def down(_host: str, _ca: str, _client: Client) -> None:
         raise Fault(Reason.NO_CONNECTION, "down")
 
     successor = node.agent(check=down)

@@ -148,7 +148,7 @@ def unavailable(folder: Path) -> Iterator[int]:
 
 def unreachable(host: str, ca: str) -> BrokenLink:
     with pytest.raises(Fault) as caught:
-        connect.check(host, ca, "node node-a")
+        connect.check(host, ca, connect.Client("node node-a"))
     return link_of(caught.value.reason)
 
 
@@ -191,6 +191,14 @@ def test_a_certificate_is_told_with_whose_fault_it_is(healthy: Facts, served: st
         assert found.sentence.startswith(f"{what}; ")
 
 
+def test_a_certificate_that_is_not_yet_valid_is_told_with_what_the_agent_says_of_the_clocks(healthy: Facts) -> None:
+    words = "certificate is not yet valid"
+    details = {"host": HOST, "port": 443, "served": "5e" * 32, "trusted": ["ca" * 32], "error": words}
+    connection = {"reason": "CERTIFICATE_MISMATCH", "sentence": "The clocks differ; mend it.", "details": details}
+    found = verdict(replace(probed(healthy, connection=connection), served="s" * 64, stored="s" * 64))
+    assert found == Verdict("CERTIFICATE_MISMATCH", BrokenLink.CERTIFICATE, "The clocks differ; mend it.")
+
+
 @pytest.mark.parametrize("state", ["T", "t", "Z", ""])
 def test_a_stopped_agent_is_named_before_the_files_that_it_does_not_put_back(healthy: Facts, state: str) -> None:
     found = verdict(probed(healthy, process=state, files={FILE: False}))
@@ -220,6 +228,10 @@ def test_a_pull_that_fails_although_the_agent_is_content_is_named(healthy: Facts
     found = verdict(replace(healthy, pods=[pod]))
     assert (found.code, found.link) == ("PULL_FAILED", BrokenLink.PULL)
     assert "x509" in found.sentence
+    assert "proxy" not in found.sentence
+    through = probed(healthy, status={**healthy.probes["trust-1"].status, "proxy": "socks5://proxy.example:1080"})
+    found = verdict(replace(through, pods=[pod]))
+    assert "container runtime, which pulls through the proxy socks5://proxy.example:1080" in found.sentence
 
 
 def test_a_proof_that_is_being_pulled_is_no_failure_yet(healthy: Facts) -> None:

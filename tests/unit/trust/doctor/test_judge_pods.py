@@ -8,6 +8,7 @@ import pytest
 from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod, event, node, verdict, waiting
 from trust.agent.faults import Reason
 from trust.agent.outcome import Outcome
+from trust.agent.proxies import entry_for
 from trust.doctor.facts import Facts, Json
 from trust.doctor.judge import reported_fault
 from trust.doctor.verdict import BrokenLink, Code, Verdict
@@ -129,14 +130,23 @@ def test_a_node_that_somebody_else_set_up_is_proved_by_the_proof_alone(healthy: 
     assert of_proof_alone(healthy, proof_alone(reason="ContainerCreating")).code == Code.STARTING
 
 
+AHEAD = "x509: certificate has expired or is not yet valid: current time 2026-01-01T00:00:00Z is before 2026-01-02"
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", Code.NOT_TRUSTED),
-        ("x509: certificate has expired or is not yet valid", Reason.CERTIFICATE_MISMATCH),
+        (
+            "x509: certificate has expired or is not yet valid: current time 2026-01-01T00:00:00Z is after 2025-12-31",
+            Reason.CERTIFICATE_MISMATCH,
+        ),
+        (AHEAD, Reason.CERTIFICATE_MISMATCH),
         ("x509: certificate is valid for a.example.com, not b.example.com", Reason.CERTIFICATE_MISMATCH),
         ("dial tcp: lookup registry.example.com on 10.0.0.2:53: no such host", Reason.NAME_NOT_RESOLVED),
         ("dial tcp 10.0.0.3:443: i/o timeout", Reason.NO_CONNECTION),
+        ("proxyconnect tcp: dial tcp 127.0.0.1:9: connect: connection refused", Reason.PROXY_IN_THE_WAY),
+        ("proxyconnect tcp: dial tcp: lookup proxy.test: no such host", Reason.PROXY_IN_THE_WAY),
         ("401 Unauthorized", Code.PULL_FAILED),
     ],
 )
@@ -151,10 +161,13 @@ def test_without_an_agent_the_kubelets_words_tell_what_is_wrong(
         events = [event("Pod", "trust-1", "Failed", f'Failed to pull image "h/proof": {words}')]
     found = of_proof_alone(healthy, pod, events=events)
     assert (found.code, words in found.sentence) == (code, True)
+    assert ("the clocks differ" in found.sentence) == (words == AHEAD)
     if code == Code.NOT_TRUSTED:
         assert "python3 -m registry.clients --node NAME" in found.sentence
         assert "kubectl -n ns delete pod trust-1" in found.sentence
         assert "Node node-a does not pull" in found.sentence
+    if code == Reason.PROXY_IN_THE_WAY:
+        assert f"add {entry_for(healthy.declared.host)} to NO_PROXY there, and restart it." in found.sentence
 
 
 def test_a_node_that_cannot_reach_the_registry_that_runs_on_it_is_told_of_hairpins(healthy: Facts) -> None:

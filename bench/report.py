@@ -1,0 +1,133 @@
+"""What is written of the measurements: `results.md` with its tables, and the plot of an `up` in `docs/`."""
+
+import os
+import platform
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.bar import Bar
+from rich.table import Table
+
+from local_cluster import programs, rootfs
+from local_cluster.paths import REPOSITORY
+from registry import names
+from tests.cluster.support.cluster import Cluster
+from tests.cluster.support.commands import run
+from tests.cluster.support.pictures import picture, terminal
+
+from . import timeline
+from .client import CONNECTIONS
+from .throughput import Throughput
+from .timeline import Course, Step
+
+RESULTS, PLOT = REPOSITORY / "bench" / "results.md", REPOSITORY / "docs" / "up.svg"
+_SHORTEST = 0.2
+"""Seconds that a step takes at least which the plot shows."""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def facts(cluster: Cluster) -> Mapping[str, str]:
+    """The machine and the versions of what is measured."""
+    memory = re.findall(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())[0]
+    model = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    nodes = [node["status"]["nodeInfo"] for node in cluster.get("nodes")["items"]]
+    nginx = re.findall(
+        r"Package: nginx\n.*?Version: (\S+)", (rootfs.ensure("nginx") / "var/lib/dpkg/status").read_text(), re.DOTALL
+    )
+    commit = run(["git", "describe", "--always", "--dirty"], os.environ, cwd=REPOSITORY).stdout.strip()
+    return {
+        "machine": f"{os.cpu_count()} cores ({(model or ['unknown'])[0]}), {int(memory) / 2**20:.0f} GiB of memory",
+        "load before": f"{os.getloadavg()[0]:.1f} processes, the average of a minute",
+        "kernel": platform.release(),
+        "program": f"{names.VERSION}, {commit}",
+        "nodes": ", ".join(f"{each['kubeletVersion']} {each['containerRuntimeVersion']}" for each in nodes),
+        "Pulumi": cluster.run("pulumi", "version").stdout.strip(),
+        "registry": run([programs.ensure() / "registry", "--version"], os.environ).stdout.split()[-1],
+        "nginx": (nginx or ["unknown"])[0],
+        "Python": platform.python_version(),
+    }
+
+
+def throughput_table(measured: Sequence[Throughput]) -> str:
+    """A row for each way and load: the throughput of both directions, and beside that of the registry alone."""
+
+    def cells(each: Throughput) -> list[str]:
+        return [f"{each.rate(each.here):,.0f} MB/s", f"{each.rate(each.alone):,.0f} MB/s", f"{each.ratio:.2f}"]
+
+    pairs = zip(measured[::2], measured[1::2], strict=True)
+    rows = [[f"{push.way}, {push.load.name}", *cells(push), *cells(pull)] for push, pull in pairs]
+    return _table(["way in, blobs", "push", "alone", "ratio", "pull", "alone", "ratio"], rows)
+
+
+def timeline_table(courses: Mapping[str, Sequence[Course]]) -> str:
+    """A row for each thing that was done, a column for each storage; then the differences that have a goal."""
+
+    def median(of: Sequence[Course], what: str, less: str = "") -> str:
+        values = [each.seconds[what] - (each.seconds[less] if less else 0) for each in of]
+        return f"{statistics.median(values):.1f} s"
+
+    done = [timeline.UP, timeline.APPLY, timeline.AGAIN, timeline.PREVIEW, timeline.DESTROY, timeline.EMPTY]
+    rows = [[what, *(median(of, what) for of in courses.values())] for what in done]
+    for what, less in ((timeline.UP, timeline.APPLY), (timeline.DESTROY, timeline.EMPTY)):
+        rows.append([f"{what} less {less}", *(median(of, what, less) for of in courses.values())])
+    return _table(["", *(f"storage: {storage}" for storage in courses)], rows)
+
+
+def plot(course: Course) -> str:
+    """An SVG with the steps of an `up` that take some time, and below them what kubectl took for the same objects."""
+    end = max(course.seconds[timeline.UP], course.seconds[timeline.APPLY])
+    rows = [step for step in course.steps if step.end - step.begin >= _SHORTEST]
+    rows.append(Step("kubectl apply of the same objects, all nodes proved", 0, course.seconds[timeline.APPLY]))
+    grid = Table.grid(padding=(0, 1))
+    for step in rows:
+        bar = Bar(end, step.begin, step.end, width=60, color="green" if step is rows[-1] else "blue")
+        grid.add_row(step.name, bar, f"{step.begin:.1f} to {step.end:.1f} s")
+    console = terminal(140)
+    console.print(grid)
+    return picture(console, "pulumi up, second by second", "up")
+
+
+def written(
+    date: str, known: Mapping[str, str], measured: Sequence[Throughput], courses: Mapping[str, Sequence[Course]]
+) -> str:
+    """The text of `results.md`."""
+    rounds = (len(measured[0].here) if measured else 0, len(next(iter(courses.values()), ())))
+    return f"""\
+# Measurements
+
+Written by `make bench` on {date}. Seconds depend on the machine; ratios compare what was measured in turn in one run.
+
+{_table(["", ""], known.items())}
+
+## Throughput
+
+Ratio: throughput divided by that of the registry alone, which is a process that does TLS itself and is reached at the
+loopback address; the median of {rounds[0]} rounds, in each of which both were measured one after the other. *nginx as a
+process* is reached there as well, so it is what nginx costs; the ways in add the network of the cluster, and `ingress`
+adds Traefik. All keep images in memory, and `auth` is `push`. The client (`bench/client.py`) moves {CONNECTIONS} blobs
+at once over as many TLS connections, and reads and writes no files; it shares the cores with what it measures.
+
+{throughput_table(measured) if measured else "Not measured."}
+
+## From nothing to trusted and back
+
+The median of {rounds[1]} rounds with `exposure: ingress`, while another stack is up, so that no container runtime is
+restarted. kubectl gets the objects with the values that `up` has found out before, such as the address and the
+certificate; so it does less.
+
+{timeline_table(courses) if courses else "Not measured."}
+
+The course of an `up` is drawn in [docs/up.svg](../docs/up.svg).
+"""
+
+
+def typical(courses: Sequence[Course]) -> Course:
+    """The round whose `up` took the median of all."""
+    ordered = sorted(courses, key=lambda each: each.seconds[timeline.UP])
+    return ordered[(len(ordered) - 1) // 2]

@@ -1,0 +1,54 @@
+"""The doctor gathers what it may and can have, from an API server that refuses some of it and is slow with the rest."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry import names
+from tests.unit.support.api_server import JsonHandler, serving, write_kubeconfig
+from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod, waiting
+from trust.doctor import read
+from trust.doctor.judge import judge
+
+_END = threading.Event()
+_MAY_NOT = ("/api/v1/nodes", "/secrets", "/gateways", "/exec")
+"""How the paths end that the role `view`, given in one namespace, may not read."""
+
+
+class _Handler(JsonHandler):
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path.endswith("/log"):
+            _END.wait(30)  # as an API server that asks the kubelet of a dead node
+            return
+        labels = {"app.kubernetes.io/name": "trust"}
+        down = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
+        pods = [agent_pod(), agent_pod("t2", "node-b"), agent_pod("t3", "node-c", proof=waiting("ErrImagePull"))]
+        pods[1]["status"]["conditions"] = down
+        found = {
+            "ns": {"metadata": {"name": "ns", "annotations": {names.STACK: "pr-42"}}},
+            "pods": {"items": pods},
+            "daemonsets": {"items": [{"metadata": {"name": "trust", "labels": labels}, "spec": {}}]},
+        }
+        self.answer(found.get(path.rpartition("/")[2], {"items": []}), 403 if path.endswith(_MAY_NOT) else 200)
+
+
+@pytest.fixture(autouse=True)
+def _cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    _END.clear()
+    monkeypatch.setattr(read, "_SECONDS", 0.5)
+    with serving(_Handler) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
+        yield
+        _END.set()
+
+
+def test_nodes_that_may_not_be_listed_are_those_of_the_pods_and_a_silent_kubelet_ends_nothing() -> None:
+    facts = read.facts_of_namespace("ns", "")
+    assert facts.logs == {"trust-1": "", "t2": "", "t3": ""}
+    _, reports = judge(facts)
+    assert [report.node for report in reports] == ["node-a", "node-b", "node-c"]
+    conditions = [node["status"]["conditions"][0]["status"] for node in facts.nodes]
+    assert conditions == ["True", "Unknown", "True"], "the node whose pod Kubernetes has marked"
