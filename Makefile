@@ -87,7 +87,7 @@ lock: $(INSTALLED) ## Write requirements-dev.lock anew from requirements-dev.txt
 
 release: $(INSTALLED) ## Keep the program as it is committed as the release of its version, for the tests of upgrades
 	@version="$$($(PYTHON) -c 'from registry.names import VERSION; print(VERSION)')" && \
-	  git archive --format=tar.gz --output "tests/cluster/support/releases/$$version.tar.gz" HEAD $(PRODUCT)
+	  git archive HEAD $(PRODUCT) | xz -9 >"tests/cluster/support/releases/$$version.tar.xz"
 
 docs: $(INSTALLED) ## Write the generated tables of README.md and docs/ anew
 	@$(PYTHON) -m tests.docs

@@ -38,7 +38,7 @@ def test_the_changes_begin_with_this_version_and_have_an_entry_for_every_release
 
 @pytest.mark.parametrize("version", releases())
 def test_the_program_of_a_released_version_is_what_was_released(version: str, tmp_path: Path) -> None:
-    assert (FOLDER / f"{version}.tar.gz").stat().st_size < 200_000
+    assert (FOLDER / f"{version}.tar.xz").stat().st_size < 200_000
     if version == VERSION:
         assert product_files(REPOSITORY) == product_files(unpack(version, tmp_path)), (
             f"{version} is released: give what has changed since a version of its own in registry/names.py"

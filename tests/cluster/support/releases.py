@@ -18,13 +18,13 @@ PRODUCT = ("Pulumi.yaml", "__main__.py", "requirements.txt", "registry", "trust"
 
 def releases() -> Sequence[str]:
     """Their versions, oldest first."""
-    names = (path.name.removesuffix(".tar.gz") for path in FOLDER.glob("*.tar.gz"))
+    names = (path.name.removesuffix(".tar.xz") for path in FOLDER.glob("*.tar.xz"))
     return sorted(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
 
 
 def unpack(version: str, folder: Path) -> Path:
     """Unpack a release into a folder, and give it the Python packages of this tree; the program's folder."""
-    with tarfile.open(FOLDER / f"{version}.tar.gz") as archive:
+    with tarfile.open(FOLDER / f"{version}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     (folder / ".venv").symlink_to((REPOSITORY / ".venv").resolve())
     return folder
