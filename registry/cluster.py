@@ -6,6 +6,8 @@ does not judge what it reads; the parts do that, each for what it needs. Only `m
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from http.client import FORBIDDEN, NOT_FOUND, OK
 from typing import Any, cast
@@ -16,7 +18,7 @@ import pulumi
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from . import kubeconfig
+from . import kubeconfig, names
 
 _TIMEOUT = (5.0, 15.0)
 """Seconds to wait for the connection, and for each part of an answer."""
@@ -225,6 +227,19 @@ class Cluster:
             raise ConnectionError(api_message(error)) from None
         except urllib3.exceptions.HTTPError as error:
             raise ConnectionError(_reason(error)) from None
+
+    def wake(self, workloads: str, namespace: str, name: str) -> None:
+        """Have the controller of a workload, such as one of `daemonsets`, try at once to make the pods that it lacks.
+
+        After refusals it waits twice as long each time, up to a quarter of an hour (client-go, default rate limiter),
+        unless it sees the object change. Where the user may not change it, the wait is as long as it is.
+        """
+        api: Any = kubernetes.client.CustomObjectsApi(self._client)
+        woken = {"metadata": {"annotations": {names.WOKEN: datetime.now(UTC).isoformat()}}}
+        with suppress(ApiException, urllib3.exceptions.HTTPError):
+            api.patch_namespaced_custom_object(
+                "apps", "v1", namespace, workloads, name, woken, _request_timeout=_TIMEOUT
+            )
 
     def execute(
         self,

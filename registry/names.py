@@ -38,6 +38,8 @@ PROJECT = "private-registry/project"
 """Label and annotation with the name of the stack's project; a label cannot hold every name, an annotation can."""
 STACK = "private-registry/stack"
 """Label and annotation with the stack's name."""
+WOKEN = "private-registry/woken"
+"""Annotation of a workload with the time at which a wait had its controller try again."""
 DOCS = "private-registry/docs"
 """Annotation that says where to read on."""
 

@@ -10,7 +10,8 @@ import pulumi
 
 from . import names
 from .cluster import Cluster, Object
-from .pod.trouble import gone, registry_trouble
+from .pod.pods import WAKE, pods_of
+from .pod.trouble import condition_of, gone, registry_trouble
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> 
     place = f"/api/v1/namespaces/{namespace}"
     why, fix = "", ""
     try:
-        pods = json.loads(cluster.ask(f"{place}/pods", labelSelector=f"app.kubernetes.io/name={name}"))["items"]
+        pods = pods_of(cluster, namespace, name)
         events = json.loads(cluster.ask(f"{place}/events", fieldSelector="type=Warning"))["items"]
         why, fix = registry_trouble(pods, events, names.IMAGE_LOGIN)
     except (OSError, LookupError):
@@ -113,7 +114,11 @@ async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) 
         pulumi.RunError: the Deployment is not rolled out within the time, or somebody has deleted it or taken its pods.
     """
     deadline = time.monotonic() + seconds_of(timeout)
-    while not is_rolled_out(await asyncio.to_thread(_deployment, cluster, namespace, name)):
+    woken = time.monotonic()
+    while not is_rolled_out(found := await asyncio.to_thread(_deployment, cluster, namespace, name)):
+        if condition_of(found, "ReplicaFailure").get("status") == "True" and time.monotonic() > woken + WAKE:
+            await asyncio.to_thread(cluster.wake, "deployments", namespace, name)
+            woken = time.monotonic()
         if time.monotonic() > deadline:
             raise pulumi.RunError(await asyncio.to_thread(pod_not_ready, cluster, namespace, name, timeout))
         await asyncio.sleep(_INTERVAL)

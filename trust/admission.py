@@ -1,7 +1,6 @@
 """What the cluster has to admit before anything else is made: the very pods of the program, by a dry run."""
 
 import asyncio
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ import pulumi_kubernetes as k8s
 from pulumi.runtime import rpc
 
 from registry import names
+from registry.pod.pods import Reader, pods_of
 from registry.pod.trouble import gone, is_over
 from trust.accounts import Accounts, AccountsArgs
 from trust.constraints import AGENT, Rights, constraints
-from trust.proving import Reader
 from trust.refusals import refused
 
 PRIORITY_CLASS = "system-node-critical"
@@ -164,9 +163,8 @@ async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) 
 
 def _runs(cluster: DryRun, body: dict[str, Any], namespace: str) -> bool:
     """Whether the namespace has a pod like this one already, which may be all that a quota has room for."""
-    label = f"app.kubernetes.io/name={body['metadata']['labels']['app.kubernetes.io/name']}"
     try:
-        pods = json.loads(cluster.ask(f"/api/v1/namespaces/{namespace}/pods", labelSelector=label))["items"]
+        pods = pods_of(cluster, namespace, body["metadata"]["labels"]["app.kubernetes.io/name"])
     except (OSError, LookupError):
         return False
     return not all(map(is_over, pods))

@@ -11,10 +11,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from registry import names
+from registry.pod.pods import Waiter
 from trust.admission import PRIORITY_CLASS, Sample
 from trust.constraints import AGENT
 from trust.machines import ARCHITECTURE, VIRTUAL
-from trust.proving import Reader, Unproved, prove
+from trust.proving import Unproved, prove
 
 _LABELS = names.labels("trust")
 _AGENT = Path(__file__).parent / "agent"
@@ -99,7 +100,7 @@ class NodeTrustArgs:
     """The settings."""
     namespace: pulumi.Input[str]
     """Namespace of its objects."""
-    cluster: Reader
+    cluster: Waiter
     """The cluster, which is asked how far the nodes are."""
     host: pulumi.Input[str]
     """The registry's host, with `:port` where image references have one."""
@@ -200,6 +201,9 @@ class _Nobody:
 
     def ask(self, path: str, **query: str) -> str:
         raise LookupError(path, query)
+
+    def wake(self, workloads: str, namespace: str, name: str) -> None:
+        raise LookupError(workloads, namespace, name)
 
 
 class _Somewhere:

@@ -12,13 +12,13 @@ from typing import Protocol
 
 import pulumi
 
+from registry.pod.pods import Reader, pods_of
 from registry.pod.trouble import condition_of
 from trust.agent.certificates import fingerprints
 from trust.agent.faults import Fault
 from trust.agent.outcome import READY, outcomes
-from trust.doctor.facts import LOOKUP, TRUST, Json
+from trust.doctor.facts import LOOKUP, TRUST
 from trust.doctor.objects import has_agent, name_of, node_of
-from trust.proving import Reader
 
 PROPAGATION = 150.0
 """Seconds after which a kubelet has brought a changed ConfigMap into a running pod: its sync period and its cache's
@@ -105,14 +105,14 @@ def _without(cluster: Handing, namespace: str, wanted: tuple[str, ...], done: se
 
     `done` are the pods that have said so; this adds to it.
     """
-    place = f"/api/v1/namespaces/{namespace}/pods"
-    pods: list[Json] = json.loads(cluster.ask(place, labelSelector=f"app.kubernetes.io/name={TRUST}"))["items"]
+    pods = pods_of(cluster, namespace, TRUST)
     missing: list[str] = []
     for pod in pods:
         if name_of(pod) in done or not has_agent(pod) or condition_of(pod, "Ready").get("status") != "True":
             continue
         try:
-            log = cluster.ask(f"{place}/{name_of(pod)}/log", container="agent", tailLines="200")
+            path = f"/api/v1/namespaces/{namespace}/pods/{name_of(pod)}/log"
+            log = cluster.ask(path, container="agent", tailLines="200")
         except PermissionError:
             return sorted(map(node_of, pods)), True
         except (LookupError, ConnectionError):

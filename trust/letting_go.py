@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import pulumi
 
+from registry.pod.pods import Reader, pods_of
 from registry.pod.trouble import condition_of
 from trust.daemonset import TrustSettings, is_external
 from trust.doctor.facts import TRUST, Json
 from trust.doctor.objects import has_agent, node_of
-from trust.proving import Reader
 
 _SECONDS = 150.0
 """How long (s) an agent has for two pulls."""
@@ -115,9 +115,7 @@ def refusal(reasons: Sequence[str]) -> str:
 
 def _answers(cluster: Cluster, namespace: str, image: str, template: Json) -> list[Answer]:
     """What the agents say. If the first one's node does not pull, no other one is asked, as that may disturb it."""
-    pods: list[Json] = json.loads(
-        cluster.ask(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app.kubernetes.io/name={TRUST}")
-    )["items"]
+    pods = pods_of(cluster, namespace, TRUST)
     ready = [pod for pod in pods if has_agent(pod) and condition_of(pod, "Ready").get("status") == "True"]
     wanted = {"image": image, **_login(cluster, namespace, image, template)}
     if not ready:

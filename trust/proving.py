@@ -9,8 +9,8 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
+from registry.pod.pods import WAKE, Reader, Waiter
 from registry.pod.trouble import condition_of, container_of, gone
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict
@@ -38,20 +38,6 @@ _REVISION = "controller-revision-hash"
 
 class Unproved(Exception):
     """Not every node is proved; the message names them, each with its reason."""
-
-
-class Reader(Protocol):
-    """The one thing that is asked of the cluster."""
-
-    def ask(self, path: str, **query: str) -> str:
-        """The text that the Kubernetes API answers to a GET of a path.
-
-        Raises:
-            PermissionError: the user may not read it.
-            LookupError: it does not exist.
-            ConnectionError: the API does not answer.
-        """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,12 +238,12 @@ def _logs(reader: Reader, facts: Facts) -> dict[str, str]:
 
 
 async def prove(
-    reader: Reader, namespace: str, host: str, timeout: str, say: Callable[[str], None], warn: Callable[[str], None]
+    cluster: Waiter, namespace: str, host: str, timeout: str, say: Callable[[str], None], warn: Callable[[str], None]
 ) -> None:
     """Wait until every node that is Ready, schedulable and a machine runs the proof, and say how far it is.
 
     Args:
-        reader: The cluster.
+        cluster: The cluster.
         namespace: Namespace of the DaemonSet.
         host: The registry's host.
         timeout: How long to wait, such as `2m`.
@@ -270,11 +256,12 @@ async def prove(
     seconds = int(timeout[:-1]) * {"s": 1, "m": 60, "h": 3600}[timeout[-1]]
     deadline = time.monotonic() + seconds
     narrator = Narrator(say, warn, time.monotonic())
+    woken = time.monotonic()
     found, silence, nodes = Progress(), "", 0
     before: frozenset[str] | None = None
     while True:
         try:
-            facts = await asyncio.to_thread(look, reader, namespace, host)
+            facts = await asyncio.to_thread(look, cluster, namespace, host)
             if before is None:
                 before = versions(facts.events)
             if time.monotonic() < deadline - seconds + _PATIENCE:
@@ -283,6 +270,10 @@ async def prove(
             if facts.daemon_set and matches_no_node(facts.daemon_set):
                 raise Unproved(_NO_NODE)
             narrator.tell(found, time.monotonic())
+            lacks = any(verdict.code in (Code.NO_POD, Code.POD_REFUSED) for verdict in found.missing.values())
+            if lacks and time.monotonic() > woken + WAKE:
+                await asyncio.to_thread(cluster.wake, "daemonsets", namespace, TRUST)
+                woken = time.monotonic()
         except (ConnectionError, PermissionError, LookupError) as error:
             if not silence:
                 say(f"The cluster does not say how far the nodes are: {error}")

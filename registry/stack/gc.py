@@ -24,6 +24,7 @@ import pulumi
 from .. import names
 from ..cluster import Cluster, Object
 from ..pod import nginx
+from ..pod.pods import pods_of
 from ..pod.trouble import condition_of, is_over
 from ..registry import CONFIG, DATA
 
@@ -84,9 +85,7 @@ class Pods:
         self._renewed = 0.0
 
     def _found(self) -> list[Object]:
-        path, label = f"/api/v1/namespaces/{self._namespace}/pods", f"app.kubernetes.io/name={names.REGISTRY}"
-        found: list[Object] = json.loads(self._cluster.ask(path, labelSelector=label))["items"]
-        return [pod for pod in found if not is_over(pod)]
+        return [pod for pod in pods_of(self._cluster, self._namespace, names.REGISTRY) if not is_over(pod)]
 
     @property
     def names(self) -> Sequence[str]:

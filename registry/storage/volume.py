@@ -9,6 +9,7 @@ import pulumi_kubernetes as k8s
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
 from ..pod import proof_image
+from ..pod.pods import pods_of
 from ..pod.trouble import is_over
 from ..settings import SettingError
 
@@ -91,17 +92,14 @@ def fault_in(log: str) -> tuple[str, str]:
 
 def fault(cluster: Cluster, namespace: str) -> tuple[str, str]:
     """The same as the registry's pods say it now; empty also if the user may not read their logs."""
-    pods = f"/api/v1/namespaces/{namespace}/pods"
     try:
-        found: list[Object] = json.loads(cluster.ask(pods, labelSelector=f"app.kubernetes.io/name={names.REGISTRY}"))[
-            "items"
-        ]
+        found = pods_of(cluster, namespace, names.REGISTRY)
     except (OSError, LookupError):
         return "", ""
     for pod in found:
         if is_over(pod):
             continue
-        log = f"{pods}/{pod['metadata']['name']}/log"
+        log = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/log"
         try:
             reason, sentence = fault_in(cluster.ask(log, container=names.PROOF_CONTAINER, tailLines="50"))
         except (OSError, LookupError):

@@ -92,7 +92,7 @@ def _status_directly(
         raise Fault(
             Reason.NO_REGISTRY,
             f"https://{address}/v2/ does not answer {place} in HTTP ({type(error).__name__}: {error}); check that the "
-            "registry's pod is Ready, and what else serves this host.",
+            "registry's pod is Ready, that network policies let the way in reach it, and what else serves this host.",
             host=name, port=port, addresses=found, error=str(error),
         ) from error  # fmt: skip
     except OSError as error:
@@ -145,8 +145,11 @@ def _status(plain: socket.socket, name: str, port: int, context: ssl.SSLContext,
             _ask_for_tunnel(plain, f"{name}:{port}", proxy)
         with closing(http.client.HTTPSConnection(name, port, context=context)) as connection:
             connection.sock = context.wrap_socket(plain, server_hostname=name)
-            connection.request("GET", "/v2/")
-            return connection.getresponse().status
+            try:
+                connection.request("GET", "/v2/")
+                return connection.getresponse().status
+            except TimeoutError:
+                raise http.client.HTTPException(f"no answer within {_TIMEOUT:.0f} s") from None
 
 
 def _ask_for_tunnel(plain: socket.socket, address: str, proxy: Proxy) -> None:

@@ -18,7 +18,7 @@ class Reason(StrEnum):
     NO_TLS = "NO_TLS"
     """Something accepts connections at the host, but it does not speak TLS, or refuses the handshake."""
     NO_REGISTRY = "NO_REGISTRY"
-    """The host answers over TLS with the right certificate, but the answer is not a registry's."""
+    """The host speaks TLS with the right certificate, but gives no answer, or not that of a registry."""
     CERTIFICATE_MISMATCH = "CERTIFICATE_MISMATCH"
     """The host serves a certificate that is not valid for it under the registry's CA."""
     RUNTIME_UNKNOWN = "RUNTIME_UNKNOWN"

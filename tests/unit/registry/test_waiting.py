@@ -7,6 +7,7 @@ from typing import Any, cast
 import pulumi
 import pytest
 
+from registry import waiting
 from registry.cluster import Cluster, Object
 from registry.waiting import after, awaited, is_rolled_out, pod_not_ready, rolled_out
 
@@ -64,6 +65,11 @@ class Answers:
 
     def __init__(self, *answers: Object | Exception) -> None:
         self.left = list(answers)
+        self.woken: list[tuple[str, str, str]] = []
+
+    def wake(self, workloads: str, namespace: str, name: str) -> None:
+        self.woken.append((workloads, namespace, name))
+        self.left = [deployment()]
 
     def ask(self, path: str, **_: str) -> str:
         if path != "/apis/apps/v1/namespaces/team/deployments/registry":
@@ -85,6 +91,15 @@ def test_the_wait_is_bounded_and_says_where_to_look() -> None:
     answers = Answers(deployment(ready=0))
     with pytest.raises(pulumi.RunError, match="within 1s .the setting readyTimeout.*describe pods -n team"):
         asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1s"))
+
+
+def test_a_controller_that_lets_the_pod_wait_after_refusals_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = deployment(ready=0)
+    refused["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True"}]
+    monkeypatch.setattr(waiting, "WAKE", 0.05)
+    answers = Answers(refused)
+    asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1m"))
+    assert answers.woken == [("deployments", "team", "registry")]
 
 
 @pytest.mark.parametrize(

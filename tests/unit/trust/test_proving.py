@@ -170,7 +170,15 @@ class Script:
 
     looks: list[dict[str, Any]]
     forbidden: tuple[str, ...] = ()
+    when_woken: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What comes once the controller has been woken."""
     asked: list[str] = field(default_factory=list[str])
+    woken: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+
+    def wake(self, workloads: str, namespace: str, name: str) -> None:
+        self.woken.append((workloads, namespace, name))
+        if self.when_woken:
+            self.looks = [self.when_woken]
 
     def ask(self, path: str, **_: str) -> str:
         self.asked.append(path)
@@ -236,6 +244,24 @@ def test_a_pod_that_only_the_controller_is_refused_is_said_at_once_and_at_the_en
     assert f"node-a: POD_REFUSED, The cluster refuses the agent's pod in the namespace ns: {words}." in told.said[0]
     assert "0 of 1 nodes have pulled from the registry within 1s (the setting readyTimeout)" in told_at_the_end
     assert words in told_at_the_end
+
+
+def test_a_controller_that_lets_the_pods_wait_after_refusals_is_woken(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = event("DaemonSet", "trust", "FailedCreate", 'pods "trust-" is forbidden')
+    monkeypatch.setattr(proving, "WAKE", 0.05)
+    script = Script([{"nodes": [node()], "events": [refused]}], when_woken={"nodes": [node()], "pods": [agent_pod()]})
+    waited(script, told, "1m")
+    assert script.woken == [("daemonsets", "ns", "trust")]
+    assert told.said[-1] == "node-a: proved, 1 of 1"
+
+
+def test_a_controller_whose_pods_are_there_is_left_alone(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "WAKE", 0.0)
+    script = Script([{"nodes": [node()], "pods": [agent_pod(proof=waiting("PodInitializing"))]}])
+    message(script, told)
+    assert script.woken == []
 
 
 def test_what_an_earlier_up_ran_into_is_not_said_at_first(told: Told) -> None:

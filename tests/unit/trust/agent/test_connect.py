@@ -189,6 +189,28 @@ def test_server_that_does_not_answer_in_http(pki: Path) -> None:
     assert "BadStatusLine" in fault.sentence
 
 
+def test_a_way_in_that_does_not_get_through_to_the_registry(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Ingress controller does the handshake by itself, and a network policy keeps it from the pod."""
+    monkeypatch.setattr(connect, "_TIMEOUT", 0.5)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki / "server.crt", pki / "server.key")
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with context.wrap_socket(server.accept()[0], server_side=True):
+                ended.wait(30)
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            fault = fault_of(f"localhost:{server.getsockname()[1]}", (pki / "ca.crt").read_text())
+        finally:
+            ended.set()
+    assert fault.reason == Reason.NO_REGISTRY
+    assert "no answer within" in fault.sentence
+    assert "network policies let the way in reach it" in fault.sentence
+
+
 def test_fingerprints_are_those_that_openssl_prints(pki: Path) -> None:
     command = ["openssl", "x509", "-in", pki / "ca.crt", "-noout", "-fingerprint", "-sha256"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

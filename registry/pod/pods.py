@@ -1,0 +1,40 @@
+"""The pods of the program, as the API lists them."""
+
+import json
+from typing import Protocol
+
+from registry.pod.trouble import Json
+
+WAKE = 10.0
+"""Seconds for which a wait lets a controller make pods by itself, before it wakes it, and between that and the next."""
+
+
+class Reader(Protocol):
+    """The one thing that is asked of the cluster."""
+
+    def ask(self, path: str, **query: str) -> str:
+        """The text that the Kubernetes API answers to a GET of a path.
+
+        Raises:
+            PermissionError: the user may not read it.
+            LookupError: it does not exist.
+            ConnectionError: the API does not answer.
+        """
+        ...
+
+
+class Waiter(Reader, Protocol):
+    """What a wait for pods asks of the cluster, and does there."""
+
+    def wake(self, workloads: str, namespace: str, name: str) -> None:
+        """Have the controller of a workload, such as one of `daemonsets`, try at once to make the pods that it lacks.
+
+        After refusals it waits twice as long each time, up to a quarter of an hour, whatever has changed meanwhile.
+        """
+        ...
+
+
+def pods_of(reader: Reader, namespace: str, name: str) -> list[Json]:
+    """The pods in a namespace with this name label, those included that are over. Its errors are those of `ask`."""
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    return json.loads(reader.ask(path, labelSelector=f"app.kubernetes.io/name={name}"))["items"]
