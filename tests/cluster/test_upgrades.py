@@ -14,7 +14,7 @@ from .support.places import REPOSITORY
 from .support.releases import releases, unpack
 from .support.stacks import Deployed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 
 
 def claim(deployed: Deployed) -> dict[str, Any]:
