@@ -1,9 +1,7 @@
 """The pods of the program, as the API lists them."""
 
 import json
-from typing import Protocol
-
-from registry.pod.trouble import Json
+from typing import Any, Protocol
 
 WAKE = 10.0
 """Seconds for which a wait lets a controller make pods by itself, before it wakes it, and between that and the next."""
@@ -34,7 +32,7 @@ class Waiter(Reader, Protocol):
         ...
 
 
-def pods_of(reader: Reader, namespace: str, name: str) -> list[Json]:
+def pods_of(reader: Reader, namespace: str, name: str) -> list[dict[str, Any]]:
     """The pods in a namespace with this name label, those included that are over. Its errors are those of `ask`."""
     path = f"/api/v1/namespaces/{namespace}/pods"
     return json.loads(reader.ask(path, labelSelector=f"app.kubernetes.io/name={name}"))["items"]

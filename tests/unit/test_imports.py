@@ -16,7 +16,7 @@ FLOORS = (
     ("local_cluster",),
     ("__main__",),
     ("registry", "trust"),
-    ("registry.names", "registry.kubeconfig", "registry.pod.trouble"),
+    ("registry.names", "registry.kubeconfig", "registry.pod.pods", "registry.pod.trouble"),
 )
 """Top-level packages from the roof to the ground. A package imports only from floors below its own."""
 

@@ -83,16 +83,16 @@ def test_a_configuration_that_cannot_be_written_starts_no_timer_and_few_programs
             raise OSError(error, os.strerror(error), path)
 
     agent = node.agent(before=before, run=programs)
-    ticks(node, agent, 10)
+    ticks(node, agent, 4)
     assert "systemd-run" not in {call[0] for call in programs.calls}
     programs.calls.clear()
-    ticks(node, agent, 10)
-    assert 0 < len(programs.calls) <= 24
+    ticks(node, agent, 4)
+    assert 0 < len(programs.calls) <= 12
     node.write(CONFIG, (node.read(CONFIG) or "") + "# somebody's\n")  # what was wrong with the file may be right now
     programs.calls.clear()
     assert fault_of(agent) is not None
     assert programs.calls
-    ticks(node, agent, 10)
+    ticks(node, agent, 2)
     full = False
     assert until_ready(node, agent) <= LONGEST
     assert node.trusts()
