@@ -1,12 +1,12 @@
-"""What an agent costs a node, with few and with many stacks, and how long a node that joins waits for its first pull."""
+"""What an agent costs a node, with one stack and with many, and how soon a node that joins has pulled."""
 
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,8 @@ def _resident(process: Path) -> float:
 
 
 def idle_cost(stacks: int, seconds: float) -> Cost:
-    """What the agents take that run now, looked at for some seconds."""
+    """What the agents take that run now, looked at for some seconds, after they have been left alone for as long."""
+    threading.Event().wait(seconds)
     found = agents()
     before, began = [_used(each) for each in found], time.monotonic()
     threading.Event().wait(seconds)
@@ -103,15 +104,16 @@ def idle_cost(stacks: int, seconds: float) -> Cost:
 
 
 @contextmanager
-def many(cluster: Cluster, count: int) -> Iterator[None]:
+def many(cluster: Cluster, count: int) -> Generator[None]:
     """Stacks that are up, some of them made and destroyed at once."""
-    with ExitStack() as made, ThreadPoolExecutor(_AT_ONCE) as pool:
-        stacks = [Stack(environment=cluster.environment, settings=_SETTINGS) for _ in range(count)]
-        for stack in stacks:
-            made.enter_context(stack)
-        made.callback(lambda: list(pool.map(Stack.destroy, stacks)))
-        list(pool.map(Stack.up, stacks))
-        yield
+    stacks = [Stack(environment=cluster.environment, settings=_SETTINGS) for _ in range(count)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            list(pool.map(Stack.__enter__, stacks))
+            list(pool.map(Stack.up, stacks))
+            yield
+        finally:
+            list(pool.map(Stack.__exit__, stacks))
 
 
 class _Watch:
