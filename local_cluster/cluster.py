@@ -75,7 +75,7 @@ def up(names: Sequence[str] = nodes.DEFAULT) -> None:
             _start_again(etcd)
         else:
             if _KEY.exists() and network.exists():
-                building.announce("the running cluster was made from other files than these")
+                building.announce("the running cluster was made from other files than these: it goes, with its stacks")
             _remove()
             _start(names, built=built, archives=archives, etcd=etcd, trees=trees)
             _KEY.write_text(key)
