@@ -11,7 +11,7 @@ from ..cluster import Cluster
 from ..exposure import choice as exposures
 from ..settings import Settings
 from ..storage import volume
-from . import stored, strangers
+from . import provider, stored, strangers
 from .identity import POD_SECURITY, required_labels
 from .recorded import Recorded
 
@@ -60,6 +60,7 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
     Raises:
         pulumi.RunError: it cannot, or it cannot be reached. The message has a line for each reason.
     """
+    provider.check_settings()
     strangers.require_same_cluster(recorded, cluster)
     version = cluster.version()
     named = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
