@@ -254,8 +254,9 @@ def test_what_exists_in_the_stacks_own_namespace_is_taken_over_and_nothing_elsew
             annotations = inputs["metadata"].get("annotations", {})
             is_own = inputs["metadata"].get("namespace", NAMESPACE) == NAMESPACE
             (own if is_own else elsewhere).add(name)
-            assert (annotations.get("pulumi.com/patchForce") == "true") is is_own, name
-            manager = "private-registry" if is_own else NAMESPACE
+            is_namespace = typ.endswith(":Namespace")
+            assert (annotations.get("pulumi.com/patchForce") == "true") is (is_own and not is_namespace), name
+            manager = f"private-registry-{INSTANCE}" if is_namespace else "private-registry" if is_own else NAMESPACE
             assert annotations["pulumi.com/patchFieldManager"] == manager, name
             if not is_own:
                 assert inputs["metadata"]["labels"][names.INSTANCE] == INSTANCE, name

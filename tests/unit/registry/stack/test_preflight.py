@@ -28,6 +28,7 @@ def test_a_policy_is_quoted_with_what_it_forbids() -> None:
         preflight.namespace_error(having(namespace="x"), "denied by y."), "refuses", "x", "= privileged", "denied by y."
     )
     says(preflight.namespace_error(having(node_trust="external"), "denied by y."), "= restricted)", "denied by y.")
+    says(preflight.namespace_error(having(namespace="registry-pr-42"), "no."), "config set namespace registry-pr-43")
     assert preflight.namespace_error(having(), "") is None
 
 
