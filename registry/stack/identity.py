@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import pulumi
@@ -28,8 +27,9 @@ TAKEN_OVER = {
     "pulumi.com/patchForce": "true",
 }
 """Annotations of the objects in the stack's own namespace, by which the provider takes over those that exist."""
-_CONFLICT = "conflict"
-"""Part of the error of an object that somebody else manages (provider source, await/await.go, handleSSAErr)."""
+_CONFLICT = "Apply failed with"
+"""Part of the API server's answer to a server-side apply of fields that somebody else manages (apimachinery,
+util/managedfields/internal/conflict.go)."""
 
 _DOCS = "docs/troubleshooting.md in the source of private-registry"
 
@@ -61,31 +61,26 @@ def other_name(name: str) -> str:
     return "registry-pr-43" if name == "registry-pr-42" else "registry-pr-42"
 
 
-def _not_its_own(name: str, *, had: bool) -> str:
-    """What is said of a namespace whose fields somebody else has set.
+def explain_conflict(failed: pulumi.ErrorHookArgs) -> bool:
+    """Say whose the namespace is, if the cluster refuses to have its fields set since somebody else has set them.
 
-    Args:
-        name: Its name.
-        had: Whether it is in the stack's state, so that nobody else can have made it.
+    The provider's own error names the fields, and who has set them.
     """
-    if had:
-        return (
-            f"The namespace {name} is this stack's, but somebody else has changed a label or an annotation of it, which "
-            f"the error names. Take that off, and `up` sets it again: kubectl label namespace {name} KEY- (or kubectl "
+    if not any(_CONFLICT in error for error in failed.errors):
+        return False
+    name = str((failed.new_inputs or {}).get("metadata", {}).get("name", ""))
+    if failed.failed_operation == "update":
+        pulumi.log.error(
+            f"The namespace {name} is this stack's, but somebody else has changed labels or annotations of it, which "
+            f"the error names. Take them off, so that they are set again: kubectl label namespace {name} KEY- (or kubectl "
             "annotate), then pulumi up --refresh"
         )
-    return (
-        f"The namespace {name} is not this stack's: somebody else has made it at the same moment, such as another stack "
-        f"with the same setting namespace. Nothing of it was changed. Choose another name: pulumi config set namespace "
-        f"{other_name(name)}"
-    )
-
-
-def _explain(had: str, failed: pulumi.ErrorHookArgs) -> bool:
-    """Say why the namespace could not be made or changed; `had` is the name of the one in the stack's state."""
-    if any(_CONFLICT in error for error in failed.errors):
-        name = str((failed.new_inputs or {}).get("metadata", {}).get("name", ""))
-        pulumi.log.error(_not_its_own(name, had=bool(name) and name == had))
+    else:
+        pulumi.log.error(
+            f"The namespace {name} is not this stack's: somebody else has made it at the same moment, such as another "
+            "stack with the same setting namespace. Nothing of it was changed. Choose another name: pulumi config set "
+            f"namespace {other_name(name)}"
+        )
     return False  # do not try again: the conflict would be the same
 
 
@@ -168,9 +163,7 @@ class Identity(pulumi.ComponentResource):
                 self._child,
                 pulumi.ResourceOptions(
                     custom_timeouts=timeouts(args.timeout),
-                    hooks=pulumi.ResourceHookBinding(
-                        on_error=[pulumi.ErrorHook(f"{name}-not-its-own", partial(_explain, args.recorded.namespace))]
-                    ),
+                    hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(f"{name}-conflict", explain_conflict)]),
                 ),
             ),
         )
@@ -184,8 +177,8 @@ class Identity(pulumi.ComponentResource):
     def bind(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         """Give a resource that is about to be made the stack's provider; and mark it to be taken over if it exists.
 
-        That is for objects in the stack's own namespace, and not for the namespace itself. A name of a namespace that is known before anything is made is
-        that of somebody else's.
+        That is for objects in the stack's own namespace, not for the namespace itself. A name of a namespace that is
+        known before anything is made is that of somebody else's.
         """
         if not args.type_.startswith("kubernetes:"):
             if args.type_.startswith("tls:"):

@@ -49,8 +49,8 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     ),
     "renderYamlToDirectory": (
         "",
-        "but the program waits for what a cluster makes of its objects, which files cannot answer, and its secrets would "
-        "be in them: pulumi config rm kubernetes:renderYamlToDirectory",
+        "but the program waits for what a cluster makes of its objects, which files cannot answer, and its secrets "
+        "would be in them: pulumi config rm kubernetes:renderYamlToDirectory",
     ),
 }
 """The settings `kubernetes:KEY` with which the program cannot work: the only value, empty for none, and what is said of

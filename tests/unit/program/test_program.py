@@ -264,6 +264,23 @@ def test_what_exists_in_the_stacks_own_namespace_is_taken_over_and_nothing_elsew
     assert elsewhere == {"shares-pull-team-a", "shares-ca-team-a", "shares-advertise"}
 
 
+def test_the_cluster_is_asked_for_the_namespace_with_the_labels_and_annotations_that_it_gets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def refusal(_self: QuietCluster, kind: str, body: Any, *_: str) -> str:
+        asked.extend([body["metadata"]] if kind == "namespace" else [])
+        return ""
+
+    monkeypatch.setattr(QuietCluster, "refusal", refusal)
+    recorder = Recorder()
+    run_program(recorder, namespace="registry-x")
+    metadata = recorder.of(":Namespace")["metadata"]
+    before_the_first_up = json.loads(json.dumps(metadata).replace(INSTANCE, "0" * 12))
+    assert asked == [before_the_first_up]
+
+
 def test_the_guard_is_deleted_before_everything_else(made: Recorder) -> None:
     name = f"only-on-cluster-{QuietCluster.uid[:8]}"
     guard = ("kubernetes:core/v1:ServicePatch", name)
