@@ -72,8 +72,8 @@ def explain_conflict(failed: pulumi.ErrorHookArgs) -> bool:
     if failed.failed_operation == "update":
         pulumi.log.error(
             f"The namespace {name} is this stack's, but somebody else has changed labels or annotations of it, which "
-            f"the error names. Take them off, so that they are set again: kubectl label namespace {name} KEY- (or kubectl "
-            "annotate), then pulumi up --refresh"
+            f"the error names. Take them off, so that they are set again: kubectl label namespace {name} KEY- (or "
+            "kubectl annotate), then pulumi up --refresh"
         )
     else:
         pulumi.log.error(

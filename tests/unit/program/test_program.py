@@ -376,6 +376,24 @@ def test_the_pod_that_attaches_the_pull_secret_may_change_the_default_accounts_o
     assert set(bindings) <= deployed, "it ends before it loses its rights"
 
 
+def test_the_pod_that_attaches_the_pull_secret_may_reach_the_api_server_from_its_beginning_to_its_end() -> None:
+    recorder = Recorder()
+    run_program(recorder, pullNamespaces='["team-a"]', attachPullSecret="true")
+    policy = recorder.of(":NetworkPolicy", "attach")
+    labels = recorder.of(":Deployment", "attach")["spec"]["template"]["metadata"]["labels"]
+    assert policy["metadata"] | {"annotations": {}} == {
+        "name": "attach",
+        "namespace": NAMESPACE,
+        "labels": names.labels("attach"),
+        "annotations": {},
+    }
+    spec = policy["spec"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    assert (spec["policyTypes"], spec["egress"], spec.get("ingress")) == (["Egress"], [{}], None)
+    key = next(key for key in recorder.resources if key[0].endswith(":NetworkPolicy") and "attach" in key[1])
+    assert key in recorder.dependencies["kubernetes:apps/v1:Deployment", "shares-attach-deployment"]
+
+
 def test_an_ingress_with_an_address_of_its_own_is_refused() -> None:
     with pytest.raises(pulumi.RunError, match=r"10\.99\.0\.201.*10\.99\.0\.200.*exposure loadBalancer.*ingressClass"):
         run_failing_program(Recorder(published=({"ip": "10.99.0.201"},)))
