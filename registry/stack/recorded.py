@@ -71,7 +71,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         resources: Type and outputs of each resource, by its URN.
     """
     found: dict[str, Mapping[str, Any]] = {}
-    trusted, addresses = "", set[str]()
+    trusted, before_renewal, addresses = "", "", set[str]()
     constraints: list[str] = []
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
@@ -84,6 +84,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
             # Unlike an object of the cluster, a component is not refreshed: what somebody has put into the ConfigMap
             # must not be taken for a CA of the stack. Both are there after an `up` that was killed.
             trusted = max(trusted, str(resource["outputs"].get("caCertificate") or ""), key=len)
+            before_renewal += str(resource["outputs"].get("beforeRenewal") or "")
         elif kind == KEPT and resource["outputs"].get("bucket"):
             found[kind] = resource["outputs"]
         elif kind in exposures.COMPONENTS:
@@ -101,6 +102,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         constraints=tuple(sorted(constraints)),
         certificates=CertificateState(
             trusted=trusted,
+            before_renewal=before_renewal,
             issued=Issued(
                 request=str(server.get("certRequestPem") or ""),
                 ca=str(server.get("caCertPem") or ""),

@@ -28,7 +28,9 @@ def test_a_whole_state_says_everything() -> None:
         **entry(_BINDING, "use", roleRef={"name": "system:openshift:scc:privileged"}),
         **entry(_BINDING, "use-2", roleRef={"name": "system:openshift:scc:nonroot-v2"}),
         **entry(_BINDING, "attach", roleRef={"name": "attach"}),
-        **entry("private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", secret="x"),  # noqa: S106
+        **entry(
+            "private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", beforeRenewal="before"
+        ),
         **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "somebody else has put it there"}),
         **entry("private-registry:registry:Ingress", "ingress", address="10.0.0.9", className="nginx", port=443),
         **entry("private-registry:registry:LoadBalancer", "load-balancer", address="10.0.0.8", port=443),
@@ -51,7 +53,7 @@ def test_a_whole_state_says_everything() -> None:
         instance=instance_id("pem"),
         namespace="registry-dev",
         constraints=("nonroot-v2", "privileged"),
-        certificates=CertificateState(trusted="trusted", issued=issued),
+        certificates=CertificateState(trusted="trusted", before_renewal="before", issued=issued),
         kept=Kept(bucket="team-images", endpoint=""),
         exposure=ExposureState(
             addresses=frozenset({"10.0.0.8", "10.0.0.9"}), ingress_class="nginx", gateway_class="envoy"
