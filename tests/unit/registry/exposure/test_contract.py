@@ -11,6 +11,7 @@ from registry.cluster import Cluster, Object
 from registry.credentials import auth_mode
 from registry.exposure.choice import WAYS_IN, make_exposure
 from registry.exposure.contract import COMPONENTS, ExposureState
+from registry.exposure.gateway import ROUTE_VERSIONS
 from tests.unit.support.clusters import ADDRESS, NODE_ADDRESS, QuietCluster, named, node
 from tests.unit.support.engine import NAMESPACE, Recorder, run_component
 from tests.unit.support.settings import having
@@ -200,6 +201,25 @@ def test_what_another_controller_serves_is_another_object_of_whose_status_nothin
     changed = {kind.rpartition(":")[2] for kind, name in before if before[kind, name] != after[kind, name]}
     assert changed == ({"Ingress"} if exposure == "ingress" else {"Gateway", "TLSRoute"})
     assert all((kind.endswith(":Service")) == (after[kind, name] == before[kind, name]) for kind, name in before)
+
+
+def test_a_route_is_the_same_object_in_each_version_so_that_an_upgrade_does_not_delete_it() -> None:
+    class Upgraded(QuietCluster):
+        version_of_routes = "v1alpha2"
+
+        def serves(self, group_version: str, kind: str) -> bool:
+            return kind != "TLSRoute" or group_version.endswith(f"/{self.version_of_routes}")
+
+    types = {f"kubernetes:gateway.networking.k8s.io/{version}:TLSRoute" for version in ROUTE_VERSIONS}
+    names: set[str] = set()
+    for Upgraded.version_of_routes in ROUTE_VERSIONS:
+        recorder = Recorder()
+        run_component(recorder, make("gateway", found=Upgraded()))
+        [key] = [key for key in recorder.resources if key[0].endswith(":TLSRoute")]
+        assert key[0] == f"kubernetes:gateway.networking.k8s.io/{Upgraded.version_of_routes}:TLSRoute"
+        assert recorder.aliases[key] == types
+        names.add(recorder.resources[key]["metadata"]["name"])
+    assert len(names) == 1
 
 
 def test_two_placeholders_of_different_classes_ask_for_different_hosts() -> None:
