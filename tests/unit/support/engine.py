@@ -71,7 +71,7 @@ class Recorder(pulumi.runtime.Mocks):
             state["status"] = {"loadBalancer": {"ingress": list(points)}}
         if args.typ == "kubernetes:core/v1:Service":
             state["status"] = {"loadBalancer": {"ingress": list(self.published)}}
-            if args.inputs["spec"]["type"] == "NodePort":
+            if args.inputs["spec"]["type"] in ("NodePort", "LoadBalancer"):
                 state["spec"]["ports"][0]["nodePort"] = 30123
         if args.typ == "tls:index/privateKey:PrivateKey":
             state["publicKeyPem"] = f"{self.public_key} of {args.name}"
