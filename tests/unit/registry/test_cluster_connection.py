@@ -120,7 +120,9 @@ def test_only_a_cluster_that_says_so_lacks_a_kind(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
         cluster = Cluster()
         for Busy.statuses in ([429], [503], [403]):
-            with pytest.raises(pulumi.RunError, match="does not say whether it has the kind Route .*: it answers not now"):
+            with pytest.raises(
+                pulumi.RunError, match="does not say whether it has the kind Route .*: it answers not now"
+            ):
                 cluster.serves("example.com/v1", "Route")
         assert cluster.serves("example.com/v1", "Route"), "an error is not remembered"
         assert not cluster.serves("example.com/v1", "Gateway")

@@ -9,6 +9,7 @@ import pytest
 from registry import settings as setting
 from registry.cluster import Cluster, Object
 from registry.credentials import auth_mode
+from registry.exposure import ingress
 from registry.exposure.choice import WAYS_IN, make_exposure
 from registry.exposure.contract import COMPONENTS, ExposureState
 from registry.exposure.gateway import ROUTE_VERSIONS
@@ -258,6 +259,59 @@ def test_of_nodes_that_cannot_be_listed_no_address_is_known_so_that_one_may_be_p
     assert auth_mode("auto", known["served.addresses"]) == "basic"
     public = run_component(Recorder(), make("nodePort", address="10.0.0.1", found=QuietCluster(nodes=[node("a", "")])))
     assert auth_mode("auto", public["served.addresses"]) == "basic"
+
+
+def test_the_ports_that_a_load_balancer_opens_on_nodes_are_reached_at_their_addresses_too() -> None:
+    for nodes, mode in ([node("a", NODE_ADDRESS)], "basic"), (QuietCluster().nodes, "push"), (None, "basic"):
+        known = run_component(Recorder(), make("loadBalancer", found=QuietCluster(nodes=nodes)))
+        assert known["served.address"] == ADDRESS
+        assert auth_mode("auto", known["served.addresses"]) == mode
+
+
+class Unpublished(QuietCluster):
+    """A cluster whose Ingress controller publishes nothing for a while, or for ever."""
+
+    def __init__(self, *, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def find(self, path: str) -> Object | None:
+        self.looks -= "/ingresses/" in path
+        return super().find(path) if self.looks < 0 else {}
+
+
+def test_an_ingress_whose_address_is_set_is_not_awaited() -> None:
+    for address, annotation in (("10.0.0.1", "skipAwait"), ("", "waitFor")):
+        recorder = Recorder()
+        run_component(recorder, make("ingress", address=address))
+        annotations = recorder.of(":Ingress", "served")["metadata"]["annotations"]
+        assert [key for key in annotations if key.startswith("pulumi.com/")] == [f"pulumi.com/{annotation}"]
+
+
+def test_what_an_ingress_controller_publishes_beside_the_address_that_is_set_counts_also_if_it_comes_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingress, "_INTERVAL", 0.01)
+    late = Unpublished(looks=3)
+    known = run_component(Recorder(), make("ingress", address="10.0.0.1", found=late))
+    assert known["served.addresses"] == ["10.0.0.1", ADDRESS]
+    assert known["served.host"] == HOST
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_of_an_ingress_controller_that_publishes_nothing_no_address_is_known_and_it_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr(ingress, "_INTERVAL", 0.1)
+    never, recorder = Unpublished(looks=10**6), Recorder()
+    state = ExposureState(silent=silent)
+    values = {"address": "10.0.0.1", "address_timeout": "1s", "state": state, "found": never}
+    known = run_component(recorder, make("ingress", **values))
+    assert (known["served.host"], known["served.address"], known["served.addresses"]) == (HOST, "10.0.0.1", [])
+    assert auth_mode("auto", known["served.addresses"]) == "basic"
+    assert (10**6 - never.looks == 1) == silent
+    [(_, outputs)] = [each for each in recorder.registered if each[0].endswith(":Ingress")]
+    assert outputs["addresses"] == []
 
 
 def test_of_a_gateway_that_tells_no_address_none_is_known_so_that_one_may_be_public() -> None:
