@@ -166,7 +166,8 @@ class Cluster:
                 f"answers {api_message(error)}. Run the command again; if it goes on, `kubectl get apiservices` shows "
                 "which API is down."
             ) from None
-        return any(resource["kind"] == kind for resource in found.get("resources") or [])
+        resources: list[Object] = found.get("resources") or []
+        return any(resource["kind"] == kind for resource in resources)
 
     def may(self, verb: str, group: str, resource: str, name: str) -> bool:
         """Whether the user may do something with an object that belongs to no namespace.
