@@ -93,7 +93,8 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
     identity, metadata = found.get(IDENTITY, {}), found.get(_NAMESPACE, {}).get("metadata", {})
     server = found.get(_SERVER, {})
     public_key = str(found.get(_SEED, {}).get("publicKeyPem", ""))
-    ingress_class = found.get(exposures.INGRESS, {}).get("className")
+    ingress = found.get(exposures.INGRESS, {})
+    ingress_class = ingress.get("className")
     return Recorded(
         cluster=str(identity.get("clusterId") or ""),
         context=str(identity.get("context") or ""),
@@ -113,6 +114,8 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         kept=Kept(bucket=found[KEPT]["bucket"], endpoint=found[KEPT].get("endpoint", "")) if KEPT in found else None,
         exposure=exposures.ExposureState(
             addresses=frozenset(addresses - {""}),
+            namespace=str(metadata.get("name") or ""),
+            silent=ingress.get("addresses") == [],
             ingress_class=None if ingress_class is None else str(ingress_class),
             gateway_class=str(found.get(exposures.GATEWAY, {}).get("className") or ""),
         ),

@@ -56,9 +56,19 @@ def test_a_whole_state_says_everything() -> None:
         certificates=CertificateState(trusted="trusted", before_renewal="before", issued=issued),
         kept=Kept(bucket="team-images", endpoint=""),
         exposure=ExposureState(
-            addresses=frozenset({"10.0.0.8", "10.0.0.9"}), ingress_class="nginx", gateway_class="envoy"
+            addresses=frozenset({"10.0.0.8", "10.0.0.9"}),
+            namespace="registry-dev",
+            ingress_class="nginx",
+            gateway_class="envoy",
         ),
     )
+
+
+def test_only_an_ingress_of_which_no_address_was_published_is_silent() -> None:
+    for addresses, silent in (([], True), (["10.0.0.9"], False)):
+        state = entry("private-registry:registry:Ingress", "ingress", address="10.0.0.9", addresses=addresses)
+        assert recorded_in(state).exposure.silent == silent
+    assert not recorded_in(entry("private-registry:registry:Gateway", "gateway", addresses=[])).exposure.silent
 
 
 def test_an_up_that_was_killed_while_it_made_the_namespace_says_which_cluster_and_instance() -> None:
