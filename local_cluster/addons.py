@@ -27,10 +27,23 @@ def apply() -> None:
     manifests = [(MANIFESTS / name).read_text() for name in names]
     # Kinds first, so that the objects of these kinds can follow.
     _apply(*manifests, json.dumps(_memberlist()))
-    crds = ("ipaddresspools", "l2advertisements")
-    established = [f"crd/{name}.metallb.io" for name in crds]
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *established)
+    _wait_established("ipaddresspools.metallb.io", "l2advertisements.metallb.io")
     _apply((MANIFESTS / "metallb-pool.yaml").read_text())
+
+
+def _wait_established(*kinds: str, seconds: float = 30) -> None:
+    """Wait until kinds are served. `kubectl wait` ends with an error where a kind has no condition yet."""
+    deadline = time.monotonic() + seconds
+    while not all(map(_is_established, kinds)):
+        if time.monotonic() > deadline:
+            raise ClusterError(f"the API server did not serve {' and '.join(kinds)} within {seconds:.0f} s")
+        time.sleep(0.2)
+
+
+def _is_established(kind: str) -> bool:
+    found = json.loads(control_plane.kubectl("get", "crd", kind, "--output=json"))
+    conditions = found.get("status", {}).get("conditions") or []
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
 def wait(*, seconds: float = 120) -> None:
