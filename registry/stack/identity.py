@@ -115,7 +115,11 @@ class Identity(pulumi.ComponentResource):
                 labels=self.instance.apply(
                     lambda instance: {**namespace_labels(project, stack, instance), **args.labels}
                 ),
-                annotations={names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS, **names.OUT_OF_MESH},
+                annotations={
+                    **{names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS},
+                    **names.OUT_OF_MESH,
+                    **names.ON_EVERY_NODE,
+                },
             ),
             opts=pulumi.ResourceOptions.merge(
                 self._child, pulumi.ResourceOptions(custom_timeouts=timeouts(args.timeout))
