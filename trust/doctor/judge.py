@@ -110,7 +110,7 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
         return Verdict(
             Code.NODE_NOT_READY,
             BrokenLink.NODE,
-            f"The kubelet of node {name} is not Ready ({why}); repair or remove the node.",
+            f"The kubelet of node {name} is not Ready ({why}); repair the node, or remove it: kubectl delete node {name}.",
         )
     if shared:
         return Verdict(shared.code, shared.link)
