@@ -172,14 +172,15 @@ class Narrator:
         self._left_out = frozenset(found.left_out)
 
 
-def look(reader: Reader, namespace: str, host: str, heard: set[str]) -> Facts:
+def look(reader: Reader, namespace: str, host: str, heard: dict[str, str]) -> Facts:
     """What the cluster says of its nodes and of the agents on them.
 
     Args:
         reader: The cluster.
         namespace: Namespace of the DaemonSet.
         host: The registry's host.
-        heard: The ready pods whose agent has said that all is well, which are not asked again. This adds to them.
+        heard: The end of the logs of ready pods, as it was when it could be read. One that tells of no fault is not
+            read again. This adds to them.
 
     Raises:
         ConnectionError: the API does not answer.
@@ -224,7 +225,7 @@ def look(reader: Reader, namespace: str, host: str, heard: set[str]) -> Facts:
     return replace(facts, logs=_logs(reader, facts, heard))
 
 
-def _logs(reader: Reader, facts: Facts, heard: set[str]) -> dict[str, str]:
+def _logs(reader: Reader, facts: Facts, heard: dict[str, str]) -> dict[str, str]:
     """The end of the logs of agents that run, by the pod's name: of ready ones, and of some that are not ready.
 
     A pod stays ready when its agent finds a fault later, as after an upgrade of the node's container runtime: only the
@@ -241,7 +242,7 @@ def _logs(reader: Reader, facts: Facts, heard: set[str]) -> dict[str, str]:
     running.sort(key=node_of)  # as they are named
     ready = {name_of(pod) for pod in running if condition_of(pod, "Ready").get("status") == "True"}
     silent = [pod for pod in running if name_of(pod) not in ready][:_LOGS]
-    asked = [*map(name_of, silent), *sorted(ready - heard)]
+    asked = [*map(name_of, silent), *sorted(pod for pod in ready if pod not in heard or reported_fault(heard[pod]))]
     until, forbidden = time.monotonic() + _LISTEN, threading.Event()
 
     def end_of(pod: str) -> str | None:
@@ -259,8 +260,8 @@ def _logs(reader: Reader, facts: Facts, heard: set[str]) -> dict[str, str]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = dict(zip(asked, pool.map(end_of, asked), strict=True))
     logs = {pod: text for pod, text in found.items() if text is not None}
-    heard |= {pod for pod, text in logs.items() if pod in ready and reported_fault(text) is None}
-    return logs
+    heard |= {pod: text for pod, text in logs.items() if pod in ready}
+    return {**{pod: heard[pod] for pod in ready & heard.keys()}, **logs}
 
 
 async def prove(
@@ -285,7 +286,7 @@ async def prove(
     woken = time.monotonic()
     found, silence, nodes = Progress(), "", 0
     before: frozenset[str] | None = None
-    heard: set[str] = set()
+    heard: dict[str, str] = {}
     while True:
         try:
             facts = await asyncio.to_thread(look, cluster, namespace, host, heard)

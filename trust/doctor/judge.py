@@ -110,8 +110,8 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
         return Verdict(
             Code.NODE_NOT_READY,
             BrokenLink.NODE,
-            f"The kubelet of node {name} is not Ready ({why}); repair the node, or remove it for good: kubectl delete node "
-            f"{name}.",
+            f"The kubelet of node {name} is not Ready ({why}); repair the node, or remove it for good: "
+            f"kubectl delete node {name}.",
         )
     if shared:
         return Verdict(shared.code, shared.link)

@@ -66,7 +66,7 @@ def bare_cluster(
 ) -> Iterator[Cluster]:
     """A Kubernetes API with its controllers and nothing else: no node, no class, no load balancer.
 
-    `admission` is the API server's AdmissionConfiguration, for one that is not the default; its plug-ins are switched on.
+    `admission` is the API server's AdmissionConfiguration, for one that is not the default. Its plug-ins are on.
     """
     admin = kubeconfig(folder / "admin", port=port)
     commands = control_plane.commands(host_machine.etcd())

@@ -329,6 +329,12 @@ def test_a_ready_pod_whose_log_cannot_be_had_is_a_proof(told: Told, error: Excep
     assert told.said == ["node-a: proved, 1 of 1"]
 
 
+def test_a_fault_holds_until_the_log_can_be_read_again(told: Told) -> None:
+    one = {"nodes": [node()], "pods": [agent_pod()]}
+    silent = {**one, "log": {"trust-1": ConnectionError("no route to host")}}
+    assert "node-a: NO_TLS" in message(Script([{**one, "log": line("NO_TLS")}, silent]), told)
+
+
 def test_kubelets_that_let_the_logs_wait_do_not_hold_up_the_end(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proving, "_LISTEN", -1.0)
     script = Script([{"nodes": [node()], "pods": [agent_pod()], "log": line("NO_TLS")}])
