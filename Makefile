@@ -11,18 +11,22 @@ INSTALLED := .venv/.installed
 check_python := .venv/bin/python -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.version_info < (3, 11) and \
   sys.exit("Python 3.11 or newer is needed, and .venv was made with " + v + ": put a newer python3 first on PATH")'
 WORKERS ?= 4
+# What of the tree a release is.
+PRODUCT := Pulumi.yaml __main__.py requirements.txt registry trust
 # What the user may give with `make up NAME=value` as well as in the environment.
 export CONTEXT BUILD DEBIAN_MIRROR
 # Pulumi writes the salt of a stack's secrets into the stack's settings file, which is a tracked file here. It cannot be
 # told to use another one: `pulumi stack init` and `pulumi stack select --create`, which write the salt, know no
-# --config-file. So the line is taken out again when it is no longer needed; the stack's state has its own copy.
-# A file that held nothing else goes. macOS's sed wants a suffix for the copy that it keeps, and GNU's takes one.
-without_salt = sed -i.bak '/^encryptionsalt:/d' $(1) && rm $(1).bak && { [ -s $(1) ] || rm $(1); }
+# --config-file. So the line is taken out again, since the stack's state has its own copy; but not where the file has a
+# secret setting (`pulumi config set --secret`), which nothing else can decrypt. A file that held nothing else goes.
+# macOS's sed wants a suffix for the copy that it keeps, and GNU's takes one.
+without_salt = [ ! -f $(1) ] || grep -q 'secure:' $(1) || \
+  { sed -i.bak '/^encryptionsalt:/d' $(1) && rm $(1).bak && { [ -s $(1) ] || rm $(1); }; }
 
-.PHONY: help up down demo doctor gc leftovers check unit test test-all bench lock docs recording clean cluster cluster-node cluster-down shell-env
+.PHONY: help up down demo doctor gc leftovers check unit test test-all bench lock release docs recording clean cluster cluster-node cluster-down shell-env
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/; s/\$$\$$/$$/g' | column -t -s $$'\t'
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "%-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(INSTALLED): requirements-dev.lock
 	@echo 'Installing the Python packages into .venv' >&2
@@ -41,7 +45,7 @@ down: $(INSTALLED) ## Destroy the stack STACK
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
 	  pulumi destroy --yes --skip-preview --stack $(STACK) && \
 	  pulumi stack rm --yes --preserve-config $(STACK)
-	@$(call without_salt,Pulumi.$(STACK).yaml)
+	@$(call without_salt,Pulumi.$(notdir $(STACK)).yaml)
 
 demo: $(INSTALLED) ## Push an image to the registry of the stack STACK, run it on every node, and print what it says
 	@environment="$$($(LOCAL) env)" && eval "$$environment" && $(LOCAL) demo $(STACK)
@@ -54,7 +58,7 @@ gc: $(INSTALLED) ## Free the space of images that were deleted (UNTAGGED=1: and 
 	  $(LOCAL) run -- $(PYTHON) -m registry.stack.gc --stack $(STACK) $(if $(filter 1,$(UNTAGGED)),--untagged)
 
 leftovers: $(INSTALLED) ## List the namespaces of all stacks on the cluster, also of lost ones, and what keeps any from going
-	@environment="$$($(LOCAL) env)" && eval "$$environment" && \
+	@environment="$$($(LOCAL) env --without-pulumi)" && eval "$$environment" && \
 	  kubectl get namespaces -l private-registry/instance -o custom-columns='NAMESPACE:.metadata.name,PROJECT:.metadata.annotations.private-registry/project,STACK:.metadata.annotations.private-registry/stack,INSTANCE:.metadata.labels.private-registry/instance,VERSION:.metadata.labels.app\.kubernetes\.io/version,CREATED:.metadata.creationTimestamp,STATUS:.status.phase,WAITS FOR:.status.conditions[?(@.status=="True")].message'
 
 check: $(INSTALLED) ## Check the layout, the lint rules and the types
@@ -82,6 +86,10 @@ bench: $(INSTALLED) ## Measure a stack and its throughput into bench/results.md 
 lock: $(INSTALLED) ## Write requirements-dev.lock anew from requirements-dev.txt
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command 'make lock' --output-file requirements-dev.lock requirements-dev.txt
+
+release: $(INSTALLED) ## Keep the program as it is committed as the release of its version, for the tests of upgrades
+	@version="$$($(PYTHON) -c 'from registry.names import VERSION; print(VERSION)')" && \
+	  git archive HEAD $(PRODUCT) | xz -9 >"tests/cluster/support/releases/$$version.tar.xz"
 
 docs: $(INSTALLED) ## Write the generated tables of README.md and docs/ anew
 	@$(PYTHON) -m tests.docs

@@ -79,7 +79,7 @@ lookup = Lookup(
     ),
 )
 shares = make_shares("shares", settings, identity, served.host, lookup.data, credentials.docker_config)
-found = resolved(served.host, served.address, settings)
+found = resolved(served.host, served.address, settings, recorded.exposure.addresses)
 
 # 5. Every node trusts it, and has pulled the proof image.
 nodes = NodeTrust(

@@ -1,6 +1,6 @@
-"""`make bench`: how long a stack takes to come and go, and what pushes and pulls cost at each way in.
+"""`make bench`: how long a stack takes to come and go, what pushes and pulls cost, and what an agent costs a node.
 
-It takes about fifteen minutes on two idle cores, prints `results.md`, and writes it and the plot in `docs/`. See
+It takes under twenty minutes on two idle cores, prints `results.md`, and writes it and the plot in `docs/`. See
 `--help` for less of it, such as `make bench BENCH='--scale 0.01 --rounds 1'`, which writes nothing.
 """
 
@@ -12,7 +12,7 @@ from local_cluster import cluster as local_cluster
 from tests.cluster.support.cluster import running_cluster
 from tests.cluster.support.stacks import Stack
 
-from . import report, throughput, timeline
+from . import nodes, report, throughput, timeline
 
 STORAGES = {"volume": {"storage": "volume"}, "memory": {"storage": "memory"}}
 
@@ -21,7 +21,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the program on the local cluster.")
     parser.add_argument("--scale", type=float, default=1.0, help="part of the blobs' sizes and numbers (1)")
     parser.add_argument("--rounds", type=int, default=2, help="how often each thing is measured (2)")
-    parser.add_argument("--only", choices=["throughput", "timeline"], help="leave the other out")
+    parser.add_argument("--only", choices=["throughput", "timeline", "nodes"], help="leave the others out")
     return parser.parse_args()
 
 
@@ -34,21 +34,33 @@ def main() -> None:
     date, facts = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", report.facts(cluster)
     measured = list[throughput.Throughput]()
     courses = dict[str, list[timeline.Course]]()
+    costs, joins = list[nodes.Cost](), list[nodes.Join]()
+
+    def wanted(part: str) -> bool:
+        return options.only in (None, part)
+
     # The first stack on a node may restart the node's container runtime. This is that one.
     with Stack(environment=cluster.environment) as first:
         first.up()
-        if options.only != "throughput":
+        if wanted("timeline"):
             for storage, settings in STORAGES.items():
                 for course in timeline.measure(cluster, settings, options.rounds):
                     print(f"{storage}: {course}", flush=True)
                     courses.setdefault(storage, []).append(course)
-        if options.only != "timeline":
+        if wanted("throughput"):
             for each in throughput.measure(cluster, options.scale, options.rounds):
                 print(each, flush=True)
                 measured.append(each)
-    text = report.written(date, facts, measured, courses)
+        if wanted("nodes"):
+            counts = sorted({1, max(1, round(20 * options.scale))})
+            for found in nodes.measure(
+                cluster, first.outputs()["namespace"], counts, 60 * options.scale, options.rounds
+            ):
+                print(found, flush=True)
+                costs.append(found) if isinstance(found, nodes.Cost) else joins.append(found)
+    text = report.written(date, facts, measured, courses, costs, joins)
     print(text)
-    if measured and courses and options.scale == 1:
+    if options.only is None and options.scale == 1:
         report.RESULTS.write_text(text)
         report.PLOT.write_text(report.plot(report.typical(courses["volume"])))
 

@@ -19,6 +19,7 @@ from tests.cluster.support.pictures import picture, terminal
 
 from . import timeline
 from .client import CONNECTIONS
+from .nodes import Cost, Join
 from .throughput import Throughput
 from .timeline import Course, Step
 
@@ -79,6 +80,22 @@ def timeline_table(courses: Mapping[str, Sequence[Course]]) -> str:
     return _table(["", *(f"storage: {storage}" for storage in courses)], rows)
 
 
+def agents_table(costs: Sequence[Cost]) -> str:
+    """A row for each number of stacks."""
+    head = ["stacks on the cluster", "agents measured", "resident", "processor time", "wake-ups a minute"]
+    rows = [
+        [
+            str(of.stacks),
+            str(of.agents),
+            f"{of.megabytes:.1f} MB",
+            f"{of.millicores:.2f} millicores",
+            f"{of.wakeups:.0f}",
+        ]
+        for of in costs
+    ]
+    return _table(head, rows)
+
+
 def plot(course: Course) -> str:
     """An SVG with the steps of an `up` that take some time, and below them what kubectl took for the same objects."""
     end = max(course.seconds[timeline.UP], course.seconds[timeline.APPLY])
@@ -94,7 +111,12 @@ def plot(course: Course) -> str:
 
 
 def written(
-    date: str, known: Mapping[str, str], measured: Sequence[Throughput], courses: Mapping[str, Sequence[Course]]
+    date: str,
+    known: Mapping[str, str],
+    measured: Sequence[Throughput],
+    courses: Mapping[str, Sequence[Course]],
+    costs: Sequence[Cost],
+    joins: Sequence[Join],
 ) -> str:
     """The text of `results.md`."""
     rounds = (len(measured[0].here) if measured else 0, len(next(iter(courses.values()), ())))
@@ -124,6 +146,14 @@ certificate; so it does less.
 {timeline_table(courses) if courses else "Not measured."}
 
 The course of an `up` is drawn in [docs/up.svg](../docs/up.svg).
+
+## Nodes
+
+What one idle agent takes: the median of all agents of the cluster. It talks to no Kubernetes API.
+
+{agents_table(costs) if costs else "Not measured."}
+
+A node that joins, in seconds after its kubelet was Ready: {"; ".join(map(str, joins)) or "not measured"}.
 """
 
 

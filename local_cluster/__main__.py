@@ -1,9 +1,7 @@
-"""`python3 -m local_cluster COMMAND`: a real Kubernetes cluster on one Debian machine."""
+"""`.venv/bin/python -m local_cluster COMMAND`: a real Kubernetes cluster on one Debian machine."""
 
 import argparse
 import json
-import os
-import shlex
 import subprocess
 import sys
 import textwrap
@@ -27,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python3 -m local_cluster", description=__doc__)
+    parser = argparse.ArgumentParser(prog=".venv/bin/python -m local_cluster", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("programs", help="build the programs that are missing, and print their folder")
@@ -53,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("env", help="print the environment of a shell on the cluster, as export lines")
     command.add_argument("--start", action="store_true", help="start the cluster if it does not run")
+    command.add_argument("--without-pulumi", action="store_true", help="for a shell that does not run Pulumi")
     command.set_defaults(run=_env)
 
     command = commands.add_parser("run", help="run a program as a client of the cluster")
@@ -101,7 +100,7 @@ def _down(_: argparse.Namespace) -> None:
 
 def _env(options: argparse.Namespace) -> None:
     if elsewhere.is_named():
-        sys.stdout.write(shell.exports(elsewhere.environment()))
+        sys.stdout.write(shell.exports(elsewhere.environment(pulumi=not options.without_pulumi)))
         return
     if options.start:
         cluster.up()
@@ -114,18 +113,16 @@ def _run(options: argparse.Namespace) -> int:
     if not words:
         raise ClusterError("there is no program to run: `run -- PROGRAM ARGUMENTS...`")
     if elsewhere.is_named():
-        return subprocess.run(words, env=os.environ | elsewhere.environment(), check=False).returncode
+        return subprocess.run(words, env=shell.applied(elsewhere.environment()), check=False).returncode
     cluster.require()
-    return subprocess.run(network.client(*words), env=os.environ | shell.environment(), check=False).returncode
+    return subprocess.run(network.client(*words), env=shell.applied(shell.environment()), check=False).returncode
 
 
 def _hint(options: argparse.Namespace) -> None:
     query = ["pulumi", "stack", "output", "--stack", options.stack, "--json"]
     outputs = json.loads(subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout)
     url, username = outputs["registryUrl"], outputs.get("username")
-    context = os.environ.get("CONTEXT")
-    shell_env = f"make -s shell-env{f' CONTEXT={shlex.quote(context)}' if context else ''}"
-    lines = f'eval "$({shell_env})"\n{demo.push_lines(options.stack, url, username)}'
+    lines = f'eval "$(make -s shell-env{elsewhere.arguments()})"\n{demo.push_lines(options.stack, url, username)}'
     lines += f"kubectl run app --image={url}/team/app:1"
     print(f"\nThe registry: {url}\n\nPush to it, and let a pod pull:\n{textwrap.indent(lines, '  ')}")
 

@@ -1,7 +1,8 @@
 """Starts the whole cluster, lets nodes join and leave, looks at it, and removes it without a trace.
 
-A running cluster that was made from the same files is kept. Any other cluster, and the remains of one whose processes
-were killed, are removed, and a new one is started. That takes half a minute, and no code has to repair anything.
+A cluster that was made from the same files is kept, with the state of its stacks, and what has ended of it is started
+again with the files that it had. One that was made from other files, that was not finished, or whose network went with
+a restart of the machine is removed, and a new one is started, which takes half a minute.
 """
 
 import contextlib
@@ -34,6 +35,9 @@ from .paths import BIN, CLUSTER, LOCAL, LOGS, NODES
 READY_SECONDS = 120.0
 """Seconds that nodes and add-ons may take to be ready on a slow machine. On two processors they take 15."""
 
+ANSWER_SECONDS = 30.0
+"""Seconds that the API server of a running cluster may take to answer, on a machine that is busy otherwise."""
+
 _CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
 _KEY = CLUSTER / "key"
 _KEY_FILES = (
@@ -53,7 +57,7 @@ content, and the names are part of the key."""
 
 
 def up(names: Sequence[str] = nodes.DEFAULT) -> None:
-    """Start the cluster, or let the nodes join that the running one lacks; return when all of it is ready.
+    """Start the cluster, or what the running one lacks; return when all of it is ready.
 
     Raises:
         ClusterError: This machine can't run it, or a part was not ready in time.
@@ -67,9 +71,11 @@ def up(names: Sequence[str] = nodes.DEFAULT) -> None:
     key = _key(built, etcd, archives)
     with _lock():
         current = _KEY.exists() and _KEY.read_text() == key
-        if not (current and _runs()):
-            if not current and _runs():
-                building.announce("the running cluster was made from other files than these")
+        if current and network.exists():
+            _start_again(etcd)
+        else:
+            if _KEY.exists() and network.exists():
+                building.announce("the running cluster was made from other files than these: it goes, with its stacks")
             _remove()
             _start(names, built=built, archives=archives, etcd=etcd, trees=trees)
             _KEY.write_text(key)
@@ -132,10 +138,14 @@ def require() -> None:
     """Check that the cluster runs.
 
     Raises:
-        ClusterError: The cluster does not run, or a part of it does not.
+        ClusterError: The cluster does not run, or a part of it does not, or its API server does not answer.
     """
-    if not _runs():
+    if not (_KEY.exists() and network.exists()):
         raise ClusterError("the local cluster does not run: start it with `make cluster`")
+    ended = _ended()
+    if ended:
+        raise ClusterError(f"{', '.join(ended)} of the local cluster ended: `make cluster` starts that again")
+    control_plane.wait_ready(seconds=ANSWER_SECONDS)
 
 
 def status() -> list[str]:
@@ -195,6 +205,31 @@ def _start(names: Iterable[str], *, built: Path, archives: Sequence[Path], etcd:
     shell.write()
 
 
+def _start_again(etcd: Path) -> None:
+    """Start what has ended of the control plane and of the nodes; return when the API server answers.
+
+    Raises:
+        ClusterError: It does not answer in time, or a node is not Ready in time. Nothing is removed for that, since the
+            state of the stacks would go with it.
+    """
+    ended = _ended()
+    if ended:
+        building.announce(f"starting again what has ended: {', '.join(ended)}")
+    first = ("etcd", "kube-apiserver")  # the others end where there is no API server
+    control_plane.start(etcd, *(name for name in first if name in ended))
+    try:
+        control_plane.wait_ready()
+    except ClusterError as error:
+        raise ClusterError(
+            f"{error}\nThe cluster is left as it is, with its stacks: run this again when the machine is less busy, or "
+            "give both up with `make cluster-down`"
+        ) from None
+    control_plane.start(etcd, *(name for name in _CONTROL_PLANE if name in ended and name not in first))
+    for name in ended:
+        if name in nodes.TABLE:
+            nodes.restart_node(name)
+
+
 def _join(name: str, tree: Path, archives: Sequence[Path]) -> None:
     _clean_node(name)
     nodes.start(name, rootfs=tree, containerd=_containerd(nodes.TABLE[name]), images=archives)
@@ -222,6 +257,7 @@ def _remove() -> None:
     if not (CLUSTER.exists() or network.leftovers() or nodes.leftovers()):
         return
     building.announce("removing the cluster")
+    _KEY.unlink(missing_ok=True)  # what an interruption leaves is not taken for a cluster
     records = processes.recorded()
     every = set(records).intersection(nodes.TABLE) | cgroups.nodes()
     processes.stop(set(records).intersection(nodes.TABLE), seconds=nodes.POWER_OFF_SECONDS)
@@ -237,11 +273,11 @@ def _remove() -> None:
     building.remove(CLUSTER)
 
 
-def _runs() -> bool:
-    """Tell whether all processes that were started run, and the API server answers."""
+def _ended() -> list[str]:
+    """Return the parts of the control plane and the nodes that were started and do not run."""
     records = processes.recorded()
-    complete = set(_CONTROL_PLANE) <= set(records) and all(process.alive() for process in records.values())
-    return complete and network.exists() and control_plane.ready()
+    names = dict.fromkeys((*_CONTROL_PLANE, *(name for name in records if name in nodes.TABLE)))
+    return [name for name in names if name not in records or not records[name].alive()]
 
 
 def _alive(name: str) -> bool:

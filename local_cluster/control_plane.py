@@ -52,7 +52,7 @@ def corefile() -> str:
 cluster.local in-addr.arpa {{
     errors
     kubernetes {{
-        kubeconfig {CLUSTER / "coredns.kubeconfig"}
+        kubeconfig "{CLUSTER / "coredns.kubeconfig"}"
         ttl 5
     }}
 }}
@@ -229,6 +229,6 @@ def kubectl(*arguments: str, stdin: str | None = None) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without the variables that would lead a server away from the cluster, such as proxies."""
-    dropped = ("kubeconfig", "http_proxy", "https_proxy", "all_proxy", "etcd_")
+    """Return our environment without the variables that would lead a server away from the cluster."""
+    dropped = ("kubeconfig", "etcd_")
     return {name: value for name, value in os.environ.items() if not name.lower().startswith(dropped)}

@@ -5,6 +5,7 @@ Missing packages are installed if apt can do it, but deliberately none that star
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from . import cgroups, programs, rootfs
 from .errors import ClusterError
-from .paths import CLUSTER, LOCAL
+from .paths import CLUSTER, LOCAL, LOCAL_VARIABLE
 
 PACKAGES = ("ca-certificates", "curl", "iproute2", "kmod", "skopeo", "systemd-container", "util-linux")
 
@@ -38,8 +39,8 @@ We raise a setting to its number if it is lower; with None we only save it, so t
 _SAVED_SETTINGS = CLUSTER / "kernel-settings.json"
 
 
-DISK_GIB = {"to build its programs": 20, "for nodes and tests": 5}
-"""What has to be free in the folder of the local cluster, before and after its programs are built."""
+DISK_GIB = {LOCAL_VARIABLE: 5, "GOCACHE": 9, "GOMODCACHE": 6}
+"""What has to be free for nodes and tests, and to build the programs; by the variable that moves the folder."""
 MEMORY_GIB = 8
 
 
@@ -79,18 +80,36 @@ def unfit(*, built: bool) -> list[str]:
                 f"Root has no {', '.join(missing)} here, which nodes need: leave the container, {OWN_CLUSTER}."
             )
     reasons += rootfs.unfit()
-    use = "for nodes and tests" if built else "to build its programs"
-    free = shutil.disk_usage(_existing(LOCAL)).free / 2**30
-    if free < DISK_GIB[use]:
-        reasons.append(
-            f"It needs {DISK_GIB[use]} GiB of disk {use}, and {LOCAL} has {free:.0f}: free some, or set "
-            "PRIVATE_REGISTRY_LOCAL to a folder with more."
-        )
+    reasons += _short_of_disk(built=built)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     if memory < MEMORY_GIB * 0.9:  # the kernel keeps some of it for itself
         reasons.append(f"It needs {MEMORY_GIB} GiB of memory, and there are {memory:.1f}: take a larger machine.")
     if not cgroups.hierarchies():
         reasons.append(f"No cgroup hierarchy is mounted under {cgroups.ROOT}, so no node can be started: mount it.")
+    return reasons
+
+
+def _short_of_disk(*, built: bool) -> list[str]:
+    """Return a sentence for each file system that has too little for what it would get."""
+    folders = {LOCAL_VARIABLE: LOCAL} if built else {LOCAL_VARIABLE: LOCAL, **programs.go_caches()}
+    systems: dict[int, list[str]] = {}
+    for name, folder in folders.items():
+        systems.setdefault(_existing(folder).stat().st_dev, []).append(name)
+    reasons: list[str] = []
+    for names in systems.values():
+        needed = sum(DISK_GIB[name] for name in names)
+        free = shutil.disk_usage(_existing(folders[names[0]])).free / 2**30
+        if free < needed:
+            use = "for nodes and tests" if built else "to build its programs"
+            where = " and ".join(str(folders[name]) for name in names)
+            # Go's caches move with the folder of the local cluster, unless the user has put them where they are.
+            theirs = {"GOCACHE": ("GOCACHE",), "GOMODCACHE": ("GOMODCACHE", "GOPATH")}
+            chosen = {name for name, variables in theirs.items() if any(map(os.environ.get, variables))}
+            moves = dict.fromkeys(name if name in chosen else LOCAL_VARIABLE for name in names)
+            reasons.append(
+                f"It needs {needed} GiB of disk {use}, and {where} {'has' if len(names) == 1 else 'have'} {free:.0f}: "
+                f"free some, or set {' and '.join(moves)} to a folder with more."
+            )
     return reasons
 
 
@@ -111,7 +130,13 @@ def mounts() -> list[Path]:
 
     `Path.is_mount` would overlook mounted files, and mounted folders of the same file system.
     """
-    return [Path(line.split()[1]) for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return mount_points(Path("/proc/self/mounts").read_text())
+
+
+def mount_points(table: str) -> list[Path]:
+    """Return the paths in the text of /proc/self/mounts, in which white space and backslashes are octal numbers."""
+    fields = (line.split(" ")[1] for line in table.splitlines())
+    return [Path(re.sub(r"\\([0-7]{3})", lambda number: chr(int(number[1], 8)), field)) for field in fields]
 
 
 def etcd() -> Path:

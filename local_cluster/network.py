@@ -21,9 +21,23 @@ LOAD_BALANCERS = "10.99.0.200-10.99.0.220"
 PODS = "10.244.0.0/16"
 SERVICES = "10.96.0.0/16"
 
-_HANDLE = Path("/run/netns") / NAMESPACE
+PROXIES = (
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "grpc_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "GRPC_PROXY",
+)
+"""Variables that would lead a program to a proxy of the machine's network, which is not reached from this one."""
+
+HANDLE = Path("/run/netns") / NAMESPACE
 _FILES = Path("/etc/netns") / NAMESPACE
 """Folder with the files that `ip netns exec` mounts over those in /etc."""
+
+_WITHOUT_PROXIES = ("env", *(f"--unset={name}" for name in PROXIES))
 
 
 def create() -> None:
@@ -66,24 +80,24 @@ def route_services(nodes: Iterable[str]) -> None:
 
 def inside(*command: str) -> list[str]:
     """Return the command that runs `command` in the namespace, with all of the machine's file systems."""
-    return ["nsenter", f"--net={_HANDLE}", "--", *command]
+    return ["nsenter", f"--net={HANDLE}", "--", *_WITHOUT_PROXIES, *command]
 
 
 def client(*command: str) -> list[str]:
     """Return the command that runs `command` as a client: in the namespace and with its DNS server."""
-    return ["ip", "netns", "exec", NAMESPACE, *command]
+    return ["ip", "netns", "exec", NAMESPACE, *_WITHOUT_PROXIES, *command]
 
 
 def exists() -> bool:
     """Tell whether the namespace exists."""
-    return _HANDLE in host_machine.mounts()
+    return HANDLE in host_machine.mounts()
 
 
 def delete() -> None:
     """Remove the namespace with all that is in it, as far as it exists."""
-    if _HANDLE.exists():
+    if HANDLE.exists():
         _ip("netns", "delete", NAMESPACE)
-    folder = _HANDLE.parent
+    folder = HANDLE.parent
     if folder in host_machine.mounts() and not any(
         folder.iterdir()
     ):  # `ip netns add` mounts it, and nothing unmounts it
@@ -98,7 +112,7 @@ def delete() -> None:
 
 def leftovers() -> list[str]:
     """Return what `delete` should have removed and did not."""
-    return [str(path) for path in (_HANDLE, _FILES) if path.exists()]
+    return [str(path) for path in (HANDLE, _FILES) if path.exists()]
 
 
 def _ip(*arguments: str) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 """The source tree that this package is part of."""
 
-LOCAL = Path(os.environ.get("PRIVATE_REGISTRY_LOCAL") or Path.home() / ".cache" / "private-registry").absolute()
-"""The folder of everything below; `PRIVATE_REGISTRY_LOCAL` moves it."""
+LOCAL_VARIABLE = "PRIVATE_REGISTRY_LOCAL"
+
+LOCAL = Path(os.environ.get(LOCAL_VARIABLE) or Path.home() / ".cache" / "private-registry").absolute()
+"""The folder of everything below; the variable moves it, and then Go's caches are in it, too."""
 
 PROGRAMS = LOCAL / "programs"
 """Built binaries, one folder per key: the hash of what they are built from."""

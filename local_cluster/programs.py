@@ -24,7 +24,7 @@ from pathlib import Path
 
 from . import build_times, building, provider_changes
 from .errors import BuildError
-from .paths import LOCAL, PROGRAMS
+from .paths import LOCAL, LOCAL_VARIABLE, PROGRAMS
 
 MODULES = Path(__file__).parent / "modules"
 LANGUAGE_HOST = Path(__file__).parent / "language_host" / "host.py"
@@ -448,7 +448,7 @@ def _provider_options(group: Group, scratch: Path) -> list[str]:
     if group.changes:
         changed = scratch / "provider"
         provider_changes.changed_copy(provider, changed, group.changes)
-        go_mod = (module / "go.mod").read_text() + f"\nreplace {KUBERNETES_PROVIDER} => {changed}\n"
+        go_mod = (module / "go.mod").read_text() + f"\nreplace {KUBERNETES_PROVIDER} => {json.dumps(str(changed))}\n"
         (scratch / "go.mod").write_text(go_mod)
         shutil.copy(module / "go.sum", scratch / "go.sum")
         options.append(f"-modfile={scratch / 'go.mod'}")
@@ -462,8 +462,29 @@ def _environment() -> dict[str, str]:
     that of large packages; the limit keeps several compilers within the memory of a small machine.
     """
     memory = {"GOGC": "400", "GOMEMLIMIT": "2GiB"}
+    caches = {name: str(path) for name, path in go_caches().items()} if os.environ.get(LOCAL_VARIABLE) else {}
     ours = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "auto", "GOWORK": "off", "GO111MODULE": "on"}
-    return memory | {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH")} | ours
+    theirs = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH")}
+    return memory | theirs | caches | ours
+
+
+def go_caches() -> dict[str, Path]:
+    """Return the folders in which Go keeps what it has built and fetched, by the variables that move them.
+
+    They are Go's own, which other builds of the user share, unless the user has chosen the folder of the local cluster:
+    then they are in it. What the variables say goes before that.
+    """
+    if os.environ.get(LOCAL_VARIABLE):
+        built, fetched = LOCAL / "go-build", LOCAL / "go-modules"
+    else:
+        built = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "go-build"
+        fetched = Path.home() / "go" / "pkg" / "mod"
+    if os.environ.get("GOPATH"):
+        fetched = Path(os.environ["GOPATH"].split(os.pathsep)[0]) / "pkg" / "mod"
+    return {
+        "GOCACHE": Path(os.environ.get("GOCACHE") or built),
+        "GOMODCACHE": Path(os.environ.get("GOMODCACHE") or fetched),
+    }
 
 
 @functools.cache

@@ -23,11 +23,16 @@ STACKS = SHELL / "stacks"
 
 _WRAPPER = """\
 #!/bin/sh
-# Runs the real program inside the cluster's network, unless we are inside.
-[ -e /run/netns/{namespace} ] || {{ echo "the local cluster does not run: start it with 'make cluster'" >&2; exit 1; }}
-[ /proc/self/ns/net -ef /run/netns/{namespace} ] && exec {program} "$@"
+# Runs the real program inside the cluster's network, unless we are inside. No proxy is reached from there.
+[ -e {handle} ] || {{ echo "the local cluster does not run: start it with 'make cluster'" >&2; exit 1; }}
+unset {proxies}
+[ /proc/self/ns/net -ef {handle} ] && exec {program} "$@"
 exec ip netns exec {namespace} {program} "$@"
 """
+
+
+Variables = dict[str, str | None]
+"""What a program's environment has to have: variables with their values, and with None those that must not be there."""
 
 
 def write() -> None:
@@ -39,39 +44,58 @@ def write() -> None:
         program = _real(name)
         if program is not None:
             wrapper = WRAPPERS / name
-            wrapper.write_text(_WRAPPER.format(namespace=network.NAMESPACE, program=shlex.quote(str(program))))
+            text = _WRAPPER.format(
+                handle=network.HANDLE,
+                namespace=network.NAMESPACE,
+                proxies=" ".join(network.PROXIES),
+                program=shlex.quote(str(program)),
+            )
+            wrapper.write_text(text)
             wrapper.chmod(0o755)
     _write_pulumi_files(PULUMI_BACKEND)
     programs.install_plugins(PULUMI_HOME)
 
 
-def environment() -> dict[str, str]:
-    """Return the variables of a shell on the running cluster: those to be set, with their values."""
+def environment() -> Variables:
+    """Return the variables of a shell on the running cluster."""
     return {
         "PATH": _path(WRAPPERS, REPOSITORY / ".venv" / "bin", BIN),
         "KUBECONFIG": str(KUBECONFIG),
         "PULUMI_HOME": str(PULUMI_HOME),
         "PULUMI_BACKEND_URL": f"file://{PULUMI_BACKEND}",
-        "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE),
+        **_passphrase(),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         # In a network without a way out, a missing plugin is an error at once and not after a minute.
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
     }
 
 
-def own_backend() -> dict[str, str]:
+def own_backend() -> Variables:
     """Return the variables of a Pulumi that keeps its stacks in our folder, for users who have no place for them."""
     _write_pulumi_files(STACKS)
     return {
         "PULUMI_BACKEND_URL": f"file://{STACKS}",
-        "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE),
+        **_passphrase(),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
     }
 
 
-def exports(variables: dict[str, str]) -> str:
-    """Return shell commands that set these variables."""
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+def exports(variables: Variables) -> str:
+    """Return shell commands that give a shell these variables."""
+    return "".join(
+        f"unset {name}\n" if value is None else f"export {name}={shlex.quote(value)}\n"
+        for name, value in variables.items()
+    )
+
+
+def applied(variables: Variables) -> dict[str, str]:
+    """Return our environment with these variables."""
+    return {name: value for name, value in (os.environ | variables).items() if value is not None}
+
+
+def _passphrase() -> Variables:
+    """Return what makes Pulumi take the passphrase in our file: one in the environment itself would come first."""
+    return {"PULUMI_CONFIG_PASSPHRASE": None, "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE)}
 
 
 def _write_pulumi_files(backend: Path) -> None:

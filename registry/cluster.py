@@ -152,17 +152,22 @@ class Cluster:
 
     @cache  # noqa: B019 - one cluster for the whole program
     def serves(self, group_version: str, kind: str) -> bool:
-        """Whether the cluster knows a kind in a version of its group, such as `cert-manager.io/v1`."""
-        group, version = group_version.split("/")
-        api: Any = kubernetes.client.CustomObjectsApi(self._client)
+        """Whether the cluster knows a kind in a version of its group, such as `cert-manager.io/v1`.
+
+        Raises:
+            pulumi.RunError: the cluster does not say. To guess would be wrong either way: what is made in another
+                version, or not at all, because an API server was busy for a moment, is changed again by the next `up`.
+        """
         try:
-            found = api.get_api_resources(group, version, _request_timeout=_TIMEOUT)
-        except ApiException:
-            return False
-        except urllib3.exceptions.HTTPError:
-            # The question got no answer, so assume yes: if the kind is missing, the provider will say so.
-            return True
-        return any(resource.kind == kind for resource in found.resources)
+            found = self.find(f"/apis/{group_version}") or {}
+        except ApiException as error:
+            raise pulumi.RunError(
+                f"The cluster at {self.server} does not say whether it has the kind {kind} of {group_version}: it "
+                f"answers {api_message(error)}. Run the command again; if it goes on, `kubectl get apiservices` shows "
+                "which API is down."
+            ) from None
+        resources: list[Object] = found.get("resources") or []
+        return any(resource["kind"] == kind for resource in resources)
 
     def may(self, verb: str, group: str, resource: str, name: str) -> bool:
         """Whether the user may do something with an object that belongs to no namespace.

@@ -35,10 +35,8 @@ _PRIVATE = tuple(
         "172.16.0.0/12",
         "192.168.0.0/16",  # RFC 1918
         "100.64.0.0/10",  # carrier-grade NAT, RFC 6598
-        "127.0.0.0/8",
         "169.254.0.0/16",
-        "::1/128",
-        "fe80::/10",  # loopback and link-local
+        "fe80::/10",  # link-local
         "fc00::/7",  # unique local addresses, RFC 4193
     )
 )
@@ -47,6 +45,7 @@ _PRIVATE = tuple(
 def is_private(address: str) -> bool:
     """Whether an address is one that the internet does not route to. A DNS name is not, since it can resolve to any.
 
+    A loopback address is not either: what publishes it is reached at some other address, which is not known.
     Python's own `is_private` is not used, because it also counts addresses for documentation and for benchmarks.
     """
     try:

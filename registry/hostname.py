@@ -50,6 +50,17 @@ def is_ip_address(text: str) -> bool:
     return not ip.is_unspecified and "%" not in text
 
 
+def is_loopback(address: str) -> bool:
+    """Whether an address or a name is one under which every machine reaches itself."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        name = address.lower().rstrip(".")
+        return name == "localhost" or name.endswith(".localhost")
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
 def split_port(host: str) -> tuple[str, int]:
     """Name and TCP port of a host as image references spell it: 443 where it says none."""
     name, _, port = host.partition(":")
@@ -146,20 +157,20 @@ def registry_host(namespace: str, address: str, dns_suffix: str) -> str:
         dns_suffix: A wildcard-DNS domain such as `nip.io`, whose names resolve to the address they hold.
 
     Raises:
-        ValueError: `address` is none of these, or is a name that means another machine for everyone.
+        ValueError: `address` is none of these, or means another machine for everyone.
     """
+    if is_loopback(address):
+        msg = (
+            f"The cluster publishes the address {address!r}, under which every machine reaches itself. Set address to "
+            "one that nodes and clients reach (pulumi config set address 192.0.2.10); for kind and for MicroK8s, that "
+            "is the address of the node with the Ingress controller: kubectl get nodes -o wide."
+        )
+        raise ValueError(msg)
     if is_ip_address(address):
         ip = ipaddress.ip_address(address)
         dashed = ip.exploded.replace(":", "-").replace(".", "-")
         return f"{registry_label(namespace)}.{dashed}.{dns_suffix}"
     name = address.lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        msg = (
-            f"The Ingress controller publishes the address {address!r}, under which every machine reaches itself. Set "
-            "address to one that nodes and clients reach (pulumi config set address 192.0.2.10); for kind, that is the "
-            "address of the node with the Ingress controller: kubectl get nodes -o wide."
-        )
-        raise ValueError(msg)
     if not is_host_name(name):
         msg = (
             f"The cluster is reached at {address!r}, and a registry's host needs an IPv4 or IPv6 address or a DNS "

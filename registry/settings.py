@@ -15,7 +15,7 @@ import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from . import names
-from .hostname import is_dns_name, is_host_name, is_ip_address
+from .hostname import is_dns_name, is_host_name, is_ip_address, is_loopback
 from .pod import images
 from .pod.images import Images
 
@@ -317,8 +317,9 @@ RULES: Mapping[str, Rule] = {
         example="30443",
     ),
     "address": Rule(
-        holds=_empty_or(lambda value: is_ip_address(value) or is_host_name(value)),
-        text="it has to be an IPv4 or IPv6 address, or a DNS name, in lower case",
+        holds=_empty_or(lambda value: (is_ip_address(value) or is_host_name(value)) and not is_loopback(value)),
+        text="it has to be an IPv4 or IPv6 address, or a DNS name, in lower case, and none under which every machine "
+        "reaches itself",
         example="192.0.2.10",
     ),
     "host": Rule(

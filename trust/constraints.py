@@ -46,10 +46,9 @@ def constraints(cluster: Rights, recorded: Sequence[str], *, agent: bool) -> lis
         agent: Whether there is a node agent.
     """
     needed = (PRIVILEGED, NONROOT) if agent else (NONROOT,)
-    served = cluster.serves(*_KIND)
     return [
         constraint
         for constraint in needed
         if constraint in recorded
-        or (served and cluster.may("bind", RBAC, "clusterroles", f"{names.CONSTRAINT}{constraint}"))
+        or (cluster.serves(*_KIND) and cluster.may("bind", RBAC, "clusterroles", f"{names.CONSTRAINT}{constraint}"))
     ]

@@ -19,6 +19,7 @@ KEPT = 24 * 3600
 """Seconds after the making of a CA from which on an `up` ends the trust in the CAs before it."""
 _END = "-----END CERTIFICATE-----\n"
 _DAY = 24 * 3600
+_SETTING = "python3 -m registry.clients --node NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,22 +79,59 @@ def is_new(ca: str, recorded: str) -> bool:
     return bool({each.identity for each in authorities(ca)} - {each.identity for each in authorities(recorded)})
 
 
-def warnings(ca: str, recorded: str, now: float) -> Sequence[str]:
+def before_renewal(ca: str, recorded: str, renewed: str, now: float) -> str:
+    """The certificates that the present CA had before it was renewed and that have not ended, PEM.
+
+    Whoever trusts one of these accepts the registry until that one ends: Go and others look at a root's dates, too
+    (crypto/x509, verify.go).
+
+    Args:
+        ca: The present CA's certificates, PEM.
+        recorded: What had to be trusted after the last `up`.
+        renewed: What this said at the last `up`.
+        now: The time in seconds since 1970.
+    """
+    present = authorities(ca)[:1]
+    before = {each.pem: each for each in authorities(renewed + recorded)}
+    return "".join(
+        old.pem
+        for old in before.values()
+        for each in present
+        if old.identity == each.identity and old.pem != each.pem and old.ends > now
+    )
+
+
+def warnings(ca: str, recorded: str, now: float, *, renewed: str = "", external: bool = False) -> Sequence[str]:
     """What to say of the CA after an `up`: it was renewed, it is another one, or it ends soon.
 
     Args:
         ca: The present CA's certificates, PEM.
         recorded: What had to be trusted after the last `up`.
         now: The time in seconds since 1970.
+        renewed: The certificates that the CA had before it was renewed, as the last `up` knew them.
+        external: Whether somebody else gives the nodes what they have to trust.
     """
     found: list[str] = []
     before = authorities(recorded)
     for each in authorities(ca)[:1]:
         same = [old for old in before if old.identity == each.identity]
+        held = authorities(before_renewal(ca, recorded, renewed, now))
         if before and not same:
+            nodes = (
+                f"Nodes do not trust it before they have their setting again ({_SETTING}), and "
+                if external
+                else "Nodes trust both for now; "
+            )
             found.append(
-                "The CA is another one than before. Nodes trust both for now; clients need their snippet again "
-                "(python3 -m registry.clients --list)."
+                f"The CA is another one than before. {nodes}clients need their snippet again (python3 -m "
+                "registry.clients --list)."
+            )
+        elif external and held:
+            found.append(
+                "The CA was renewed, with the same key. Nodes and clients that have the certificate from before accept "
+                f"the registry until {_date(min(old.ends for old in held))}. By then nodes need their setting again "
+                f"({_SETTING}), and clients their snippet (python3 -m registry.clients --list). Each `up` until then "
+                "says so, since it cannot see who has it."
             )
         elif same and same[0].pem != each.pem:
             found.append(
@@ -113,18 +151,16 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
-def warn(ca: str, recorded: str) -> None:
-    """Print the warnings."""
-    for sentence in warnings(ca, recorded, time.time()):
-        pulumi.log.warn(sentence)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Succession:
     """How the present CA takes over from the one before."""
 
     recorded: str
     """What nodes and clients had to trust after the last `up`, PEM; empty before the first one."""
+    renewed: str = ""
+    """The certificates that the CA had before it was renewed, as the last `up` knew them, PEM."""
+    external: bool = False
+    """Whether somebody else gives the nodes what they have to trust."""
     hand_over: HandOver
     """Gives the nodes what they have to trust before a certificate of a new CA is served."""
 
@@ -141,7 +177,19 @@ class Succession:
             bundle = trusted_with(present, self.recorded, time.time())
             if is_new(present, self.recorded) and not pulumi.runtime.is_dry_run():
                 await self.hand_over(place, bundle)
-            warn(present, self.recorded)
+            said = warnings(present, self.recorded, time.time(), renewed=self.renewed, external=self.external)
+            for sentence in said:
+                pulumi.log.warn(sentence)
             return bundle
 
         return pulumi.Output.all(namespace, ca).apply(handed_over)
+
+    def before_renewal(self, ca: pulumi.Input[str]) -> pulumi.Output[str]:
+        """The certificates that the CA had before it was renewed and that have not ended, for the next `up`, PEM.
+
+        Args:
+            ca: The present CA's certificates, PEM; empty if the registry's certificate is publicly trusted.
+        """
+        return pulumi.Output.from_input(ca).apply(
+            lambda present: before_renewal(present, self.recorded, self.renewed, time.time())
+        )

@@ -195,18 +195,21 @@ class CertManagerCertificate(pulumi.ComponentResource):
             secret = f"{name}-{hashlib.sha256(args.issuer.encode()).hexdigest()[:8]}"
             server = self._server(f"{name}-server", secret, {"kind": "ClusterIssuer", "name": args.issuer})
             found = self._stored(server, secret, args.host, args.issuer)
-            self.ca_certificate = args.succession.trusted(args.namespace, found["ca.crt"])
+            present = found["ca.crt"]
+            self.ca_certificate = args.succession.trusted(args.namespace, present)
             self.secret = after(secret, self.ca_certificate)
         else:
             secret = f"{name}-issued"
             authority, issuer = self._authority(name)
             found = self._stored(issuer, authority)
-            self.ca_certificate = args.succession.trusted(args.namespace, found["tls.crt"])
+            present = found["tls.crt"]
+            self.ca_certificate = args.succession.trusted(args.namespace, present)
             signer = after(authority, self.ca_certificate)
             times = {"duration": f"{SERVER_VALIDITY}h"}
             server = self._server(f"{name}-server", secret, {"kind": "Issuer", "name": signer}, times)
             self.secret = after(secret, self._stored(server, secret, args.host, signer))
-        self.register_outputs({"caCertificate": self.ca_certificate, "secret": self.secret})
+        before = args.succession.before_renewal(present)
+        self.register_outputs({"caCertificate": self.ca_certificate, "beforeRenewal": before, "secret": self.secret})
 
     def _authority(self, name: str) -> tuple[pulumi.Output[str], k8s.apiextensions.CustomResource]:
         """Make the stack's own CA: the name of its Secret and of its Issuer, and the Issuer.

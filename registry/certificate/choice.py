@@ -45,7 +45,12 @@ def make_certificate(
         recorded: What the stack's state says of the certificates.
         hand_over: Gives the nodes of a cluster what they have to trust, for a namespace, and waits until they have it.
     """
-    succession = Succession(recorded=recorded.trusted, hand_over=partial(hand_over, cluster))
+    succession = Succession(
+        recorded=recorded.trusted,
+        renewed=recorded.before_renewal,
+        external=settings.node_trust == "external",
+        hand_over=partial(hand_over, cluster),
+    )
     match settings.certificate_issuer:
         case "tls":
             return TlsCertificate(

@@ -42,6 +42,8 @@ class CertificateState:
 
     trusted: str = ""
     """The CA certificates that nodes and clients had to trust, PEM; empty before the first `up`."""
+    before_renewal: str = ""
+    """The certificates that the CA had before it was renewed, PEM, which somebody may still trust in place of it."""
     issued: Issued = field(default_factory=Issued)
     """The server certificate."""
 

@@ -159,4 +159,5 @@ class TlsCertificate(pulumi.ComponentResource):
         )
         self.ca_certificate = trusted
         self.secret = secret.metadata.name
-        self.register_outputs({"caCertificate": self.ca_certificate, "secret": self.secret})
+        before = args.succession.before_renewal(ca.cert_pem)
+        self.register_outputs({"caCertificate": self.ca_certificate, "beforeRenewal": before, "secret": self.secret})

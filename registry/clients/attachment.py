@@ -10,6 +10,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from .. import names
+from ..exposure import network_policy
 from ..pod import attach
 from ..pod.images import Images
 from ..waiting import awaited
@@ -56,13 +57,15 @@ class Attachment(pulumi.ComponentResource):
         account = k8s.core.v1.ServiceAccount(f"{name}-account", metadata=own, opts=child)
         subject = k8s.rbac.v1.SubjectArgs(kind="ServiceAccount", name=account.metadata.name, namespace=args.namespace)
         # It asks whether it ends for good, or only to be replaced.
-        allowed = [_allow(name, own, "apps", "deployments", _NAME, ["get"], subject, child)]
+        allowed: list[pulumi.Resource] = [_allow(name, own, "apps", "deployments", _NAME, ["get"], subject, child)]
         for place in args.namespaces:
             theirs = k8s.meta.v1.ObjectMetaArgs(
                 name=args.secret, namespace=place, labels=dict(args.labels), annotations=dict(args.manager)
             )
             verbs = ["get", "patch"]
             allowed.append(_allow(f"{name}-{place}", theirs, "", "serviceaccounts", "default", verbs, subject, child))
+        # Also at `destroy` the pod goes first, and takes its entries out.
+        allowed.append(network_policy.reachable(_NAME, args.namespace, _LABELS, [], child))
         program = Path(attach.__file__).read_text()
         config = k8s.core.v1.ConfigMap(f"{name}-program", metadata=own, data={"attach.py": program}, opts=child)
         waits = awaited(

@@ -55,6 +55,37 @@ def warning(name: str, address: str, domain: str, found: Collection[str], reason
     )
 
 
+def own_host_warning(name: str, address: str, kept: Collection[str], found: Collection[str], reason: str) -> str:
+    """What is wrong with the DNS entry of a host that the settings name, and what to do; empty if nothing is.
+
+    While the way in changes, nodes and clients still reach the registry at the old one, where nothing is wrong yet.
+
+    Args:
+        name: The host's DNS name.
+        address: Address that the name should have; if it is a DNS name, addresses are not compared.
+        kept: The addresses that were in use before this `up`.
+        found: Addresses that this machine finds for the name.
+        reason: Why it finds none.
+    """
+    if is_ip_address(address) and ipaddress.ip_address(address) in map(ipaddress.ip_address, found):
+        return ""
+    if kept and address not in kept:
+        return (
+            f"The registry's host {name} is served at {address} from now on, and at {' and '.join(sorted(kept))}, "
+            "where it was, until the end of this up at most: let its DNS entry lead to the new address now, or pulls "
+            "and pushes fail then."
+        )
+    if found and not is_ip_address(address):
+        return ""
+    state = f"finds {', '.join(sorted(found))} for" if found else "has no address for"
+    because = "" if found else f" ({reason})"
+    return (
+        f"This machine {state} the registry's host {name}{because}, and the registry is reached at {address}. Unless a "
+        f"NAT stands between, pushes from here will fail; the nodes look it up by themselves. Let the DNS entry of "
+        f"{name} lead to {address}; where a resolver drops private addresses (rebinding protection), allow it there."
+    )
+
+
 def proxy_warning(name: str, address: str, domain: str) -> str:
     """What to do if this machine's programs would ask a proxy for a private address; empty if they would not.
 
@@ -107,7 +138,9 @@ async def wait_for(name: str, timeout: str) -> tuple[set[str], str]:
         await asyncio.sleep(_INTERVAL)
 
 
-def resolved(host: pulumi.Output[str], address: pulumi.Output[str], settings: Settings) -> pulumi.Output[str]:
+def resolved(
+    host: pulumi.Output[str], address: pulumi.Output[str], settings: Settings, kept: Collection[str]
+) -> pulumi.Output[str]:
     """The host, once nodes may be asked to pull from it; with a warning if this machine does not resolve it.
 
     If its address is a name, this is when this machine has found that in DNS, or else at the end of the time, since the
@@ -117,6 +150,7 @@ def resolved(host: pulumi.Output[str], address: pulumi.Output[str], settings: Se
         host: The registry's host, as image references spell it.
         address: Address at which it is reached.
         settings: The settings.
+        kept: The addresses that were in use before this `up`.
     """
 
     async def check(values: list[str]) -> str:
@@ -126,7 +160,11 @@ def resolved(host: pulumi.Output[str], address: pulumi.Output[str], settings: Se
         is_name = not is_ip_address(expected)
         found, reason = await (wait_for(name, settings.known_within) if is_name else look_up(name))
         domain = settings.dns_suffix
-        for text in (warning(name, expected, domain, found, reason), proxy_warning(name, expected, domain)):
+        if settings.host:
+            wrong = own_host_warning(name, expected, kept, found, reason)
+        else:
+            wrong = warning(name, expected, domain, found, reason)
+        for text in (wrong, proxy_warning(name, expected, domain)):
             if text:
                 pulumi.log.warn(text)
         return values[0]

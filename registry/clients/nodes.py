@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 _HERE = "<<'END-OF-FILE'"
+_AGAIN = "When pulumi up says that the CA was renewed, this is needed again: the certificate in it ends."
 
 
 def node_setup(host: str, ca: str) -> dict[str, str]:
@@ -68,6 +69,7 @@ def _containerd(host: str, ca: str) -> str:
             f"A node with containerd trusts {host}. Run it on each node. Undo: sudo rm -r {first} {second}",
             'containerd reads this at each pull if its config.toml has config_path = "/etc/containerd/certs.d" in the',
             "table of the registry, and from 2.2 on by itself. Where it has not, set that and restart containerd.",
+            _AGAIN,
         ],
         f'for folder in "{first}" "{second}"; do',
         '$sudo mkdir -p "$folder"',
@@ -100,6 +102,7 @@ def _rancher(product: str, host: str, ca: str) -> str:
         [
             f"A node with {product} trusts {host}. Run it on each node, and restart {product} there.",
             f"Undo: sudo rm {file}, and take {host} out of {registries}",
+            _AGAIN,
         ],
         f"$sudo mkdir -p {folder}",
         f"$sudo tee {file} >/dev/null {_HERE}\n{ca}END-OF-FILE",
@@ -128,6 +131,7 @@ def _talos(host: str, ca: str) -> str:
 # Talos 1.12 or newer trusts {host}: save this as registry.yaml, and then
 #   talosctl patch machineconfig --nodes NODE,NODE --patch @registry.yaml
 # Undo: take the document out of the machine configuration.
+# {_AGAIN}
 apiVersion: v1alpha1
 kind: RegistryTLSConfig
 name: {host}
@@ -147,6 +151,7 @@ def _bottlerocket(host: str, ca: str) -> str:
     return f"""\
 # Bottlerocket trusts the CA of {host}, for every host: put this into the user data of the nodes. On a node that runs,
 # apiclient set takes the same two keys. Undo: trusted = false
+# {_AGAIN}
 [settings.pki.{_name(host)}]
 data = "{_base64(ca)}"
 trusted = true
@@ -162,6 +167,8 @@ def _gke(host: str, ca: str) -> str:
 # PROJECT is the project's number. The nodes' service account needs the roles secretmanager.secretAccessor and
 # secretmanager.viewer for the secret, and the nodes the scope cloud-platform. GKE makes the nodes anew.
 # Undo: the same with enabled: false
+# {_AGAIN}
+# Then the first command is gcloud secrets versions add {name} --data-file=ca.crt, and its number takes the place of 1.
 privateRegistryAccessConfig:
   enabled: true
   certificateAuthorityDomainConfig:
@@ -180,6 +187,7 @@ def _aks(host: str, ca: str) -> str:
     return f"""\
 # AKS trusts the CA of {host} on every Linux node, for every host (az 2.72 or newer). Set GROUP and CLUSTER first. This
 # takes the place of the CAs that the cluster was given this way before. Undo: the same with an empty file (az 2.79).
+# {_AGAIN}
 (
 set -eu; umask 022
 : "${{GROUP:?the resource group}}" "${{CLUSTER:?the name of the cluster}}"
@@ -200,6 +208,7 @@ def _openshift(host: str, ca: str) -> str:
 #   oc patch image.config.openshift.io/cluster --type=merge -p '{patch}'
 # If additionalTrustedCA names a ConfigMap already, put the key below into that one instead.
 # Undo: the same patch with {{"spec":{{"additionalTrustedCA":null}}}}, or take the key out again.
+# {_AGAIN}
 apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -237,6 +246,7 @@ def _minikube(host: str, ca: str) -> str:
     return f"""\
 # minikube's node trusts the CA of {host}, for every host, from the next start on: minikube start --embed-certs
 # Undo: {home}; rm {file}, and make the cluster anew.
+# {_AGAIN}
 (
 set -eu; umask 022
 {home}

@@ -11,8 +11,8 @@ and a PowerShell snippet in one, since Invoke-Expression takes one string:
 
     (py -m registry.clients windowsCertutil) | Out-String | Invoke-Expression
 
-The first kind sets up all that the client needs and prints one line that says so. The second kind is for clients that
-read the environment (crane, ko, oras, helm, cosign, curl): it writes a file and prints an `export` for `eval`.
+The first kind sets up all that the client needs, and prints that and how to undo it. The second kind is for clients
+that read the environment (crane, ko, oras, helm, cosign, curl): it writes a file and prints an `export` for `eval`.
 
 What this deliberately does not do: it does not log in (if there is a password, the second line says how), it does not
 turn off a client's checks, and it does not replace the public roots. If a client adds a CA to the public ones by
@@ -21,7 +21,9 @@ itself, the snippet leaves that to the client. If the environment names the CAs:
 - Go (crypto/x509/root_unix.go): SSL_CERT_FILE replaces the list of the system's bundle files, SSL_CERT_DIR only the
   list of folders; bundle and folders are both read. So SSL_CERT_DIR is set, and the system's folders stay in the list
   for OpenSSL, which reads the same variable (openssl-env(7)). On macOS and Windows Go asks the system's store.
-- curl(1): CURL_CA_BUNDLE replaces the bundle. So it names a copy of the bundle with the CA added at its end.
+- Where SSL_CERT_FILE names a bundle already, it names a copy of that with the CA added at its end, and SSL_CERT_DIR
+  stays: curl reads both only since version 8 (tool_operate.c), and before that SSL_CERT_DIR alone.
+- curl(1): CURL_CA_BUNDLE replaces the bundle, that of SSL_CERT_FILE as well. So it names a copy of what is in effect.
 
 Where the engine behind a client runs on another machine (a virtual machine of podman or Docker, DOCKER_HOST), a file on
 this machine has no effect there. Then the snippet writes nothing, and says where the file belongs.
@@ -163,11 +165,13 @@ def _script(
     file: str = "ca.crt",
     before: Sequence[str] = (),
     sudo: bool = False,
+    done: str = "",
 ) -> str:
-    """A shell script that runs `before`, writes the CA to `folder`/`file`, and runs `body`.
+    """A shell script that runs `before`, writes the CA to `folder`/`file`, runs `body`, and prints `done` and `undo`.
 
-    It is one subshell. So the shell reads the whole of it before it runs anything, and its options and variables do not
-    reach the user's shell.
+    They are printed since the script is gone once a shell has read it, and so may be the stack. It is one subshell. So
+    the shell reads the whole of it before it runs anything, and its options and variables do not reach the user's
+    shell.
     """
     as_root = "$sudo " if sudo else ""
     return "\n".join(
@@ -181,6 +185,7 @@ def _script(
             f'{as_root}mkdir -p "$folder"',
             f"{as_root}tee \"$folder/{file}\" >/dev/null <<'END-OF-FILE'\n{registry.ca}END-OF-FILE",
             *body,
+            *([f"printf '%s\\n' '{done}' 'Undo: {undo}'"] if done else []),
             ")",
             "",
         ]
@@ -188,13 +193,13 @@ def _script(
 
 
 def _done(client: str, registry: _Registry, more: str = "") -> str:
-    return f"echo '{client} trusts {registry.host}{more}'"
+    return f"{client} trusts {registry.host}{more}"
 
 
 def _system_folder(client: str, root: str, registry: _Registry, *, before: Sequence[str] = ()) -> str:
     folder = f"{root}/{registry.host}"
     undo = f"sudo rm -r {folder}"
-    return _script(client, registry, folder, undo, _done(client, registry), sudo=True, before=before)
+    return _script(client, registry, folder, undo, done=_done(client, registry), sudo=True, before=before)
 
 
 def _docker(registry: _Registry) -> str:
@@ -230,7 +235,7 @@ def _home_folder(client: str, registry: _Registry, *, before: Sequence[str] = ()
         f'rm -rf "{folder}" "{newer}"',
         f'newer="{newer}"; mkdir -p "$newer"',
         '[ "$newer" -ef "$folder" ] || cp "$folder/ca.crt" "$newer"',
-        _done(client, registry),
+        done=_done(client, registry),
         before=before,
     )
 
@@ -256,7 +261,21 @@ def _own_folder(root: str, user: str) -> str:
 
 def _nerdctl(registry: _Registry) -> str:
     folder = f"{_own_folder('/etc/containerd', 'containerd')}/certs.d/{registry.host}"
-    return _script("nerdctl of this user", registry, folder, f'rm -r "{folder}"', _done("nerdctl", registry))
+    return _script("nerdctl of this user", registry, folder, f'rm -r "{folder}"', done=_done("nerdctl", registry))
+
+
+def _behind(given: str) -> list[str]:
+    """Lines that make `$bundle` of the roots in the file `given` and the CA, also where `given` is that bundle."""
+    return [
+        'bundle="$folder/bundle.crt"',
+        f'[ "{given}" = "$bundle" ] && [ -e "$folder/roots.crt" ] || cat "{given}" >"$folder/roots.crt"',
+        'cat "$folder/roots.crt" "$folder/ca.crt" >"$bundle"',
+    ]
+
+
+def _without(folder: str) -> str:
+    """The command after which the bundle of `_behind` holds the roots alone, for shells whose environment names it."""
+    return f'[ ! -e "{folder}/roots.crt" ] || mv "{folder}/roots.crt" "{folder}/bundle.crt"; rm "{folder}/ca.crt"'
 
 
 def _go(client: str, registry: _Registry) -> str:
@@ -265,8 +284,12 @@ def _go(client: str, registry: _Registry) -> str:
         client,
         registry,
         folder,
-        f'rm "{folder}/ca.crt"',
-        f"echo 'export SSL_CERT_DIR=\"{folder}:${{SSL_CERT_DIR:-/etc/ssl/certs:/etc/pki/tls/certs}}\"'",
+        _without(folder),
+        "# Beside SSL_CERT_DIR, curl 7 ignores SSL_CERT_FILE: where that is set, the CA goes behind the roots in it.",
+        'if [ -r "${SSL_CERT_FILE:-}" ]; then',
+        *_behind("$SSL_CERT_FILE"),
+        f"echo 'export SSL_CERT_FILE=\"{folder}/bundle.crt\"'",
+        f"else echo 'export SSL_CERT_DIR=\"{folder}:${{SSL_CERT_DIR:-/etc/ssl/certs:/etc/pki/tls/certs}}\"'; fi",
         before=[_only_on_linux("use macosKeychain or windowsCertutil")],
     )
 
@@ -277,13 +300,12 @@ def _curl(registry: _Registry) -> str:
         "curl",
         registry,
         folder,
-        f'unset CURL_CA_BUNDLE; rm -r "{folder}"',
-        'bundle="$folder/bundle.crt"',
-        "# The CA goes behind the public roots of Debian, Fedora, SUSE, or macOS and Alpine, or those set before.",
-        'roots="${CURL_CA_BUNDLE:-}"; [ "$roots" != "$bundle" ] || roots=',
-        'for roots in "$roots" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \\',
-        '  /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem /dev/null; do [ ! -r "$roots" ] || break; done',
-        'cat "$roots" "$folder/ca.crt" >"$bundle"',
+        _without(folder),
+        "# The CA goes behind the roots set before, or the public ones of Debian, Fedora, SUSE, or macOS and Alpine.",
+        'for roots in "${CURL_CA_BUNDLE:-${SSL_CERT_FILE:-}}" /etc/ssl/certs/ca-certificates.crt \\',
+        "  /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem /dev/null; do",
+        '  [ ! -r "$roots" ] || break; done',
+        *_behind("$roots"),
         f"echo 'export CURL_CA_BUNDLE=\"{folder}/bundle.crt\"'",
     )
 
@@ -299,7 +321,7 @@ def _buildkit(registry: _Registry) -> str:
         f"""grep -qsF '[registry."{host}"]' "$folder/../buildkitd.toml" \\""",
         '  || cat >>"$folder/../buildkitd.toml" <<END-OF-FILE',
         f'\n[registry."{host}"]\n  ca = ["$folder/ca.crt"]\nEND-OF-FILE',
-        _done("buildkitd", registry, ", once it is restarted"),
+        done=_done("buildkitd", registry, ", once it is restarted"),
     )
 
 
@@ -318,7 +340,7 @@ def _buildx(registry: _Registry) -> str:
         "# In the network of Docker's host, the builder reaches what Docker does, such as a cluster on this laptop.",
         f"docker buildx create --name {plain} --driver docker-container --driver-opt network=host \\",
         '  --buildkitd-config "$folder/buildkitd.toml" >/dev/null',
-        _done("docker buildx", registry, f": docker buildx build --builder {plain}"),
+        done=_done("docker buildx", registry, f": docker buildx build --builder {plain}"),
     )
 
 
@@ -348,7 +370,7 @@ def _linux_trust_store(registry: _Registry) -> str:
         f"{undo}; sudo update-ca-certificates || sudo update-ca-trust",
         *_more_files(registry, f"$folder/{stem}", "$sudo "),
         "$sudo $update >/dev/null",
-        _done("Linux", registry),
+        done=_done("Linux", registry),
         file=name,
         before=[
             "PATH=$PATH:/usr/sbin",
@@ -377,7 +399,7 @@ def _mac(client: str, registry: _Registry, *, restart: bool) -> str:
     lines += [f'security add-trusted-cert -r trustRoot {limit}-k {_KEYCHAIN} "$folder/{file}"' for file in files]
     if restart:
         lines.append("docker desktop restart >/dev/null  # it reads the keychain when it starts")
-    return _script(client, _first(registry), folder, undo, *lines, _done(client, registry))
+    return _script(client, _first(registry), folder, undo, *lines, done=_done(client, registry))
 
 
 def _windows(client: str, registry: _Registry, *, restart: bool) -> str:
@@ -397,7 +419,7 @@ def _windows(client: str, registry: _Registry, *, restart: bool) -> str:
     lines.append("Remove-Item $file")
     if restart:
         lines.append("docker desktop restart | Out-Null  # it reads the certificate store when it starts")
-    return "\n".join([*lines, f"Write-Output '{client} trusts {registry.host}'", ""])
+    return "\n".join([*lines, f"Write-Output '{_done(client, registry)}' 'Undo: {undo}'", ""])
 
 
 def _fingerprints(ca: str) -> list[str]:
@@ -416,11 +438,16 @@ def _port_forward(registry: _Registry) -> str:
     return "\n".join(
         [
             f"# {registry.host} is reached through kubectl, from a machine that does not reach the cluster. It goes on "
-            f"until Control-C. Undo: sudo sed -i.bak '/^{line}$/d' /etc/hosts",
+            "until Control-C, and then takes its line out of /etc/hosts. "
+            f"Undo: sudo sed -i.bak '/^{line}$/d' /etc/hosts",
             "(",
             "set -eu",
             'sudo=; [ "$(id -u)" -eq 0 ] || sudo=sudo',
             f"grep -qsxF '{line}' /etc/hosts || echo '{line}' | $sudo tee -a /etc/hosts >/dev/null",
+            "# Begun now, as sudo may ask for a password again at the end. What runs behind & does not hear Control-C.",
+            "me=$(exec sh -c 'echo $PPID')",
+            """$sudo sh -c 'trap "" HUP; while kill -0 "$1" 2>/dev/null; do sleep 1; done""",
+            f"""  sed -i.bak "/^{line}$/d" /etc/hosts' sh "$me" &""",
             *(_as_who_may_take_the_port(command) if int(port or 443) < _FREE_PORTS else [f"exec {command}"]),
             ")",
             "",

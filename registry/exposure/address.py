@@ -64,6 +64,16 @@ def live_addresses(found: Object) -> list[str]:
     return [str(point[key]) for point in points for key in ("ip", "hostname", "value") if point.get(key)]
 
 
+def every_address(nodes: Iterable[Object]) -> list[str]:
+    """Every IP address of the nodes: a port of the nodes is open at each of them, not only at the one in the host."""
+    return [
+        entry["address"]
+        for node in nodes
+        for entry in node["status"].get("addresses", [])
+        if entry["type"] in ("InternalIP", "ExternalIP")
+    ]
+
+
 def host_of(settings: Settings, namespace: str, address: str, port: int) -> str:
     """The registry's host as image references spell it: the setting `host`, or a name made from namespace and address.
 
@@ -152,16 +162,16 @@ NO_LOAD_BALANCER = "nothing in this cluster gives addresses to Services of type 
 """Why a Service of type LoadBalancer stays without an address."""
 
 
-def no_address(what: str, timeout: str, reason: str) -> str:
+def no_address(what: str, timeout: str, reason: str, more: str = "") -> str:
     """The error of a way in that gets no address within the time: the reason, and what to do.
 
     Args:
         what: The object or the program that got none.
         timeout: The setting `addressTimeout`.
         reason: Why it got none.
+        more: What else helps, as the end of a sentence; empty if nothing else does.
     """
     return (
         f"{what} got no address within {timeout} (the setting addressTimeout): {reason}. Set exposure to nodePort, "
-        "which needs no load balancer (pulumi config set exposure nodePort), or address to where the Ingress "
-        "controller is reached (pulumi config set address 192.0.2.10)."
+        f"which needs no load balancer (pulumi config set exposure nodePort){more}."
     )

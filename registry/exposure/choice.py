@@ -13,7 +13,7 @@ from .contract import Exposure, ExposureState
 from .gateway import Gateway, GatewayArgs, gateway_class, route_version
 from .ingress import Ingress, IngressArgs, ingress_class
 from .load_balancer import LoadBalancer, LoadBalancerArgs
-from .node_port import NodePort, NodePortArgs
+from .node_port import SERVICE, NodePort, NodePortArgs
 
 WAYS_IN: Mapping[setting.Exposure, type[Exposure]] = {
     "ingress": Ingress,
@@ -87,8 +87,9 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
                     kept=state.addresses,
                     ingress_class=ingress_class(settings, cluster, state),
                     annotations=settings.ingress_annotations,
+                    silent=state.silent,
                     timeout=timeout,
-                    pending_load_balancers=cluster.pending_load_balancers,
+                    cluster=cluster,
                 ),
             )
         case "loadBalancer":
@@ -101,12 +102,13 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
                     load_balancer_class=settings.load_balancer_class,
                     allowed_sources=settings.allowed_sources,
                     kept=state.addresses,
+                    nodes=cluster.nodes,
                     timeout=timeout,
                 ),
             )
         case "nodePort":
             return NodePort(
-                "node-port",
+                SERVICE,
                 NodePortArgs(
                     namespace=namespace,
                     address=settings.address,

@@ -20,6 +20,10 @@ class ExposureState:
 
     addresses: frozenset[str] = frozenset()
     """The addresses that were in use. One that is still good is kept, since image references hold it."""
+    namespace: str = ""
+    """The stack's namespace; empty if it has none."""
+    silent: bool = False
+    """Whether the stack has Ingresses for which their controller publishes no address."""
     ingress_class: str | None = None
     """IngressClass of the stack's Ingresses; empty if it was left to the cluster, None if there are none."""
     gateway_class: str = ""

@@ -238,6 +238,9 @@ class Gateway(pulumi.ComponentResource):
     ) -> k8s.apiextensions.CustomResource:
         """An object of the Gateway API that is ready once all conditions hold."""
         args, resource = self._args, f"{self._name}-{kind.lower()}"
+        # The version is part of the resource's type. Without these aliases another version would be another resource of
+        # the same name: the object would be changed for that one, and then be deleted for the former.
+        same = [pulumi.Alias(type_=f"kubernetes:{GROUP}/{each}:{kind}") for each in ROUTE_VERSIONS]
 
         def reason(asked: Mapping[str, Any]) -> str:
             metadata = asked.get("metadata", {})
@@ -256,5 +259,7 @@ class Gateway(pulumi.ComponentResource):
                 annotations={"pulumi.com/waitFor": json.dumps(conditions)},
             ),
             spec=spec,
-            opts=awaited(f"{resource}-not-ready", self, args.timeout, reason),
+            opts=pulumi.ResourceOptions.merge(
+                awaited(f"{resource}-not-ready", self, args.timeout, reason), pulumi.ResourceOptions(aliases=same)
+            ),
         )

@@ -1,31 +1,45 @@
 """The way in `ingress`: an Ingress serves the registry's host, at the address of the cluster's Ingress controller."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
+from kubernetes.client.exceptions import ApiException
 
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
 from ..hostname import HTTPS, named_after, placeholder_host, split_port
 from ..pod.nginx import PLAIN_PORT
 from ..settings import SettingError, Settings
-from ..waiting import after, awaited
+from ..waiting import after, awaited, seconds_of
 from .address import (
     ADDRESS_AWAITED,
     NO_LOAD_BALANCER,
+    NOT_AWAITED,
     choose_address,
+    live_addresses,
     no_address,
     published_addresses,
 )
 from .contract import INGRESS, ExposureState, Served
 
 _LABELS = names.labels(names.INGRESS)
+_INTERVAL = 0.5
+"""Seconds between two looks at what the Ingress controller publishes."""
+_PATIENCE = 10.0
+"""Seconds after which it is said that this is waited for."""
 _DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
+HTTPS_ONLY = {"kubernetes.io/ingress.allow-http": "false"}
+"""What policies want that forbid plain HTTP, beside a part `tls` in the Ingress: Gatekeeper's `httpsonly` and Kyverno's
+`require-ingress-https`. The annotation is Google's."""
+
 ANNOTATIONS = {
+    **HTTPS_ONLY,
     # ingress-nginx: layers may have any size, and are passed on while the client still sends, at any speed.
     "nginx.ingress.kubernetes.io/proxy-body-size": "0",
     "nginx.ingress.kubernetes.io/proxy-request-buffering": "off",
@@ -174,12 +188,14 @@ class IngressArgs:
     """The addresses that were in use before."""
     ingress_class: str
     """IngressClass; empty to leave it to the cluster."""
+    silent: bool
+    """Whether its controller is known to publish no address."""
     timeout: str
     """How long to wait for the Ingress controller, such as `2m`."""
     annotations: Mapping[str, str]
     """Further annotations, for the Ingress controller."""
-    pending_load_balancers: Callable[[], Sequence[str]]
-    """Gives the Services of type LoadBalancer without an address; called when the wait for the address fails."""
+    cluster: Cluster
+    """The cluster, which is asked why there is no address, and for the addresses that nothing else waits for."""
 
 
 class Ingress(pulumi.ComponentResource):
@@ -188,15 +204,16 @@ class Ingress(pulumi.ComponentResource):
     The host holds the address, and the address is known only once there is an Ingress. So a placeholder comes first: an
     Ingress for a host that nobody can ask for. Where the settings name the address or the host, there is none.
     Ready when: 1. the Ingress controller has published an address for the placeholder; 2. it has published one for the
-    registry's Ingress; 3. both are the same, unless the settings name the address. Delete removes the
-    Ingresses.
+    registry's Ingress; 3. both are the same. Where the settings name the address, the controller need not publish any.
+    Delete removes the Ingresses.
     Does not: make a certificate or a Service.
     """
 
     address: pulumi.Output[str]
     """IP address, or the DNS name that some load balancers have instead; empty if the settings name the host only."""
     addresses: pulumi.Output[list[str]]
-    """Every address of the placeholder; empty if there is no placeholder."""
+    """Every address of the placeholder; without a placeholder those of the registry's Ingress, once it is served, and
+    none if its controller publishes none."""
     port: pulumi.Output[int]
     """Always 443, where Ingress controllers serve TLS."""
     class_name: pulumi.Output[str]
@@ -228,10 +245,12 @@ class Ingress(pulumi.ComponentResource):
                     name=own_name,
                     namespace=args.namespace,
                     labels=_LABELS,
-                    annotations={**args.annotations, **ADDRESS_AWAITED},
+                    annotations={**HTTPS_ONLY, **args.annotations, **ADDRESS_AWAITED},
                 ),
                 spec=k8s.networking.v1.IngressSpecArgs(
                     ingress_class_name=args.ingress_class or None,
+                    # Some policies want it. Without a Secret, controllers take their own certificate, or none.
+                    tls=[k8s.networking.v1.IngressTLSArgs(hosts=[host])],
                     rules=[_rule(host, args.service)],
                 ),
                 opts=self._address_awaited(f"{name}-placeholder"),
@@ -250,15 +269,17 @@ class Ingress(pulumi.ComponentResource):
                 name=name,
                 namespace=args.namespace,
                 labels=_LABELS,
-                annotations={**ANNOTATIONS, **args.annotations, **ADDRESS_AWAITED},
+                annotations={**ANNOTATIONS, **args.annotations, **(NOT_AWAITED if args.address else ADDRESS_AWAITED)},
             ),
             spec=k8s.networking.v1.IngressSpecArgs(
                 ingress_class_name=args.ingress_class or None,
                 tls=[k8s.networking.v1.IngressTLSArgs(hosts=[dns_name], secret_name=tls_secret)],
                 rules=[_rule(dns_name, args.service)],
             ),
-            opts=self._address_awaited(self._name),
+            opts=pulumi.ResourceOptions(parent=self) if args.address else self._address_awaited(self._name),
         )
+        place = pulumi.Output.all(args.namespace, name)
+        path = place.apply(lambda own: "/apis/networking.k8s.io/v1/namespaces/{}/ingresses/{}".format(*own))
 
         def reached_at(known: Sequence[Any]) -> str:
             expected, actual = known
@@ -266,27 +287,59 @@ class Ingress(pulumi.ComponentResource):
                 same_address(expected, actual)
             return expected or choose_address(actual, args.kept)
 
-        published = ingress.status.apply(published_addresses)
-        address = pulumi.Output.all(self.address, published).apply(reached_at)
-        addresses = pulumi.Output.all(address, published).apply(lambda known: [known[0], *known[1]])
+        if args.address:
+            published = after(path, ingress.id).apply(self._published)
+            address = self.address
+        else:
+            published = ingress.status.apply(published_addresses)
+            address = pulumi.Output.all(self.address, published).apply(reached_at)
+        if not self._has_placeholder:
+            # The address that is given says nothing of the others, if the controller does not tell them.
+            both = pulumi.Output.all(address, published)
+            self.addresses = both.apply(lambda known: [known[0], *known[1]] if known[1] else [])
         self.register_outputs(
             {"address": address, "addresses": self.addresses, "port": self.port, "className": self.class_name}
         )
-        place = pulumi.Output.all(args.namespace, name)
-        path = place.apply(lambda own: "/apis/networking.k8s.io/v1/namespaces/{}/ingresses/{}".format(*own))
         return Served(
-            host=after(host, address),
+            host=after(host, address, ingress.id),
             address=address,
-            addresses=self.addresses if self._has_placeholder else addresses,
+            addresses=self.addresses,
             publisher=pulumi.Output.from_input("") if args.address else path,
         )
+
+    async def _published(self, path: str) -> list[str]:
+        """Every address that the controller publishes for the Ingress at a path; none if it publishes none in time.
+
+        Only who is asked for a password depends on them, so an `up` does not fail without. It waits, since otherwise
+        that would depend on how fast the controller is; but not again once that has published none.
+        """
+        args = self._args
+        waits = not args.silent and not pulumi.runtime.is_dry_run()
+        began, said = time.monotonic(), False
+        while True:
+            try:
+                found = await asyncio.to_thread(args.cluster.find, path)
+            except ApiException:
+                return []  # the user may not look
+            addresses = live_addresses(found or {})
+            if addresses or not waits or time.monotonic() - began > seconds_of(args.timeout):
+                return addresses
+            if not said and time.monotonic() - began > _PATIENCE:
+                pulumi.log.info(
+                    f"Waiting up to {args.timeout} (the setting addressTimeout) for the addresses that the Ingress "
+                    "controller publishes. It need not publish any, but then one may be public, and the setting auth "
+                    "is basic as long as it is auto. The next up does not wait again."
+                )
+                said = True
+            await asyncio.sleep(_INTERVAL)
 
     def _address_awaited(self, name: str) -> pulumi.ResourceOptions:
         """Options of an Ingress that is ready once it has an address; `name` is the Ingress's name."""
 
         def reason(_: object) -> str:
-            pending = self._args.pending_load_balancers()
-            return no_address("The Ingress controller", self._args.timeout, no_controller(pending))
+            pending = self._args.cluster.pending_load_balancers()
+            more = ", or address to where the Ingress controller is reached (pulumi config set address 192.0.2.10)"
+            return no_address("The Ingress controller", self._args.timeout, no_controller(pending), more)
 
         return awaited(f"{name}-no-address", self, self._args.timeout, reason)
 

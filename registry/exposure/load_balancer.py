@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -10,7 +11,15 @@ from ..cluster import Cluster, Object
 from ..hostname import HTTPS
 from ..settings import Settings
 from ..waiting import awaited
-from .address import ADDRESS_AWAITED, NO_LOAD_BALANCER, choose_address, no_address, published_addresses, tls_service
+from .address import (
+    ADDRESS_AWAITED,
+    NO_LOAD_BALANCER,
+    choose_address,
+    every_address,
+    no_address,
+    published_addresses,
+    tls_service,
+)
 from .contract import ExposureState, Served
 
 
@@ -42,6 +51,8 @@ class LoadBalancerArgs:
     """The only networks from which the load balancer takes connections, as CIDRs; empty for all."""
     kept: Collection[str]
     """The addresses that were in use before."""
+    nodes: Sequence[Object] | None
+    """Every node; None if they could not be listed."""
     timeout: str
     """How long to wait for the load balancer's address, such as `2m`."""
 
@@ -58,7 +69,8 @@ class LoadBalancer(pulumi.ComponentResource):
     address: pulumi.Output[str]
     """IP address, or the DNS name that some load balancers have instead."""
     addresses: pulumi.Output[list[str]]
-    """The address from the settings, if there is one, and every address of the load balancer."""
+    """The address from the settings, if there is one, every address of the load balancer, and those of the nodes where
+    the Service has a port of theirs; none if the nodes could not be listed then."""
     port: pulumi.Output[int]
     """Always 443."""
 
@@ -99,7 +111,16 @@ class LoadBalancer(pulumi.ComponentResource):
         given = [args.address] if args.address else []
         own = made.status.apply(published_addresses)
         self.address = own.apply(lambda found: args.address or choose_address(found, args.kept))
-        self.addresses = own.apply(lambda found: [*given, *found])
+
+        def reached_at(known: Sequence[Any]) -> list[str]:
+            found, opened = known
+            if opened and args.nodes is None:
+                return []
+            return [*given, *found, *(every_address(args.nodes or ()) if opened else ())]
+
+        # Kubernetes opens a port of every node for the load balancer, and `allowed_sources` do not count there.
+        opened = made.spec.apply(lambda spec: any(port.node_port for port in spec.ports or []))
+        self.addresses = pulumi.Output.all(own, opened).apply(reached_at)
         self.port = pulumi.Output.from_input(HTTPS)
         place = pulumi.Output.from_input(args.namespace)
         self._publisher = place.apply(lambda own: "" if args.address else f"/api/v1/namespaces/{own}/services/{name}")

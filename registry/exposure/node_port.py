@@ -7,8 +7,12 @@ import pulumi
 
 from ..cluster import Cluster, Object
 from ..settings import SettingError, Settings
-from .address import LABELS, NOT_AWAITED, choose_address, tls_service
+from .address import NOT_AWAITED, choose_address, every_address, tls_service
 from .contract import ExposureState, Served
+
+SERVICE = "node-port"
+"""Name of the Service. It is the same for every port, so another port is a change of the one Service: then a port that
+the Service has by chance can be named in the setting, to keep it."""
 
 
 def node_address(nodes: Iterable[Object], kept: Collection[str] = ()) -> str:
@@ -42,16 +46,6 @@ def node_address(nodes: Iterable[Object], kept: Collection[str] = ()) -> str:
     return ""
 
 
-def every_address(nodes: Iterable[Object]) -> list[str]:
-    """Every IP address of the nodes: the port is open at each of them, not only at the one in the host."""
-    return [
-        entry["address"]
-        for node in nodes
-        for entry in node["status"].get("addresses", [])
-        if entry["type"] in ("InternalIP", "ExternalIP")
-    ]
-
-
 def node_address_error(address: str, nodes: Sequence[Object] | None) -> pulumi.RunError | None:
     """The error of a cluster in which no node has an address that is known.
 
@@ -74,19 +68,26 @@ USUAL_PORTS = range(30000, 32768)
 """The ports of nodes that an API server gives by default; no call of the API tells which ones it does give."""
 
 
-def node_port_error(port: int, services: Sequence[Object]) -> pulumi.RunError | None:
-    """The error of a port that somebody else has.
+def node_port_error(port: int, services: Sequence[Object], namespace: str, before: str = "") -> pulumi.RunError | None:
+    """The error of a port that another Service has than the one that is to have it.
+
+    One of the stack's own is as much in the way, if it is of another way in or in the namespace that the stack leaves:
+    such a Service goes at the end of the `up`, and the new one would not come about.
 
     Args:
         port: The setting `nodePort`; 0 for none.
         services: Every Service, as far as the user may list them.
+        namespace: Namespace in which the stack's Service is to be; empty if it has a new name.
+        before: Namespace of the stack before; empty if it has none.
     """
     holders = [each for each in services if port in [p.get("nodePort") for p in each["spec"].get("ports", [])]]
     for metadata in (each["metadata"] for each in holders if port):
-        if not LABELS.items() <= metadata.get("labels", {}).items():
-            rule = f"the Service {metadata['namespace']}/{metadata['name']} has this port of the nodes"
+        place = metadata["namespace"], metadata["name"]
+        if place != (namespace, SERVICE):
+            own = ", which is the stack's own and goes at the end of the up," if place[0] == before else ""
+            rule = f"the Service {'/'.join(place)}{own} has this port of the nodes"
             return SettingError("nodePort", str(port), rule, "0")
-    return None  # one that is ours is this stack's own, most likely; if it is another one's, the cluster says so
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,8 @@ class NodePort(pulumi.ComponentResource):
                 f"{USUAL_PORTS[-1]} only. If this one refuses it: pulumi config set nodePort 30443"
             )
         services = cluster.services() if port else []
-        found = node_address_error(settings.address, cluster.nodes), node_port_error(port, services)
+        place = settings.namespace or state.namespace, state.namespace
+        found = node_address_error(settings.address, cluster.nodes), node_port_error(port, services, *place)
         return [error for error in found if error]
 
     def __init__(self, name: str, args: NodePortArgs, opts: pulumi.ResourceOptions | None = None) -> None:

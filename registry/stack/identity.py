@@ -19,14 +19,17 @@ from .guard import make_guard
 from .provider import make_provider
 from .recorded import IDENTITY, SEED_NAME, Recorded, instance_id
 
+_MANAGER = "pulumi.com/patchFieldManager"
 TAKEN_OVER = {
     # The same name at each `up`, so that what an earlier one has set, and this one does not, is removed.
-    "pulumi.com/patchFieldManager": "private-registry",
+    _MANAGER: "private-registry",
     # What somebody has changed by hand in our own objects is set back.
     "pulumi.com/patchForce": "true",
 }
 """Annotations of the objects in the stack's own namespace, by which the provider takes over those that exist."""
-
+_CONFLICT = "Apply failed with"
+"""Part of the API server's answer to a server-side apply of fields that somebody else manages (apimachinery,
+util/managedfields/internal/conflict.go)."""
 
 _DOCS = "docs/troubleshooting.md in the source of private-registry"
 
@@ -40,6 +43,45 @@ def namespace_labels(project: str, stack: str, instance: str) -> dict[str, str]:
     """The labels by which somebody without the stack's state finds out whose a namespace is."""
     own = {names.INSTANCE: instance, names.PROJECT: label_value(project), names.STACK: label_value(stack)}
     return {**names.labels("namespace"), "app.kubernetes.io/version": names.VERSION, **own}
+
+
+def namespace_annotations(project: str, stack: str, instance: str) -> dict[str, str]:
+    """The annotations of the namespace.
+
+    Two stacks that start at once both find no namespace of a name that both have in their settings. So each makes it
+    under the name of its own instance, and forces nothing: the later one is refused, and no images are lost with a
+    namespace of two stacks. An `up` after one that was killed is of the same instance.
+    """
+    own = {names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS, **names.OUT_OF_MESH, **names.ON_EVERY_NODE}
+    return {**own, _MANAGER: f"private-registry-{instance}"}
+
+
+def other_name(name: str) -> str:
+    """The name of a namespace that is not the one which does not do."""
+    return "registry-pr-43" if name == "registry-pr-42" else "registry-pr-42"
+
+
+def explain_conflict(failed: pulumi.ErrorHookArgs) -> bool:
+    """Say whose the namespace is, if the cluster refuses to have its fields set since somebody else has set them.
+
+    The provider's own error names the fields, and who has set them.
+    """
+    if not any(_CONFLICT in error for error in failed.errors):
+        return False
+    name = str((failed.new_inputs or {}).get("metadata", {}).get("name", ""))
+    if failed.failed_operation == "update":
+        pulumi.log.error(
+            f"The namespace {name} is this stack's, but somebody else has changed labels or annotations of it, which "
+            f"the error names. Take them off, so that they are set again: kubectl label namespace {name} KEY- (or "
+            "kubectl annotate), then pulumi up --refresh"
+        )
+    else:
+        pulumi.log.error(
+            f"The namespace {name} is not this stack's: somebody else has made it at the same moment, such as another "
+            "stack with the same setting namespace. Nothing of it was changed. Choose another name: pulumi config set "
+            f"namespace {other_name(name)}"
+        )
+    return False  # do not try again: the conflict would be the same
 
 
 POD_SECURITY = "pod-security.kubernetes.io/enforce"
@@ -115,14 +157,14 @@ class Identity(pulumi.ComponentResource):
                 labels=self.instance.apply(
                     lambda instance: {**namespace_labels(project, stack, instance), **args.labels}
                 ),
-                annotations={
-                    **{names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS},
-                    **names.OUT_OF_MESH,
-                    **names.ON_EVERY_NODE,
-                },
+                annotations=self.instance.apply(lambda instance: namespace_annotations(project, stack, instance)),
             ),
             opts=pulumi.ResourceOptions.merge(
-                self._child, pulumi.ResourceOptions(custom_timeouts=timeouts(args.timeout))
+                self._child,
+                pulumi.ResourceOptions(
+                    custom_timeouts=timeouts(args.timeout),
+                    hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(f"{name}-conflict", explain_conflict)]),
+                ),
             ),
         )
         self.namespace = self._namespace.metadata.name
@@ -135,8 +177,8 @@ class Identity(pulumi.ComponentResource):
     def bind(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
         """Give a resource that is about to be made the stack's provider; and mark it to be taken over if it exists.
 
-        That is for objects in the stack's own namespace. A name of a namespace that is known before anything is made is
-        that of somebody else's.
+        That is for objects in the stack's own namespace, not for the namespace itself. A name of a namespace that is
+        known before anything is made is that of somebody else's.
         """
         if not args.type_.startswith("kubernetes:"):
             if args.type_.startswith("tls:"):
@@ -145,9 +187,7 @@ class Identity(pulumi.ComponentResource):
         self._made.append(args.resource)
         metadata: object = args.props.get("metadata")
         # A patch is none of these: it has a field manager of its own, beside that of the object.
-        if isinstance(metadata, k8s.meta.v1.ObjectMetaArgs) and (
-            args.type_.endswith(":Namespace") or isinstance(metadata.namespace, pulumi.Output)
-        ):
+        if isinstance(metadata, k8s.meta.v1.ObjectMetaArgs) and isinstance(metadata.namespace, pulumi.Output):
             annotations = cast("pulumi.Input[Mapping[str, str] | None]", metadata.annotations)
             metadata.annotations = pulumi.Output.from_input(annotations).apply(
                 lambda known: {**(known or {}), **TAKEN_OVER}

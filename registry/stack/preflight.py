@@ -11,12 +11,14 @@ from ..cluster import Cluster
 from ..exposure import choice as exposures
 from ..settings import Settings
 from ..storage import volume
-from . import stored, strangers
-from .identity import POD_SECURITY, required_labels
+from . import provider, stored, strangers
+from .identity import POD_SECURITY, namespace_annotations, namespace_labels, other_name, required_labels
 from .recorded import Recorded
 
 MINIMUM = (1, 29)
 """The first Kubernetes whose native sidecars are on by default (KEP-753)."""
+_NO_INSTANCE = "0" * 12
+"""What stands for the id of the instance before the first `up`."""
 
 
 def version_error(version: tuple[int, int]) -> pulumi.RunError | None:
@@ -47,8 +49,15 @@ def namespace_error(settings: Settings, refusal: str) -> pulumi.RunError | None:
     return pulumi.RunError(
         f"The cluster refuses the namespace that the program makes ({name}, with the label {POD_SECURITY} = {standard}"
         f"{why}): {refusal} Have a cluster administrator allow it, or set namespace to a name that is allowed (pulumi "
-        f"config set namespace registry-pr-42).{other}"
+        f"config set namespace {other_name(settings.namespace)}).{other}"
     )
+
+
+def _metadata(settings: Settings, recorded: Recorded) -> dict[str, dict[str, str]]:
+    """Labels and annotations of the namespace that will be made: a policy may want any of them."""
+    whose = pulumi.get_project(), pulumi.get_stack(), recorded.instance or _NO_INSTANCE
+    labels = {**namespace_labels(*whose), **required_labels(settings)}
+    return {"labels": labels, "annotations": namespace_annotations(*whose)}
 
 
 def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
@@ -60,10 +69,11 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
     Raises:
         pulumi.RunError: it cannot, or it cannot be reached. The message has a line for each reason.
     """
+    provider.check_settings()
     strangers.require_same_cluster(recorded, cluster)
     version = cluster.version()
     named = {"name": settings.namespace} if settings.namespace else {"generateName": "registry-"}
-    refusal = cluster.refusal("namespace", {"metadata": {**named, "labels": required_labels(settings)}})
+    refusal = cluster.refusal("namespace", {"metadata": {**named, **_metadata(settings, recorded)}})
     there = stored.stored(cluster, recorded.namespace, recorded.kept)
     classes = cluster.storage_classes() if settings.storage.kind == "volume" else None
     moved = stored.place_errors(settings, there, classes)

@@ -14,15 +14,11 @@ from ..cluster import Cluster
 
 SETTINGS: Mapping[str, Literal["text", "flag", "object"]] = {
     "alwaysRender": "flag",
-    "cluster": "text",
     "enableConfigMapMutable": "flag",
-    "enablePatchForce": "flag",
     "enableSecretMutable": "flag",
-    "enableServerSideApply": "flag",
     "helmReleaseSettings": "object",
     "kubeClientSettings": "object",
     "namespace": "text",
-    "renderYamlToDirectory": "text",
     "skipUpdateUnreachable": "flag",
     "suppressDeprecationWarnings": "flag",
     "suppressHelmHookWarnings": "flag",
@@ -30,9 +26,52 @@ SETTINGS: Mapping[str, Literal["text", "flag", "object"]] = {
 """The settings `kubernetes:KEY` of the default provider that this one gets from the stack's configuration as they are.
 
 It would get none of them by itself. Of the others, `clusterIdentifier`, `context` and `kubeconfig` are below,
-`upsertExistingObjects` is always on, and `deleteUnreachable` is not kept: who needs it at `destroy` sets
-PULUMI_K8S_DELETE_UNREACHABLE there.
+`upsertExistingObjects` is always on, those in `REFUSED` have one value, and `deleteUnreachable` is not kept: who needs
+it at `destroy` sets PULUMI_K8S_DELETE_UNREACHABLE there.
 """
+
+REFUSED: Mapping[str, tuple[str, str]] = {
+    "cluster": (
+        "",
+        "but the program asks the cluster that the context names, so its objects would go to another one than its "
+        "questions. Have a context lead there: kubectl config set-context NAME --cluster=CLUSTER --user=USER && pulumi "
+        "config set kubernetes:context NAME && pulumi config rm kubernetes:cluster",
+    ),
+    "enablePatchForce": (
+        "false",
+        "but then a namespace would be taken over that somebody else makes at the same moment. What is the stack's own "
+        "is taken over without it: pulumi config rm kubernetes:enablePatchForce",
+    ),
+    "enableServerSideApply": (
+        "true",
+        "but what stops a destroy on another cluster is made by server-side apply: pulumi config rm "
+        "kubernetes:enableServerSideApply",
+    ),
+    "renderYamlToDirectory": (
+        "",
+        "but the program waits for what a cluster makes of its objects, which files cannot answer, and its secrets "
+        "would be in them: pulumi config rm kubernetes:renderYamlToDirectory",
+    ),
+}
+"""The settings `kubernetes:KEY` with which the program cannot work: the only value, empty for none, and what is said of
+another one, after "The setting is ..."."""
+
+
+def check_settings() -> None:
+    """Check that the provider's settings have it do what the rest of the program takes for granted.
+
+    Raises:
+        pulumi.RunError: they have not. The message has a line for each.
+    """
+    config = pulumi.Config("kubernetes")
+    given = {key: config.get(key) or "" for key in REFUSED}
+    lines = [
+        f"The setting kubernetes:{key} is {given[key]}, {why}."
+        for key, (only, why) in REFUSED.items()
+        if given[key] not in ("", only)
+    ]
+    if lines:
+        raise pulumi.RunError("\n".join(lines))
 
 
 def arguments(cluster: Cluster) -> dict[str, Any]:
@@ -53,6 +92,9 @@ def arguments(cluster: Cluster) -> dict[str, Any]:
         # An `up` that was killed leaves objects that are not in the state. With this the next one takes them over; it
         # checks before that what is not in a namespace of its own is its own.
         "upsert_existing_objects": True,
+        # Else the class would take them from its variables, also at a later `up`.
+        "enable_patch_force": False,
+        "enable_server_side_apply": True,
     }
 
 

@@ -71,7 +71,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         resources: Type and outputs of each resource, by its URN.
     """
     found: dict[str, Mapping[str, Any]] = {}
-    trusted, addresses = "", set[str]()
+    trusted, before_renewal, addresses = "", "", set[str]()
     constraints: list[str] = []
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
@@ -84,6 +84,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
             # Unlike an object of the cluster, a component is not refreshed: what somebody has put into the ConfigMap
             # must not be taken for a CA of the stack. Both are there after an `up` that was killed.
             trusted = max(trusted, str(resource["outputs"].get("caCertificate") or ""), key=len)
+            before_renewal += str(resource["outputs"].get("beforeRenewal") or "")
         elif kind == KEPT and resource["outputs"].get("bucket"):
             found[kind] = resource["outputs"]
         elif kind in exposures.COMPONENTS:
@@ -92,7 +93,8 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
     identity, metadata = found.get(IDENTITY, {}), found.get(_NAMESPACE, {}).get("metadata", {})
     server = found.get(_SERVER, {})
     public_key = str(found.get(_SEED, {}).get("publicKeyPem", ""))
-    ingress_class = found.get(exposures.INGRESS, {}).get("className")
+    ingress = found.get(exposures.INGRESS, {})
+    ingress_class = ingress.get("className")
     return Recorded(
         cluster=str(identity.get("clusterId") or ""),
         context=str(identity.get("context") or ""),
@@ -101,6 +103,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         constraints=tuple(sorted(constraints)),
         certificates=CertificateState(
             trusted=trusted,
+            before_renewal=before_renewal,
             issued=Issued(
                 request=str(server.get("certRequestPem") or ""),
                 ca=str(server.get("caCertPem") or ""),
@@ -111,6 +114,8 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         kept=Kept(bucket=found[KEPT]["bucket"], endpoint=found[KEPT].get("endpoint", "")) if KEPT in found else None,
         exposure=exposures.ExposureState(
             addresses=frozenset(addresses - {""}),
+            namespace=str(metadata.get("name") or ""),
+            silent=ingress.get("addresses") == [],
             ingress_class=None if ingress_class is None else str(ingress_class),
             gateway_class=str(found.get(exposures.GATEWAY, {}).get("className") or ""),
         ),

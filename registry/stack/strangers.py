@@ -17,6 +17,7 @@ from .. import names
 from ..cluster import Cluster, Object, api_message
 from ..hostname import registry_label, stack_namespace
 from ..settings import Settings
+from .identity import other_name
 from .recorded import Recorded
 
 _HOSTING = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting"
@@ -106,7 +107,8 @@ def _could_be_strangers(settings: Settings, recorded: Recorded) -> Iterator[tupl
     """The API's paths of the objects that could be somebody else's, and what to do if one is."""
     namespace = namespace_of(settings, recorded)
     if namespace:
-        yield f"/api/v1/namespaces/{namespace}", "Choose another name: pulumi config set namespace registry-pr-42"
+        fix = f"Choose another name: pulumi config set namespace {other_name(namespace)}"
+        yield f"/api/v1/namespaces/{namespace}", fix
         shared = registry_label(namespace)
         for kind, setting, places in (
             ("secrets", "pullNamespaces", settings.pull_namespaces),
@@ -139,15 +141,23 @@ def _error(path: str, fix: str, found: Object | None | ApiException, recorded: R
     metadata = found["metadata"]
     if recorded.instance and metadata.get("labels", {}).get(names.INSTANCE) == recorded.instance:
         own_end = len(place) == 1 and _ends(metadata)
-        return pulumi.RunError(_still_there(place[0], found)) if own_end else None
+        return pulumi.RunError(_still_there(place[0], found, "pulumi up --refresh")) if own_end else None
+    if len(place) == 1 and _ends(metadata):
+        return pulumi.RunError(_still_there(place[0], found, "pulumi up"))
     return pulumi.RunError(f"The {what} exists already, and is not this stack's. {fix}.")
 
 
-def _still_there(name: str, namespace: Object) -> str:
-    """What is said of the stack's namespace while it is being deleted: the cluster's words for what it waits for."""
+def _still_there(name: str, namespace: Object, then: str) -> str:
+    """What is said of a namespace while it is being deleted: the cluster's words for what it waits for.
+
+    Args:
+        name: Its name.
+        namespace: The namespace.
+        then: The command for when it is gone.
+    """
     conditions: list[dict[str, str]] = namespace.get("status", {}).get("conditions") or []
     why = " ".join(each.get("message", "") for each in conditions if each.get("status") == "True")
     return (
         f"The namespace {name} is being deleted.{why and ' The cluster says what it waits for: ' + why} When it is "
-        f"gone (kubectl get namespace {name}): pulumi up --refresh"
+        f"gone (kubectl get namespace {name}): {then}"
     )

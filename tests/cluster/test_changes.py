@@ -13,6 +13,7 @@ from .support.clients import registry_for_clients
 from .support.cluster import Cluster
 from .support.loop import Loop
 from .support.places import REPOSITORY
+from .support.releases import PRODUCT
 from .support.stacks import Deployed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -47,14 +48,6 @@ def running(cluster: Cluster, app_image: Path, tmp_path_factory: pytest.TempPath
     cluster.kubectl("delete", "namespace", namespace, timeout=120)
 
 
-def change(loop: Loop, **settings: str) -> None:
-    """Change settings under the loop, and go on with what `up` has made of them."""
-    loop.deployed.stack.set(**settings)
-    loop.deployed.stack.up()
-    loop.use(loop.deployed.stack.outputs())
-    loop.settle()
-
-
 def check_kept(running: Running, loop: Loop) -> None:
     """Check that CA and images are those from before; nobody has to push the proof image again."""
     after = loop.deployed
@@ -77,7 +70,7 @@ def test_pulls_and_pushes_go_on_while_a_setting_changes(running: Running, tmp_pa
     address = running.deployed.outputs["address"].replace(".", "-")
     with running.loop(tmp_path) as loop:
         for step in CHANGES[name].steps:
-            change(loop, **{key: value.format(address=address) for key, value in step.items()})
+            loop.change(**{key: value.format(address=address) for key, value in step.items()})
         loop.check(CHANGES[name].allowed)
         check_kept(running, loop)
 
@@ -87,8 +80,8 @@ def test_nothing_fails_while_other_namespaces_get_the_login_for_pulls_and_lose_i
     running: Running, namespace: str, tmp_path: Path
 ) -> None:
     with running.loop(tmp_path) as loop:
-        change(loop, **{"pullNamespaces[1]": namespace})
-        change(loop, **{"pullNamespaces[1]": ""})
+        loop.change(**{"pullNamespaces[1]": namespace})
+        loop.change(**{"pullNamespaces[1]": ""})
         loop.check(CHANGES["pullNamespaces"].allowed)
         check_kept(running, loop)
 
@@ -97,17 +90,19 @@ def test_nothing_fails_while_other_namespaces_get_the_login_for_pulls_and_lose_i
 def test_nothing_fails_while_the_agents_program_changes(running: Running, tmp_path: Path) -> None:
     copy, stack = tmp_path / "program", running.deployed.stack
     copy.mkdir()
-    for name in ("Pulumi.yaml", f"Pulumi.{stack.name}.yaml", "__main__.py", "requirements.txt"):
-        shutil.copy(REPOSITORY / name, copy)
-    for name in ("registry", "trust"):
-        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in PRODUCT:
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(REPOSITORY / name, copy)
     (copy / ".venv").symlink_to((REPOSITORY / ".venv").resolve())
     with (copy / "trust" / "agent" / "agent.py").open("a") as file:
         file.write("# Another program than before.\n")
     before = running.deployed.ready_agents()
     with running.loop(tmp_path) as loop:
-        for stack.program in (copy, REPOSITORY):
-            change(loop)
+        for program in (copy, REPOSITORY):
+            stack.become(program)
+            loop.change()
             assert not running.deployed.ready_agents() & before
             before = running.deployed.ready_agents()
         loop.check(CHANGES["agent"].allowed)
@@ -141,7 +136,7 @@ def test_nothing_fails_while_the_volume_grows(
 
             volume, _ = claim()
             with Loop(deployed, namespace, tmp_path) as loop:
-                change(loop, storageSize="2Gi")
+                loop.change(storageSize="2Gi")
                 loop.check(CHANGES["storageSize"].allowed)
             assert claim() == (volume, "2Gi")
             check_kept(Running(deployed=deployed, namespace=namespace, kept=kept), loop)
@@ -156,6 +151,6 @@ def test_what_is_pushed_into_memory_is_pulled_again_soon_after_its_size_has_chan
     settings = {"storage": "memory", "storageSize": "200Mi"}
     with registry_for_clients(cluster, tmp_path, "ingress", settings) as deployed:
         with Loop(deployed, namespace, tmp_path) as loop:
-            change(loop, storageSize="250Mi")
+            loop.change(storageSize="250Mi")
             loop.check(CHANGES["memory"].allowed)
         assert loop.deployed.ca == deployed.ca

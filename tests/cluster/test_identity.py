@@ -1,8 +1,11 @@
 """A stack is its namespace on one cluster: it takes no name from others, and no command leaves the cluster."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from registry.hostname import named_after, registry_label
 from .support.bare_cluster import SECONDS, fails
 from .support.cluster import Cluster
 from .support.commands import run
+from .support.kills import running_up
 from .support.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.provider]
@@ -129,6 +133,31 @@ def test_a_namespace_that_a_killed_up_left_behind_is_named_with_the_command_that
                 assert re.search(rf"^{name} +private-registry +{stack.name} ", listed, re.MULTILINE), listed
         finally:
             cluster.kubectl("delete", "namespace", left)
+
+
+def test_of_two_stacks_that_start_at_once_with_one_namespace_the_later_one_is_refused_and_takes_nothing(
+    cluster: Cluster, namespace: str
+) -> None:
+    own = f"{namespace}-own"
+    settings = {"namespace": own, **IN_MEMORY}
+    with (
+        Stack(environment=cluster.environment, settings=settings) as one,
+        Stack(environment=cluster.environment, settings=settings) as two,
+        running_up(two, subprocess.PIPE) as process,
+    ):
+        assert process.stdout
+        # It has asked for the namespace and found none, and has not made it yet.
+        assert any(b"identity-seed creating" in line for line in process.stdout)
+        os.killpg(process.pid, signal.SIGSTOP)
+        assert cluster.run("kubectl", "get", "namespace", own, check=False).returncode != 0, "it was stopped too late"
+        one.up()
+        os.killpg(process.pid, signal.SIGCONT)
+        said = process.stdout.read().decode()
+        assert process.wait(timeout=60) != 0, said
+        assert f"The namespace {own} is not this stack's: somebody else has made it at the same moment" in said, said
+        fails(two, f"The namespace {own} exists already, and is not this stack's")
+        two.destroy()
+        one.pulumi("preview", "--expect-no-changes", "--refresh")
 
 
 def test_a_namespace_and_objects_elsewhere_that_somebody_else_has_made_are_refused(

@@ -46,6 +46,23 @@ def test_a_namespace_that_is_closed_to_everybody_has_a_registry_that_everybody_r
             wait_until(lambda port=port: reaches(elsewhere, address, port), f"port {port} is open", timeout=30)
 
 
+def test_in_a_namespace_that_is_closed_to_everybody_the_pull_secret_is_attached_and_taken_out_again(
+    enforcing: Cluster, namespace: str
+) -> None:
+    def attached() -> list[dict[str, str]]:
+        return enforcing.get("serviceaccount", "-n", namespace, "default").get("imagePullSecrets") or []
+
+    settings = {"pullNamespaces[0]": namespace, "attachPullSecret": "true"}
+    with Stack(environment=enforcing.environment, settings=settings) as stack, closed(enforcing, stack):
+        assert "3 of 3" in stack.up().stdout
+        outputs = stack.outputs()
+        policies = enforcing.get("networkpolicies", "-n", outputs["namespace"])["items"]
+        assert {policy["metadata"]["name"] for policy in policies} == {"deny-all", "registry", "attach"}
+        assert attached() == [{"name": outputs["sharedName"]}]
+        stack.destroy()
+        assert attached() == []
+
+
 def test_where_somebody_removes_our_policy_no_node_pulls_and_up_says_what_answers(enforcing: Cluster) -> None:
     settings = {"readyTimeout": "90s"}
     with (

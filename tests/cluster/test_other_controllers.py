@@ -163,6 +163,29 @@ def test_what_an_ingress_controller_publishes_becomes_the_host_also_if_it_comes_
     assert looks > late
 
 
+@pytest.mark.parametrize("published", [[], [{"hostname": "localhost"}], [{"ip": "127.0.0.1"}]], ids=str)
+def test_where_the_address_is_set_an_ingress_controller_need_not_publish_one(
+    classes: Cluster, published: list[dict[str, str]]
+) -> None:
+    classes.apply(ingress_class("other", default=True))
+    bounds = {"storage": "memory", "addressTimeout": "10s", "readyTimeout": "10s"}
+    settings = {"address": "10.0.0.7", **bounds}
+
+    def status(_: Mapping[str, Any]) -> object:
+        return {"loadBalancer": {"ingress": published}} if published else None
+
+    with (
+        controller(classes, "ingresses", status),
+        Stack(environment=classes.environment, settings=settings) as stack,
+    ):
+        failed = stack.up(check=False)  # there is no node on which its pod could run
+        assert "no address within" not in failed.stdout + failed.stderr
+        assert "registry-deployment" in failed.stdout + failed.stderr
+        assert served_host(classes, stack).endswith(".10-0-0-7.nip.io")
+        data = classes.get("configmap", "registry-config", "-n", namespace_of(classes, stack))["data"]
+        assert "location /v2/ {\n            auth_basic" in data["nginx.conf"], "other addresses may be public"
+
+
 def test_two_stacks_get_addresses_from_a_controller_that_passes_over_a_host_that_is_served_already(
     classes: Cluster,
 ) -> None:

@@ -107,6 +107,35 @@ def test_a_policy_against_privileged_pods_is_an_error_at_once(cluster: Cluster) 
             assert took < 10
 
 
+HTTPS_ONLY = (
+    "size(object.spec.?tls.orValue([])) > 0 && "
+    "object.metadata.?annotations['kubernetes.io/ingress.allow-http'].orValue('') == 'false'"
+)
+"""The rule of Gatekeeper's `httpsonly` and Kyverno's `require-ingress-https`."""
+
+
+@pytest.mark.timeout(600)
+def test_a_policy_against_plain_http_lets_both_ingresses_pass_and_the_controller_takes_them(cluster: Cluster) -> None:
+    spec = {"validations": [{"expression": HTTPS_ONLY, "message": "no plain HTTP here"}]}
+    deny = {"validationActions": ["Deny"]}
+    backend = {"service": {"name": "any", "port": {"number": 80}}}
+    plain = {"defaultBackend": backend}
+    with Stack(environment=cluster.environment, settings={"storage": "memory", "storageSize": "1Gi"}) as stack:
+        name, other = f"https-only-{stack.name}", f"registry-{stack.name}-other"
+
+        def refused() -> bool:
+            said = in_a_new_namespace(cluster, other, "Ingress", "networking.k8s.io/v1", plain)
+            return "no plain HTTP here" in said
+
+        policy = ("ValidatingAdmissionPolicy", name, "networking.k8s.io/ingresses", spec, deny, here(stack))
+        with cluster.policy(*policy, changes=True):
+            wait_until(refused, "the policy is in force", timeout=60)
+            stack.up()
+            made = cluster.get("ingresses", "-n", stack.outputs()["namespace"])["items"]
+            assert len(made) == 2
+            assert all(each["status"]["loadBalancer"]["ingress"] for each in made)
+
+
 @pytest.mark.timeout(600)
 def test_a_daemon_set_that_matches_no_node_is_an_error_and_no_trust(cluster: Cluster) -> None:
     elsewhere = 'JSONPatch{op: "add", path: "/spec/template/spec/nodeSelector/nowhere", value: "true"}'

@@ -1,5 +1,7 @@
 """The way in of a running stack changes: nothing old is in the way, and the images stay."""
 
+import json
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -9,11 +11,13 @@ from typing import get_args
 
 import pytest
 
+from registry.exposure.gateway import ROUTE_VERSIONS
 from registry.settings import Exposure
 
 from .support.changes import CHANGES
 from .support.cluster import Cluster
-from .support.controllers import ingress_controller
+from .support.commands import wait_until
+from .support.controllers import GATEWAY_API, ingress_controller
 from .support.loop import Loop
 from .support.stacks import Deployed, Stack, deployed_stack
 
@@ -113,6 +117,82 @@ def test_another_ingress_class_moves_everything_to_its_controller_and_stays_when
                 now.stack.pulumi("preview", "--expect-no-changes")
                 loop.settle()
             loop.check(CHANGES["ingressClass"].allowed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_another_node_port_is_the_registrys_when_up_has_ended(
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
+) -> None:
+    with deployed_stack(cluster, tmp_path, {"exposure": "nodePort"}) as deployed:
+        deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
+        digest = deployed.crane("digest", f"{deployed.host}/test/app:1")
+        name, _, port = deployed.host.partition(":")
+        deployed.stack.set(nodePort=port)  # the one that it has by chance is kept
+        deployed.stack.up()
+        assert deployed.stack.outputs()["registryUrl"] == deployed.host
+        cluster.kubectl("create", "service", "nodeport", "free", "--tcp=443", "-n", namespace)
+        free = str(cluster.get("service", "free", "-n", namespace)["spec"]["ports"][0]["nodePort"])
+        cluster.kubectl("delete", "service", "free", "-n", namespace)
+        with Loop(deployed, namespace, tmp_path) as loop:
+            began = time.monotonic()
+            deployed.stack.set(nodePort=free)
+            deployed.stack.up()
+            now = replace(deployed, outputs=deployed.stack.outputs())
+            loop.use(now.outputs)
+            loop.settle()
+            assert CHANGES["nodePort"].until_the_end
+            loop.check(time.monotonic() - began)
+        assert now.host == f"{name}:{free}"
+        assert now.crane("digest", f"{now.host}/test/app:1") == digest
+        now.stack.pulumi("preview", "--expect-no-changes")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("gateway_controller")
+def test_a_gateway_api_that_is_upgraded_under_a_stack_keeps_its_route(
+    cluster: Cluster, tmp_path: Path, app_image: Path, namespace: str
+) -> None:
+    kind = f"tlsroutes.{GATEWAY_API}"
+    versions = [each["name"] for each in cluster.get("customresourcedefinition", kind)["spec"]["versions"]]
+    newer, older = (ROUTE_VERSIONS[number] for number in (1, 2))
+    assert set(versions) == {newer, older}
+
+    def serve(served: bool) -> None:
+        """Have the cluster serve the newer version as well, or the older one alone."""
+        change = {"op": "replace", "path": f"/spec/versions/{versions.index(newer)}/served", "value": served}
+        cluster.kubectl("patch", "customresourcedefinition", kind, "--type=json", "-p", json.dumps([change]))
+
+        def known() -> bool:
+            answer = cluster.run("kubectl", "get", "--raw", f"/apis/{GATEWAY_API}/{newer}", check=False)
+            return '"TLSRoute"' in answer.stdout
+
+        wait_until(lambda: known() == served, f"{newer} is served: {served}", timeout=60)
+
+    def types(stack: Stack) -> set[str]:
+        resources = json.loads(stack.state())["deployment"]["resources"]
+        return {each["type"] for each in resources if each["type"].endswith(":TLSRoute")}
+
+    def route(deployed: Deployed) -> str:
+        [found] = cluster.get(kind, "-n", deployed.namespace)["items"]
+        return found["metadata"]["uid"]
+
+    serve(False)
+    try:
+        with deployed_stack(cluster, tmp_path, {"exposure": "gateway"}) as deployed:
+            assert types(deployed.stack) == {f"kubernetes:{GATEWAY_API}/{older}:TLSRoute"}
+            deployed.crane("push", app_image, f"{deployed.host}/test/app:1")
+            before = route(deployed)
+            serve(True)
+            deployed.stack.up()
+            assert types(deployed.stack) == {f"kubernetes:{GATEWAY_API}/{newer}:TLSRoute"}
+            assert route(deployed) == before
+            deployed.start_pods(namespace, f"{deployed.host}/test/app:1", cluster.nodes)
+            deployed.assert_running(namespace, cluster.nodes, timeout=60)
+            deployed.stack.pulumi("preview", "--expect-no-changes")
+    finally:
+        serve(True)
 
 
 @pytest.mark.slow

@@ -68,9 +68,16 @@ def storage_fault(facts: Facts) -> Verdict | None:
     return Verdict(found.reason, BrokenLink.REGISTRY, found.sentence)
 
 
+_ADDRESS = "[0]"
+"""What is in the condition of an object for whose first address `up` waits."""
+
+
 def _address_fault(facts: Facts) -> Verdict | None:
     for entrance in facts.entrances:
         status: Json = entrance.get("status", {})
+        annotations: Json = entrance["metadata"].get("annotations") or {}
+        if _ADDRESS not in annotations.get("pulumi.com/waitFor", ""):
+            continue  # the setting `address` names one, so its controller need not publish any
         if not status.get("loadBalancer", {}).get("ingress") and not status.get("addresses"):
             what = f"{entrance.get('kind', 'Ingress')} {name_of(entrance)} in {facts.declared.namespace}"
             sentence = (

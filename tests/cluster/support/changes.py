@@ -18,11 +18,20 @@ class Change:
     """What changes, in the docs' words."""
     allowed: int = 0
     """For how many seconds in a row pulls or pushes may fail; 0: not one does."""
+    until_the_end: bool = False
+    """Whether they may instead fail for as long as the rest of the `up` takes."""
     why: str = ""
     """Why they may."""
     steps: Sequence[Mapping[str, str]] = ()
     """The settings that each `up` changes; an empty text takes a setting back to its default. `{address}` in a value
     is the address of the registry with dashes. Empty: a test of its own takes the steps."""
+
+    @property
+    def gap(self) -> str:
+        """The longest gap, as the docs say it."""
+        if self.until_the_end:
+            return "the rest of the `up`"
+        return f"{self.allowed} s" if self.allowed else "none"
 
 
 _NEW_POD = "the registry's pod is made anew"
@@ -50,6 +59,9 @@ CHANGES = {
         what="`dnsSuffix`", allowed=GAP, why=_OLD_HOST, steps=[{"dnsSuffix": "sslip.io"}, {"dnsSuffix": ""}]
     ),
     "exposure": Change(what="`exposure`, from each value to each other", allowed=GAP, why=_OLD_HOST),
+    "nodePort": Change(
+        what="`nodePort`", until_the_end=True, why="there is one Service, which has the new port before nodes know it"
+    ),
     "ingressClass": Change(what="`ingressClass`, `gatewayClass`, `gatewayPort`", allowed=GAP, why=_OLD_HOST),
     "passwordVersion": Change(what="`passwordVersion`, also twice within a minute"),
     "pullNamespaces": Change(what="`pullNamespaces`, for other namespaces"),

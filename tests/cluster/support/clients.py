@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 
 from local_cluster import machine, network, programs, rootfs
-from local_cluster.paths import BIN
+from local_cluster.paths import BIN, REPOSITORY
 
 from .cluster import Cluster
 from .commands import run, wait_until
@@ -60,7 +60,11 @@ exec tini -- sleep infinity
 
 @contextmanager
 def registry_for_clients(
-    cluster: Cluster, folder: Path, exposure: str, settings: Mapping[str, str] | None = None
+    cluster: Cluster,
+    folder: Path,
+    exposure: str,
+    settings: Mapping[str, str] | None = None,
+    program: Path = REPOSITORY,
 ) -> Iterator[Deployed]:
     """A stack that is up, for tests that leave the nodes alone; destroyed in the end.
 
@@ -69,8 +73,10 @@ def registry_for_clients(
         folder: Where its CA goes.
         exposure: The setting of this name.
         settings: Further ones.
+        program: The folder of the program.
     """
-    with Stack(environment=cluster.environment, settings={"exposure": exposure, **(settings or {})}) as stack:
+    own = {"exposure": exposure, **(settings or {})}
+    with Stack(environment=cluster.environment, settings=own, program=program) as stack:
         stack.up()
         yield Deployed.of(cluster, stack, folder)
 

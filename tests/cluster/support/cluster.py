@@ -1,7 +1,6 @@
 """The running cluster, as the tests see it: through kubectl and from clients in its network."""
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,4 +100,4 @@ def running_cluster() -> Cluster:
         ClusterError: It does not run.
     """
     local_cluster.require()
-    return Cluster(environment={**os.environ, **shell.environment()}, nodes=nodes.DEFAULT)
+    return Cluster(environment=shell.applied(shell.environment()), nodes=nodes.DEFAULT)

@@ -109,6 +109,13 @@ class Loop:
         (ca_file.parent / "login").mkdir(exist_ok=True)
         self.deployed = replace(self.deployed, outputs=outputs, ca_file=ca_file)
 
+    def change(self, **settings: str) -> None:
+        """Change settings of the stack, bring it up, and go on with what `up` has made of them."""
+        self.deployed.stack.set(**settings)
+        self.deployed.stack.up()
+        self.use(self.deployed.stack.outputs())
+        self.settle()
+
     def settle(self, times: int = 4) -> None:
         """Wait until every node has pulled and the client has pushed some more, with the outputs of now."""
         since = time.monotonic()

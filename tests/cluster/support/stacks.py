@@ -45,8 +45,7 @@ class Stack:
             self.destroy()
         finally:
             self.pulumi("stack", "rm", "--yes", "--force", check=False)
-            for folder in {REPOSITORY, self.program}:
-                (folder / f"Pulumi.{self.name}.yaml").unlink(missing_ok=True)
+            (self.program / f"Pulumi.{self.name}.yaml").unlink(missing_ok=True)
 
     def pulumi(self, *arguments: str, timeout: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `pulumi` command on this stack."""
@@ -66,6 +65,13 @@ class Stack:
                 self.pulumi("config", "set", "--path", key, value)
             else:
                 self.pulumi("config", "rm", "--path", key)
+
+    def become(self, program: Path) -> None:
+        """Have the stack be one of the program in another folder, with the settings that it has."""
+        settings = f"Pulumi.{self.name}.yaml"
+        (program / settings).write_bytes((self.program / settings).read_bytes())
+        (self.program / settings).unlink()
+        self.program = program
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a `pulumi` command on this stack, whose output is piped, and of whose end the test takes care."""

@@ -4,6 +4,7 @@ import re
 from xml.etree import ElementTree
 
 from bench import report, timeline
+from bench.nodes import Cost
 from bench.throughput import Load, Throughput, loads
 from bench.timeline import Course, Step
 
@@ -57,3 +58,9 @@ def test_the_plot_shows_the_long_steps_and_loads_nothing_from_elsewhere() -> Non
 def test_the_round_in_the_middle_is_drawn() -> None:
     rounds = [Course({timeline.UP: seconds}) for seconds in (12.0, 9.0, 10.0)]
     assert report.typical(rounds) is rounds[2]
+
+
+def test_what_an_agent_takes_is_said_for_each_number_of_stacks() -> None:
+    costs = [Cost(stacks=1, agents=3, megabytes=19.04, millicores=0.514, wakeups=31.2)]
+    row = report.agents_table(costs).splitlines()[-1]
+    assert row == "| 1 | 3 | 19.0 MB | 0.51 millicores | 31 |"

@@ -5,11 +5,13 @@ import platform
 import shutil
 import sys
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
 from local_cluster import cgroups, host_machine, programs, rootfs
 from local_cluster.errors import ClusterError
+from local_cluster.paths import LOCAL
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -17,7 +19,8 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture(autouse=True)
 def fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is fit, whatever this one is."""
-    monkeypatch.delenv("DEBIAN_MIRROR", raising=False)
+    for name in ("DEBIAN_MIRROR", "GOCACHE", "GOMODCACHE", "GOPATH", "PRIVATE_REGISTRY_LOCAL"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2 * 2**20}.__getitem__)
@@ -74,5 +77,27 @@ def test_to_build_takes_more_disk_than_to_run(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(0, 0, 10 * 2**30))
     assert host_machine.unfit(built=True) == []
     [said] = host_machine.unfit(built=False)
-    assert "It needs 20 GiB of disk to build its programs" in said
-    assert "PRIVATE_REGISTRY_LOCAL" in said
+    assert f"It needs 20 GiB of disk to build its programs, and {LOCAL} and " in said
+    assert "PRIVATE_REGISTRY_LOCAL to a folder with more" in said
+
+
+def test_the_disk_of_go_s_caches_counts_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"LOCAL": "/proc", "GOCACHE": str(tmp_path), "GOMODCACHE": "/sys"}
+    free = {"/proc": 6, str(tmp_path): 10, "/sys": 1}
+    monkeypatch.setattr(host_machine, "LOCAL", Path(places["LOCAL"]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, free[str(path)] * 2**30))
+    monkeypatch.setenv("GOCACHE", places["GOCACHE"])
+    monkeypatch.setenv("GOMODCACHE", places["GOMODCACHE"])
+    assert host_machine.unfit(built=True) == []
+    [said] = host_machine.unfit(built=False)
+    assert "It needs 6 GiB of disk to build its programs, and /sys has 1: free some, or set GOMODCACHE to" in said
+    monkeypatch.delenv("GOMODCACHE")
+    monkeypatch.setenv("GOPATH", "/sys")
+    [said] = host_machine.unfit(built=False)
+    assert "/sys/pkg/mod has 1: free some, or set GOMODCACHE to" in said
+
+
+def test_mount_points_have_spaces_and_backslashes() -> None:
+    table = "overlay /a\\040b/tree\\134 overlay rw 0 0\nproc /proc proc rw 0 0\n"
+    assert host_machine.mount_points(table) == [Path("/a b/tree\\"), Path("/proc")]
+    assert Path("/proc") in host_machine.mounts()

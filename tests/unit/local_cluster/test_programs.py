@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +32,30 @@ def test_no_two_programs_have_the_same_name() -> None:
         for name in (program.name, *program.links)
     ]
     assert [name for name, count in Counter(names).items() if count > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "built", "fetched"),
+    [
+        ({}, "HOME/.cache/go-build", "HOME/go/pkg/mod"),
+        ({"XDG_CACHE_HOME": "/x", "GOPATH": "/a:/b"}, "/x/go-build", "/a/pkg/mod"),
+        ({"PRIVATE_REGISTRY_LOCAL": "/big"}, "/big/go-build", "/big/go-modules"),
+        ({"PRIVATE_REGISTRY_LOCAL": "/big", "GOCACHE": "/c", "GOMODCACHE": "/m"}, "/c", "/m"),
+        ({"PRIVATE_REGISTRY_LOCAL": "/big", "GOPATH": "/a"}, "/big/go-build", "/a/pkg/mod"),
+    ],
+)
+def test_go_s_caches_are_in_the_folder_that_the_user_has_chosen_and_else_where_go_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], built: str, fetched: str
+) -> None:
+    for name in ("GOCACHE", "GOMODCACHE", "GOPATH", "PRIVATE_REGISTRY_LOCAL", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(programs, "LOCAL", Path(given.get("PRIVATE_REGISTRY_LOCAL", tmp_path / "local")))
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    wanted = {"GOCACHE": built, "GOMODCACHE": fetched}
+    wanted = {name: path.replace("HOME", str(tmp_path)) for name, path in wanted.items()}
+    assert {name: str(path) for name, path in programs.go_caches().items()} == wanted
+    environment = programs._environment()  # pyright: ignore[reportPrivateUsage]
+    passed = {name: environment[name] for name in wanted if name in environment}
+    assert passed == (wanted if "PRIVATE_REGISTRY_LOCAL" in given else {}), "Go's own default is left to Go"

@@ -19,14 +19,16 @@ VARIABLES = st.dictionaries(st.from_regex(r"[A-Z]{1,20}_", fullmatch=True), st.t
 @settings(max_examples=20, deadline=None)
 def test_export_lines_give_a_shell_the_values_unchanged(variables: dict[str, str]) -> None:
     script = 'eval "$EXPORTS"; exec "$PYTHON" -c "import os, json; print(json.dumps(dict(os.environ)))"'
-    environment = {"EXPORTS": shell.exports(variables), "PYTHON": sys.executable}
+    lines = shell.exports({**variables, "GONE": None})
+    environment = {"EXPORTS": lines, "PYTHON": sys.executable, "GONE": "a value"}
     output = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, check=True)
     found = json.loads(output.stdout)
     assert {name: found[name] for name in variables} == variables
+    assert "GONE" not in found
 
 
 def test_wrappers_come_before_the_programs_that_they_wrap() -> None:
-    path = shell.environment()["PATH"].split(":")
+    path = shell.applied(shell.environment())["PATH"].split(":")
     assert path[0] == str(shell.WRAPPERS)
     assert path.index(str(shell.WRAPPERS)) < path.index(str(BIN))
 
@@ -43,4 +45,8 @@ def test_the_passphrase_is_in_a_file_that_only_its_owner_reads(tmp_path: Path, m
     assert len(first) >= 32
     assert first not in str(variables)
     shell.own_backend()
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another one")
+    for made in (shell.own_backend(), shell.environment()):
+        assert shell.applied(made)["PULUMI_CONFIG_PASSPHRASE_FILE"] == str(passphrase)
+        assert "PULUMI_CONFIG_PASSPHRASE" not in shell.applied(made), "Pulumi would take it instead of the file"
     assert passphrase.read_text() == first  # or the secrets of existing stacks would be lost

@@ -254,13 +254,31 @@ def test_what_exists_in_the_stacks_own_namespace_is_taken_over_and_nothing_elsew
             annotations = inputs["metadata"].get("annotations", {})
             is_own = inputs["metadata"].get("namespace", NAMESPACE) == NAMESPACE
             (own if is_own else elsewhere).add(name)
-            assert (annotations.get("pulumi.com/patchForce") == "true") is is_own, name
-            manager = "private-registry" if is_own else NAMESPACE
+            is_namespace = typ.endswith(":Namespace")
+            assert (annotations.get("pulumi.com/patchForce") == "true") is (is_own and not is_namespace), name
+            manager = f"private-registry-{INSTANCE}" if is_namespace else "private-registry" if is_own else NAMESPACE
             assert annotations["pulumi.com/patchFieldManager"] == manager, name
             if not is_own:
                 assert inputs["metadata"]["labels"][names.INSTANCE] == INSTANCE, name
     assert {"namespace", "gateway-gateway", "gateway-tlsroute", "trust-daemonset", "lookup-facts"} <= own
     assert elsewhere == {"shares-pull-team-a", "shares-ca-team-a", "shares-advertise"}
+
+
+def test_the_cluster_is_asked_for_the_namespace_with_the_labels_and_annotations_that_it_gets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def refusal(_self: QuietCluster, kind: str, body: Any, *_: str) -> str:
+        asked.extend([body["metadata"]] if kind == "namespace" else [])
+        return ""
+
+    monkeypatch.setattr(QuietCluster, "refusal", refusal)
+    recorder = Recorder()
+    run_program(recorder, namespace="registry-x")
+    metadata = recorder.of(":Namespace")["metadata"]
+    before_the_first_up = json.loads(json.dumps(metadata).replace(INSTANCE, "0" * 12))
+    assert asked == [before_the_first_up]
 
 
 def test_the_guard_is_deleted_before_everything_else(made: Recorder) -> None:
@@ -359,6 +377,24 @@ def test_the_pod_that_attaches_the_pull_secret_may_change_the_default_accounts_o
     deployed = recorder.dependencies["kubernetes:apps/v1:Deployment", "shares-attach-deployment"]
     assert len(bindings) == 3
     assert set(bindings) <= deployed, "it ends before it loses its rights"
+
+
+def test_the_pod_that_attaches_the_pull_secret_may_reach_the_api_server_from_its_beginning_to_its_end() -> None:
+    recorder = Recorder()
+    run_program(recorder, pullNamespaces='["team-a"]', attachPullSecret="true")
+    policy = recorder.of(":NetworkPolicy", "attach")
+    labels = recorder.of(":Deployment", "attach")["spec"]["template"]["metadata"]["labels"]
+    assert policy["metadata"] | {"annotations": {}} == {
+        "name": "attach",
+        "namespace": NAMESPACE,
+        "labels": names.labels("attach"),
+        "annotations": {},
+    }
+    spec = policy["spec"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+    assert (spec["policyTypes"], spec["egress"], spec.get("ingress")) == (["Egress"], [{}], None)
+    key = next(key for key in recorder.resources if key[0].endswith(":NetworkPolicy") and "attach" in key[1])
+    assert key in recorder.dependencies["kubernetes:apps/v1:Deployment", "shares-attach-deployment"]
 
 
 def test_an_ingress_with_an_address_of_its_own_is_refused() -> None:

@@ -4,7 +4,7 @@ import base64
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import kubernetes
 import pulumi
@@ -15,7 +15,15 @@ import yaml
 from registry.cluster import Cluster
 from registry.kubeconfig import KubeconfigError, connect
 from tests.cluster.support.http_proxy import http_proxy
-from tests.unit.support.api_server import TOKENS, api_server, as_python_3_13, old_certificates, write_kubeconfig
+from tests.unit.support.api_server import (
+    TOKENS,
+    JsonHandler,
+    api_server,
+    as_python_3_13,
+    old_certificates,
+    serving,
+    write_kubeconfig,
+)
 
 client: Any = kubernetes.client
 
@@ -90,6 +98,37 @@ def test_a_foreign_ca_is_a_fault_of_the_certificate_and_not_of_the_login(
         assert "Log in" not in str(caught.value)
         with pytest.raises(ConnectionError, match="certificate verify failed"):
             Cluster().ask("/version")
+
+
+class Busy(JsonHandler):
+    """An API server that knows one kind, and answers another status to every question but one for what it lacks."""
+
+    statuses: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        if self.path == "/apis/lacking.example.com/v1":
+            self.answer({"kind": "Status", "message": "not found"}, 404)
+        elif self.statuses:
+            self.answer({"kind": "Status", "message": "not now"}, self.statuses.pop())
+        else:
+            self.answer({"kind": "APIResourceList", "resources": [{"name": "routes", "kind": "Route"}]})
+
+
+def test_only_a_cluster_that_says_so_lacks_a_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulumi.runtime.set_all_config({})
+    with serving(Busy) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
+        cluster = Cluster()
+        for Busy.statuses in ([429], [503], [403]):
+            with pytest.raises(
+                pulumi.RunError, match="does not say whether it has the kind Route .*: it answers not now"
+            ):
+                cluster.serves("example.com/v1", "Route")
+        assert cluster.serves("example.com/v1", "Route"), "an error is not remembered"
+        assert not cluster.serves("example.com/v1", "Gateway")
+        assert not cluster.serves("lacking.example.com/v1", "Route")
+    with pytest.raises(pulumi.RunError, match="cannot be reached"):
+        cluster.serves("other.example.com/v1", "Route")
 
 
 @pytest.mark.parametrize("by", ["HTTPS_PROXY", "proxy-url", "NO_PROXY"])

@@ -20,9 +20,7 @@ PRIVATE = [
     "172.16.0.0/12",
     "192.168.0.0/16",
     "100.64.0.0/10",
-    "127.0.0.0/8",
     "169.254.0.0/16",
-    "::1/128",
     "fe80::/10",
     "fc00::/7",
     "::ffff:10.0.0.0/104",
@@ -36,8 +34,13 @@ def test_the_first_and_the_last_address_of_a_private_network_are_private_and_tho
     addresses = ipaddress.ip_network(network)
     assert credentials.is_private(str(addresses[0]))
     assert credentials.is_private(str(addresses[-1]))
-    assert not credentials.is_private(str(addresses[0] - 1)) or network == "::1/128"
+    assert not credentials.is_private(str(addresses[0] - 1))
     assert not credentials.is_private(str(addresses[-1] + 1))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.255.255.255", "::1", "::ffff:127.0.0.1"])
+def test_a_loopback_address_says_nothing_of_where_the_registry_is_reached(address: str) -> None:
+    assert credentials.auth_mode("auto", ["10.0.0.1", address]) == "basic"
 
 
 @given(st.ip_addresses())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from registry.hostname import (
     MAX_LABEL,
     is_dns_name,
+    is_loopback,
     placeholder_host,
     registry_host,
     registry_label,
@@ -28,7 +29,7 @@ NAMESPACES = (_LABELS | _LABELS.map("registry-{}".format)).filter(lambda name: l
     stack_namespace, STACKS, INSTANCES
 )
 """Namespaces' names: of users' own, and of those that the program makes."""
-ADDRESSES = st.ip_addresses(v=4).filter(lambda ip: not ip.is_unspecified).map(str)
+ADDRESSES = st.ip_addresses(v=4).filter(lambda ip: not ip.is_unspecified and not ip.is_loopback).map(str)
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _HEXTET = r"[0-9a-f]{1,4}"
@@ -129,7 +130,7 @@ def test_the_address_is_dashed() -> None:
     ("address", "label"),
     [
         ("2001:db8::1", "2001-0db8-0000-0000-0000-0000-0000-0001"),
-        ("::1", "0000-0000-0000-0000-0000-0000-0000-0001"),
+        ("::2", "0000-0000-0000-0000-0000-0000-0000-0002"),
         ("fd00:1:2:3:4::", "fd00-0001-0002-0003-0004-0000-0000-0000"),
     ],
 )
@@ -137,7 +138,7 @@ def test_an_ipv6_address_is_written_in_full(address: str, label: str) -> None:
     assert registry_host("registry-dev", address, "sslip.io") == f"registry-dev.{label}.sslip.io"
 
 
-@given(NAMESPACES, st.ip_addresses(v=6).filter(lambda ip: not ip.is_unspecified))
+@given(NAMESPACES, st.ip_addresses(v=6).filter(lambda ip: not ip.is_unspecified and not is_loopback(str(ip))))
 @example("registry-pr-1", ipaddress.IPv6Address("1:2:3:4:5:6:7:8"))
 @example("registry-1-2-3-4", ipaddress.IPv6Address("::ffff:10.0.0.1"))
 def test_a_wildcard_dns_service_sees_the_ipv6_address_and_no_ipv4_one(
@@ -159,6 +160,25 @@ def test_a_load_balancers_host_name_is_the_registrys(address: str) -> None:
 def test_port_and_name_come_apart_and_together(host: str) -> None:
     assert with_port(*split_port(host)) == host
     assert with_port("a.example.com", 443) == "a.example.com"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST.", "kind.localhost"],
+)
+def test_an_address_under_which_every_machine_reaches_itself_is_refused_with_the_setting_that_helps(
+    address: str,
+) -> None:
+    with pytest.raises(ValueError, match=rf"{re.escape(repr(address))}.*reaches itself.*config set address"):
+        registry_host("registry-dev", address, "nip.io")
+
+
+@given(st.ip_addresses())
+def test_only_loopback_addresses_are_refused_for_reaching_oneself(
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    assert is_loopback(str(ip)) == (str(mapped or ip).startswith("127.") or str(ip) == "::1")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ class Recorder(pulumi.runtime.Mocks):
     """The name of the provider of each resource, by the resource's type and its name; empty for the default one."""
     dependencies: dict[tuple[str, str], set[tuple[str, str]]] = field(default_factory=dict)
     """Type and name of what each resource depends on, by the resource's type and its name."""
+    aliases: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """The types under which the state may know each resource as well, by the resource's type and its name."""
     registered: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Each registration of outputs, in order: the type of the component, and the outputs."""
     state: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Recorder(pulumi.runtime.Mocks):
             state["status"] = {"loadBalancer": {"ingress": list(points)}}
         if args.typ == "kubernetes:core/v1:Service":
             state["status"] = {"loadBalancer": {"ingress": list(self.published)}}
-            if args.inputs["spec"]["type"] == "NodePort":
+            if args.inputs["spec"]["type"] in ("NodePort", "LoadBalancer"):
                 state["spec"]["ports"][0]["nodePort"] = 30123
         if args.typ == "tls:index/privateKey:PrivateKey":
             state["publicKeyPem"] = f"{self.public_key} of {args.name}"
@@ -117,6 +119,7 @@ class _Monitor(mocks.MockMonitor):
         self._recorder.parents[key] = _type(request.parent)
         self._recorder.providers[key] = request.provider.split("::")[3] if request.provider else ""
         self._recorder.dependencies[key] = {(_type(urn), urn.rpartition("::")[2]) for urn in request.dependencies}
+        self._recorder.aliases[key] = {alias.spec.type for alias in request.aliases}
         return super().RegisterResource(request)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 - the engine's name for it

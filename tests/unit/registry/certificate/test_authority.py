@@ -11,7 +11,15 @@ from functools import cache
 import pulumi
 import pytest
 
-from registry.certificate.authority import KEPT, Succession, authorities, is_new, trusted_with, warnings
+from registry.certificate.authority import (
+    KEPT,
+    Succession,
+    authorities,
+    before_renewal,
+    is_new,
+    trusted_with,
+    warnings,
+)
 from registry.certificate.contract import CA_VALIDITY, RENEWAL
 from tests.unit.support.engine import Recorder, run_component
 
@@ -74,6 +82,35 @@ def test_a_renewed_ca_needs_nobody_to_trust_the_old_certificate_beside_it(make: 
     assert "renewed, with the same key" in sentence
     end = datetime.fromtimestamp(NOW, UTC) + timedelta(days=CA_VALIDITY / 24 - 125)
     assert f"until {end:%Y-%m-%d}" in sentence
+
+
+def test_with_nodes_that_somebody_else_sets_up_each_up_names_them_until_the_certificate_from_before_ends(
+    make: Make,
+) -> None:
+    older, old, new = make("one", age=130), make("one", age=125), make("one")
+    ends = datetime.fromtimestamp(NOW, UTC) + timedelta(days=CA_VALIDITY / 24 - 125)
+    kept = before_renewal(new, old, "", NOW)
+    assert kept == old
+    for recorded, renewed in ((old, ""), (new, kept)):
+        [sentence] = warnings(new, recorded, NOW, renewed=renewed, external=True)
+        assert f"Nodes and clients that have the certificate from before accept the registry until {ends:%Y-%m-%d}" in (
+            sentence
+        )
+        assert "nodes need their setting again (python3 -m registry.clients --node NAME)" in sentence
+    assert warnings(new, new, NOW, renewed=kept) == [], "the agents have seen to it, and clients were named once"
+    # One that was renewed twice counts from the first of its certificates on, and what has ended does not count.
+    assert before_renewal(new, old, older, NOW) == older + old
+    assert f"{ends - timedelta(days=5):%Y-%m-%d}" in warnings(new, new, NOW, renewed=older + old, external=True)[0]
+    assert before_renewal(new, new, kept, ends.timestamp() + 1) == ""
+    assert warnings(new, new, ends.timestamp() + 1, renewed=kept, external=True) == []
+    # Another CA has nothing to do with it.
+    assert before_renewal(make("two"), new, kept, NOW) == ""
+
+
+def test_of_another_ca_the_nodes_that_somebody_else_sets_up_are_not_said_to_trust_it(make: Make) -> None:
+    [sentence] = warnings(make("two"), make("one", age=3), NOW, external=True)
+    assert "Nodes do not trust it before they have their setting again" in sentence
+    assert "both" not in sentence
 
 
 def test_another_ca_is_trusted_beside_the_ones_before_for_a_day(make: Make) -> None:

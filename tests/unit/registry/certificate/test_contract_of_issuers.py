@@ -6,6 +6,7 @@ from typing import Any, cast, get_args
 
 import pytest
 
+from registry.certificate import authority
 from registry.certificate.cert_manager import authority_tag, name_constraints
 from registry.certificate.choice import ISSUERS, errors, make_certificate
 from registry.certificate.contract import CA_VALIDITY, COMPONENTS, RENEWAL, CertificateState
@@ -18,6 +19,7 @@ from tests.unit.support.settings import having
 
 ISSUER_NAMES = get_args(Issuer)
 HOST = "registry.example.com"
+RECORDED = CertificateState(before_renewal="before")
 OWN = authority_tag(1, name_constraints(HOST, "nip.io"))
 
 
@@ -33,7 +35,7 @@ def run(by: Issuer, cluster: QuietCluster | None = None, **values: Any) -> tuple
     def make() -> dict[str, Any]:
         settings = having(certificate_issuer=by, **values)
         certificate = make_certificate(
-            "certificate", settings, NAMESPACE, f"{HOST}:8443", cast(Cluster, cluster), CertificateState(), nobody
+            "certificate", settings, NAMESPACE, f"{HOST}:8443", cast(Cluster, cluster), RECORDED, nobody
         )
         return {"ca_certificate": certificate.ca_certificate, "secret": certificate.secret}
 
@@ -59,7 +61,24 @@ def test_it_makes_a_ca_and_a_secret_that_belong_to_it(issuer: Issuer) -> None:
         token
     }
     [(_, outputs)] = [each for each in recorder.registered if each[0] == token]
-    assert set(outputs) == {"caCertificate", "secret"}
+    assert set(outputs) == {"caCertificate", "beforeRenewal", "secret"}
+    assert outputs["beforeRenewal"] == ""
+
+
+@pytest.mark.parametrize("issuer", ISSUER_NAMES)
+@pytest.mark.parametrize(("node_trust", "external"), [("agent", False), ("external", True)])
+def test_what_is_said_of_the_ca_depends_on_who_sets_up_the_nodes(
+    issuer: Issuer, node_trust: str, external: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def warnings(*_: object, **options: Any) -> list[str]:
+        asked.append(options)
+        return []
+
+    monkeypatch.setattr(authority, "warnings", warnings)
+    run(issuer, node_trust=node_trust)
+    assert asked == [{"renewed": "before", "external": external}]
 
 
 def test_the_ca_is_valid_for_180_days_and_renewed_in_its_last_60_with_its_key_by_each_issuer() -> None:

@@ -31,6 +31,28 @@ def test_a_machine_that_finds_the_registry_is_left_alone() -> None:
     assert local_dns.warning("lb.example.com", "lb.example.com", "nip.io", {"203.0.113.1"}, "") == ""
 
 
+def test_an_own_host_whose_entry_leads_there_or_cannot_be_compared_is_left_alone() -> None:
+    for kept in ((), {"10.0.0.1"}, {"10.0.0.2"}):
+        assert local_dns.own_host_warning("r.example.com", "10.0.0.2", kept, {"10.0.0.2"}, "") == ""
+    lb = "lb.example.net"
+    assert local_dns.own_host_warning("r.example.com", lb, {lb}, {"203.0.113.1"}, "") == ""
+
+
+def test_an_own_host_whose_way_in_moves_is_told_to_move_its_entry_before_the_old_way_in_goes() -> None:
+    for address, found in (("10.0.0.2", {"10.0.0.1"}), ("10.0.0.2", set[str]()), ("lb.example.net", {"10.0.0.1"})):
+        text = local_dns.own_host_warning("r.example.com", address, {"10.0.0.1"}, found, "")
+        assert f"host r.example.com is served at {address} from now on, and at 10.0.0.1, where it was, until" in text
+        assert "let its DNS entry lead to the new address now" in text
+
+
+@pytest.mark.parametrize(("found", "part"), [(set[str](), "has no address for"), ({"10.0.0.9"}, "finds 10.0.0.9 for")])
+def test_an_own_host_whose_entry_leads_elsewhere_is_told_where_it_has_to_lead(found: set[str], part: str) -> None:
+    text = local_dns.own_host_warning("r.example.com", "10.0.0.1", {"10.0.0.1"}, found, "Name unknown")
+    assert f"This machine {part} the registry's host r.example.com" in text
+    assert "Let the DNS entry of r.example.com lead to 10.0.0.1" in text
+    assert "dnsSuffix" not in text
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment without any word of proxies."""
@@ -92,7 +114,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, resolver: Resolver, address: str, 
 
     def make() -> dict[str, Any]:
         host, reached = pulumi.Output.from_input("lb.example.com:8443"), pulumi.Output.from_input(address)
-        return {"host": local_dns.resolved(host, reached, having(**values))}
+        return {"host": local_dns.resolved(host, reached, having(**values), {"10.0.0.2"})}
 
     return run_component(Recorder(), make)["host"]
 
@@ -122,3 +144,11 @@ def test_a_name_that_is_made_from_an_address_is_not_waited_for(
     resolved(monkeypatch, resolver, "10.0.0.1")
     assert len(resolver.asked) == 1
     assert "rebinding protection" in said[0]
+
+
+def test_a_host_of_the_settings_is_warned_of_the_way_in_that_goes(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    resolved(monkeypatch, Resolver({"10.0.0.2"}), "10.0.0.1", host="lb.example.com:8443")
+    [line] = said
+    assert "served at 10.0.0.1 from now on, and at 10.0.0.2, where it was" in line

@@ -36,11 +36,12 @@ def as_user(script: str, home: Path, **variables: str) -> str:
     return done.stdout
 
 
-def test_each_says_how_to_undo_it_and_holds_the_host() -> None:
+def test_each_says_how_to_undo_it_and_when_it_is_needed_again_and_holds_the_host() -> None:
     for node, setting in SETUP.items():
         assert setting.startswith("# "), node
         assert "Undo: " in setting, node
         assert HOST in setting, node
+        assert re.search("^# When pulumi up says that the CA was renewed, this is needed again", setting, re.M), node
 
 
 @pytest.mark.parametrize("node", ["containerd", "k3s", "rke2", "kind", "minikube", "aks"])

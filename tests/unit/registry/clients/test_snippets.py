@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -107,7 +109,7 @@ def test_the_containers_tools_get_the_ca_for_this_host_alone(client: str, home: 
     host = f"{HOST}:8443"
     snippet = client_setup(host, ca)[client]
     for _ in range(2):
-        assert run(snippet, home) == f"{client} trusts {host}\n"
+        assert run(snippet, home) == f"{client} trusts {host}\nUndo: {undo(snippet)}\n"
         assert files(home) == [f".config/containers/certs.d/{host}/ca.crt"]
         assert (home / files(home)[0]).read_text() == ca
     run(undo(snippet), home)
@@ -119,14 +121,14 @@ def test_the_containers_tools_get_it_where_xdg_config_home_says_as_well(client: 
     snippet = client_setup(HOST, ca)[client]
     variables = {"XDG_CONFIG_HOME": f"{home}/else where"}
     for _ in range(2):
-        assert run(snippet, home, **variables) == f"{client} trusts {HOST}\n"
+        assert run(snippet, home, **variables).startswith(f"{client} trusts {HOST}\n")
         assert files(home) == [f"{root}/containers/certs.d/{HOST}/ca.crt" for root in (".config", "else where")]
         assert {(home / file).read_text() for file in files(home)} == {ca}
     run(undo(snippet), home, **variables)
     assert files(home) == []
     same = {"XDG_CONFIG_HOME": f"{home}/.config/"}
     for _ in range(2):
-        assert run(snippet, home, **same) == f"{client} trusts {HOST}\n"
+        assert run(snippet, home, **same).startswith(f"{client} trusts {HOST}\n")
     assert files(home) == [f".config/containers/certs.d/{HOST}/ca.crt"]
     run(undo(snippet), home, **same)
     assert files(home) == []
@@ -236,6 +238,56 @@ def test_port_forward_goes_to_the_port_at_which_the_pod_serves_tls(ca: str) -> N
     assert PORT_FORWARD not in client_setup(HOST, ca), "nobody knows the namespace"
 
 
+@pytest.mark.parametrize(("shell", "user", "port"), [("sh", 0, 443), ("sh", 1000, 443), ("bash", 1000, 8443)])
+def test_port_forward_takes_its_line_out_of_the_hosts_when_it_ends(
+    shell: str, user: int, port: int, tmp_path: Path, ca: str
+) -> None:
+    hosts, running = tmp_path / "hosts", tmp_path / "running"
+    hosts.write_text("127.0.0.1 localhost\n")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    program(programs, "id", str(user))
+    for name, does in (
+        ("sudo", 'exec "$@"'),
+        ("setpriv", "exit 1"),
+        ("kubectl", f"grep -c {HOST} {hosts} >{running}.new; mv {running}.new {running}; exec sleep 60"),
+    ):
+        program(programs, name, "")
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+    host = HOST if port == 443 else f"{HOST}:{port}"
+    snippet = client_setup(host, ca, namespace="ns")[PORT_FORWARD].replace("/etc/hosts", str(hosts))
+    started = subprocess.Popen(
+        [shell], stdin=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL, start_new_session=True,
+        env={"HOME": str(tmp_path), "PATH": f"{programs}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert started.stdin
+    with started.stdin:
+        started.stdin.write(snippet)
+    try:
+        wait_until(running.exists)
+        assert running.read_text() == "1\n"
+    finally:
+        os.killpg(started.pid, signal.SIGINT)  # as a terminal does at Control-C
+    started.wait(timeout=30)
+    wait_until(lambda: HOST not in hosts.read_text())
+    assert hosts.read_text() == "127.0.0.1 localhost\n"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("client", sorted({*CLIENTS} - {*GO, "curl", "kaniko", "githubActions", PORT_FORWARD}))
+def test_what_is_set_up_for_good_ends_with_how_to_undo_it(client: str, ca: str) -> None:
+    snippet = client_setup(HOST, ca + OTHER_CA.read_text())[client]
+    *_, last = [line for line in snippet.splitlines() if line != ")"]
+    assert re.fullmatch(r"(printf '%s\\n'|Write-Output) '[^']+ trusts [^']+' 'Undo: [^']+'", last)
+    assert last.endswith(f"'Undo: {undo(snippet)}'")
+
+
 @pytest.mark.parametrize("namespace", ["a;reboot", "$(reboot)", "A", "a.b", "-a"])
 def test_a_namespace_that_could_be_more_than_text_is_refused(namespace: str, ca: str) -> None:
     with pytest.raises(ValueError, match="namespace is"):
@@ -252,12 +304,59 @@ def test_curls_bundle_holds_the_public_roots_and_the_ca(home: Path, ca: str) -> 
     assert text.count("BEGIN CERTIFICATE") > 50
     assert run(snippet, home, CURL_CA_BUNDLE=str(bundle)) == printed
     assert bundle.read_text() == text, "a second time it does not grow"
-    (home / "company.crt").write_text("the company's\n")
-    (home / "company.crt").chmod(0o644)
-    run(snippet, home, CURL_CA_BUNDLE=str(home / "company.crt"))
-    assert bundle.read_text() == f"the company's\n{ca}"
     run(undo(snippet), home)
-    assert files(home) == ["company.crt"]
+    assert not bundle.with_name("ca.crt").exists()
+    assert bundle.read_text() == text.removesuffix(ca), "a shell that names the bundle goes on with the roots"
+
+
+def company_roots(home: Path) -> str:
+    """The path of a company's roots, in a file that the user may read."""
+    path = home / "company.crt"
+    path.write_text("the company's\n")
+    path.chmod(0o644)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("client", "given", "variable"),
+    [
+        *[(client, "SSL_CERT_FILE", "SSL_CERT_FILE") for client in GO],
+        ("curl", "SSL_CERT_FILE", "CURL_CA_BUNDLE"),
+        ("curl", "CURL_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    ],
+)
+def test_the_roots_that_the_environment_names_are_trusted_as_before(
+    client: str, given: str, variable: str, home: Path, ca: str
+) -> None:
+    company = company_roots(home)
+    snippet = client_setup(HOST, ca)[client]
+    printed = run(snippet, home, **{given: company})
+    assert re.fullmatch(rf"export {variable}=.*\n", printed)
+    bundle = Path(run(f'{printed}printf %s "${variable}"', home))
+    assert bundle.read_text() == f"the company's\n{ca}"
+    other = OTHER_CA.read_text()
+    # A second time in the same shell, when the CA has changed.
+    assert run(client_setup(HOST, other)[client], home, **{given: company, variable: str(bundle)}) == printed
+    assert bundle.read_text() == f"the company's\n{other}"
+    run(undo(snippet), home)
+    assert bundle.read_text() == "the company's\n", "a shell that names the bundle goes on with the roots"
+    run(snippet, home, **{given: company, variable: str(bundle)})
+    assert bundle.read_text() == f"the company's\n{ca}"
+
+
+def test_of_two_variables_with_roots_the_one_that_curl_reads_counts(home: Path, ca: str) -> None:
+    company = company_roots(home)
+    run(client_setup(HOST, ca)["curl"], home, CURL_CA_BUNDLE=company, SSL_CERT_FILE="/dev/null")
+    [bundle] = [home / file for file in files(home) if file.endswith("bundle.crt")]
+    assert bundle.read_text() == f"the company's\n{ca}"
+
+
+def test_the_bundle_of_another_stack_is_taken_over(home: Path, ca: str) -> None:
+    variables = {"SSL_CERT_FILE": company_roots(home)}
+    for host, pem in (("one.example.com", ca), ("two.example.com", OTHER_CA.read_text())):
+        printed = run(client_setup(host, pem)["crane"], home, **variables)
+        variables["SSL_CERT_FILE"] = run(f'{printed}printf %s "$SSL_CERT_FILE"', home)
+    assert Path(variables["SSL_CERT_FILE"]).read_text() == f"the company's\n{ca}{OTHER_CA.read_text()}"
 
 
 def test_buildkitd_gets_one_more_registry_in_its_configuration(home: Path, ca: str) -> None:
@@ -266,7 +365,7 @@ def test_buildkitd_gets_one_more_registry_in_its_configuration(home: Path, ca: s
     setup = client_setup(host, ca)
     run("mkdir -p ~/.config/buildkit && echo 'debug = true' >~/.config/buildkit/buildkitd.toml", home)
     for _ in range(2):
-        assert run(setup["buildkit"], home) == f"buildkitd trusts {host}, once it is restarted\n"
+        assert run(setup["buildkit"], home).startswith(f"buildkitd trusts {host}, once it is restarted\nUndo: rm -r ")
         read = tomllib.loads(config.read_text())
         assert read["debug"] is True
         assert list(read["registry"]) == [host]
@@ -277,7 +376,7 @@ def test_buildkitd_gets_one_more_registry_in_its_configuration(home: Path, ca: s
 
 def test_nerdctl_without_root_reads_the_users_folder(home: Path, ca: str) -> None:
     snippet = client_setup(HOST, ca)["nerdctl"]
-    assert run(snippet, home) == f"nerdctl trusts {HOST}\n"
+    assert run(snippet, home) == f"nerdctl trusts {HOST}\nUndo: {undo(snippet)}\n"
     assert files(home) == [f".config/containerd/certs.d/{HOST}/ca.crt"]
     run(undo(snippet), home)
     assert files(home) == []

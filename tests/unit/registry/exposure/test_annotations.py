@@ -8,6 +8,7 @@ import pytest
 from registry import settings as setting
 from registry.cluster import Cluster, Object
 from registry.exposure import choice
+from registry.exposure.address import LABELS
 from registry.exposure.contract import ExposureState
 from registry.exposure.load_balancer import LoadBalancer, nodes_outside
 from registry.exposure.node_port import NodePort, node_port_error
@@ -62,6 +63,17 @@ def test_without_these_settings_the_service_is_as_it_was() -> None:
     assert set(recorder.of(":Service", "load-balancer")["spec"]) == {"type", "selector", "ports"}
 
 
+def test_both_ingresses_have_what_policies_against_plain_http_want() -> None:
+    recorder = Recorder()
+    run_program(recorder)
+    for name in ("placeholder", "ingress-served"):
+        ingress = recorder.of(":Ingress", name)
+        assert ingress["metadata"]["annotations"]["kubernetes.io/ingress.allow-http"] == "false"
+        [tls] = ingress["spec"]["tls"]
+        assert tls["hosts"] == [rule["host"] for rule in ingress["spec"]["rules"]]
+        assert ("secretName" in tls) == (name == "ingress-served")
+
+
 def test_both_ingresses_get_the_annotations_and_one_of_ours_can_be_replaced() -> None:
     recorder = Recorder()
     size = "nginx.ingress.kubernetes.io/proxy-body-size"
@@ -90,14 +102,39 @@ def test_a_port_outside_of_the_usual_range_is_warned_of(monkeypatch: pytest.Monk
     assert "from 30000 to 32767 only" in warned[0]
 
 
-def test_a_port_that_somebody_else_has_is_refused_with_the_holder_and_ones_own_is_not() -> None:
-    metadata: dict[str, Any] = {"namespace": "shop", "name": "web"}
-    web: Object = {"metadata": metadata, "spec": {"ports": [{"nodePort": 30443}, {"port": 80}]}}
-    says(node_port_error(30443, [web]), "nodePort is '30443'", "the Service shop/web has this port")
-    assert node_port_error(30444, [web]) is None
-    assert node_port_error(0, [web]) is None
-    metadata["labels"] = {"app.kubernetes.io/name": "registry", "app.kubernetes.io/part-of": "private-registry"}
-    assert node_port_error(30443, [web]) is None
+def holder(namespace: str, name: str) -> Object:
+    """A Service with the port 30443 of the nodes."""
+    return {
+        "metadata": {"namespace": namespace, "name": name, "labels": dict(LABELS)},
+        "spec": {"ports": [{"nodePort": 30443}, {"port": 80}]},
+    }
+
+
+def test_a_port_that_another_service_has_is_refused_with_the_holder_and_that_of_the_service_itself_is_not() -> None:
+    web = holder("shop", "web")
+    for own in ("", "registry-dev"):
+        says(node_port_error(30443, [web], own, own), "nodePort is '30443'", "the Service shop/web has this port")
+        assert node_port_error(30444, [web], own, own) is None
+        assert node_port_error(0, [web], own, own) is None
+    own = holder("registry-dev", "node-port")
+    assert node_port_error(30443, [own], "registry-dev", "registry-dev") is None
+    says(node_port_error(30443, [own, web], "registry-dev", "registry-dev"), "the Service shop/web has this port")
+
+
+@pytest.mark.parametrize(
+    ("place", "now"), [(("registry-dev", "load-balancer"), "registry-dev"), (("registry-dev", "node-port"), "new")]
+)
+def test_a_port_that_the_stack_gives_up_only_at_the_end_of_the_up_is_refused_before_it_begins(
+    place: tuple[str, str], now: str
+) -> None:
+    class Cluster_(QuietCluster):
+        def services(self) -> list[Object]:
+            return [holder(*place)]
+
+    given = having(exposure="nodePort", node_port=30443, namespace=now if now == "new" else "")
+    state = ExposureState(namespace="registry-dev")
+    [error] = NodePort.errors(given, cast(Cluster, Cluster_()), state)
+    says(error, "nodePort is '30443'", "/".join(place), "the stack's own and goes at the end of the up", "nodePort 0")
 
 
 def test_nodes_outside_of_the_allowed_sources_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ import pytest
 from registry import settings as setting
 from registry.cluster import Cluster, Object
 from registry.credentials import auth_mode
+from registry.exposure import ingress
 from registry.exposure.choice import WAYS_IN, make_exposure
 from registry.exposure.contract import COMPONENTS, ExposureState
+from registry.exposure.gateway import ROUTE_VERSIONS
 from tests.unit.support.clusters import ADDRESS, NODE_ADDRESS, QuietCluster, named, node
 from tests.unit.support.engine import NAMESPACE, Recorder, run_component
 from tests.unit.support.settings import having
@@ -202,6 +204,25 @@ def test_what_another_controller_serves_is_another_object_of_whose_status_nothin
     assert all((kind.endswith(":Service")) == (after[kind, name] == before[kind, name]) for kind, name in before)
 
 
+def test_a_route_is_the_same_object_in_each_version_so_that_an_upgrade_does_not_delete_it() -> None:
+    class Upgraded(QuietCluster):
+        version_of_routes = "v1alpha2"
+
+        def serves(self, group_version: str, kind: str) -> bool:
+            return kind != "TLSRoute" or group_version.endswith(f"/{self.version_of_routes}")
+
+    types = {f"kubernetes:gateway.networking.k8s.io/{version}:TLSRoute" for version in ROUTE_VERSIONS}
+    names: set[str] = set()
+    for Upgraded.version_of_routes in ROUTE_VERSIONS:
+        recorder = Recorder()
+        run_component(recorder, make("gateway", found=Upgraded()))
+        [key] = [key for key in recorder.resources if key[0].endswith(":TLSRoute")]
+        assert key[0] == f"kubernetes:gateway.networking.k8s.io/{Upgraded.version_of_routes}:TLSRoute"
+        assert recorder.aliases[key] == types
+        names.add(recorder.resources[key]["metadata"]["name"])
+    assert len(names) == 1
+
+
 def test_two_placeholders_of_different_classes_ask_for_different_hosts() -> None:
     hosts: set[str] = set()
     for name in ("a", "b"):
@@ -238,6 +259,59 @@ def test_of_nodes_that_cannot_be_listed_no_address_is_known_so_that_one_may_be_p
     assert auth_mode("auto", known["served.addresses"]) == "basic"
     public = run_component(Recorder(), make("nodePort", address="10.0.0.1", found=QuietCluster(nodes=[node("a", "")])))
     assert auth_mode("auto", public["served.addresses"]) == "basic"
+
+
+def test_the_ports_that_a_load_balancer_opens_on_nodes_are_reached_at_their_addresses_too() -> None:
+    for nodes, mode in ([node("a", NODE_ADDRESS)], "basic"), (QuietCluster().nodes, "push"), (None, "basic"):
+        known = run_component(Recorder(), make("loadBalancer", found=QuietCluster(nodes=nodes)))
+        assert known["served.address"] == ADDRESS
+        assert auth_mode("auto", known["served.addresses"]) == mode
+
+
+class Unpublished(QuietCluster):
+    """A cluster whose Ingress controller publishes nothing for a while, or for ever."""
+
+    def __init__(self, *, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def find(self, path: str) -> Object | None:
+        self.looks -= "/ingresses/" in path
+        return super().find(path) if self.looks < 0 else {}
+
+
+def test_an_ingress_whose_address_is_set_is_not_awaited() -> None:
+    for address, annotation in (("10.0.0.1", "skipAwait"), ("", "waitFor")):
+        recorder = Recorder()
+        run_component(recorder, make("ingress", address=address))
+        annotations = recorder.of(":Ingress", "served")["metadata"]["annotations"]
+        assert [key for key in annotations if key.startswith("pulumi.com/")] == [f"pulumi.com/{annotation}"]
+
+
+def test_what_an_ingress_controller_publishes_beside_the_address_that_is_set_counts_also_if_it_comes_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingress, "_INTERVAL", 0.01)
+    late = Unpublished(looks=3)
+    known = run_component(Recorder(), make("ingress", address="10.0.0.1", found=late))
+    assert known["served.addresses"] == ["10.0.0.1", ADDRESS]
+    assert known["served.host"] == HOST
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_of_an_ingress_controller_that_publishes_nothing_no_address_is_known_and_it_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr(ingress, "_INTERVAL", 0.1)
+    never, recorder = Unpublished(looks=10**6), Recorder()
+    state = ExposureState(silent=silent)
+    values = {"address": "10.0.0.1", "address_timeout": "1s", "state": state, "found": never}
+    known = run_component(recorder, make("ingress", **values))
+    assert (known["served.host"], known["served.address"], known["served.addresses"]) == (HOST, "10.0.0.1", [])
+    assert auth_mode("auto", known["served.addresses"]) == "basic"
+    assert (10**6 - never.looks == 1) == silent
+    [(_, outputs)] = [each for each in recorder.registered if each[0].endswith(":Ingress")]
+    assert outputs["addresses"] == []
 
 
 def test_of_a_gateway_that_tells_no_address_none_is_known_so_that_one_may_be_public() -> None:

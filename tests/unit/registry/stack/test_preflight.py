@@ -28,6 +28,7 @@ def test_a_policy_is_quoted_with_what_it_forbids() -> None:
         preflight.namespace_error(having(namespace="x"), "denied by y."), "refuses", "x", "= privileged", "denied by y."
     )
     says(preflight.namespace_error(having(node_trust="external"), "denied by y."), "= restricted)", "denied by y.")
+    says(preflight.namespace_error(having(namespace="registry-pr-42"), "no."), "config set namespace registry-pr-43")
     assert preflight.namespace_error(having(), "") is None
 
 
@@ -83,3 +84,13 @@ def test_each_part_that_the_settings_name_brings_its_errors_and_no_other_asks_th
     says(caught.value, "1.28", *parts, "denied by y.")
     assert len(str(caught.value).splitlines()) == 2 + len(parts)
     assert cluster.asked == asked
+
+
+def test_where_the_provider_goes_to_another_cluster_nothing_is_asked_of_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG_KUBERNETES_CLUSTER", "other")  # what `pulumi config` says, for this test alone
+    cluster = EmptyCluster()
+    with pytest.raises(pulumi.RunError, match="The setting kubernetes:cluster is other, but the program asks"):
+        preflight.preflight(having(), cast(Cluster, cluster), Recorded())
+    assert cluster.asked == []

@@ -10,7 +10,7 @@ import pulumi_kubernetes as k8s
 import pytest
 
 from registry.cluster import Cluster
-from registry.stack.provider import SETTINGS, arguments, snake
+from registry.stack.provider import REFUSED, SETTINGS, arguments, check_settings, snake
 from tests.unit.support.clusters import QuietCluster
 
 NOT_KEPT = {"delete_unreachable"}
@@ -36,7 +36,8 @@ def test_every_argument_of_the_sdk_is_handed_on_or_decided_here() -> None:
     signature = inspect.signature(k8s.Provider._internal_init)  # type: ignore[attr-defined]
     known = set(signature.parameters) - {"self", "__self__", "resource_name", "opts", "__props__"}
     decided = {"cluster_identifier", "context", "kubeconfig", "upsert_existing_objects"}
-    assert {snake(key) for key in SETTINGS} | decided | NOT_KEPT == known
+    assert {snake(key) for key in (*SETTINGS, *REFUSED)} | decided | NOT_KEPT == known
+    assert not set(SETTINGS) & set(REFUSED)
 
 
 def test_the_projects_own_settings_are_not_lost() -> None:
@@ -63,6 +64,30 @@ def test_settings_of_every_kind_are_read() -> None:
     assert found["skip_update_unreachable"] is True
     assert found["kube_client_settings"] == {"qps": 50}
     assert "delete_unreachable" not in found
+
+
+def test_what_would_have_the_provider_do_another_thing_than_the_program_expects_is_refused() -> None:
+    given = {"cluster": "b", "enablePatchForce": "true", "enableServerSideApply": "false", "renderYamlToDirectory": "x"}
+    arguments_of(**given)
+    with pytest.raises(pulumi.RunError) as caught:
+        check_settings()
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(REFUSED)
+    for (key, value), line in zip(given.items(), lines, strict=True):
+        assert line.startswith(f"The setting kubernetes:{key} is {value}, but "), line
+        assert f"pulumi config rm kubernetes:{key}" in line
+
+
+def test_the_values_that_the_program_needs_are_no_error_and_no_variable_changes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PULUMI_K8S_ENABLE_SERVER_SIDE_APPLY", "false")
+    monkeypatch.setenv("PULUMI_K8S_ENABLE_PATCH_FORCE", "true")
+    for given in ({}, {"enablePatchForce": "false", "enableServerSideApply": "true"}):
+        found = arguments_of(**given)
+        check_settings()
+        assert found["enable_server_side_apply"] is True
+        assert found["enable_patch_force"] is False
 
 
 def test_a_kubeconfig_in_the_settings_is_a_secret_of_the_state() -> None:

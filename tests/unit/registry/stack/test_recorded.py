@@ -28,7 +28,9 @@ def test_a_whole_state_says_everything() -> None:
         **entry(_BINDING, "use", roleRef={"name": "system:openshift:scc:privileged"}),
         **entry(_BINDING, "use-2", roleRef={"name": "system:openshift:scc:nonroot-v2"}),
         **entry(_BINDING, "attach", roleRef={"name": "attach"}),
-        **entry("private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", secret="x"),  # noqa: S106
+        **entry(
+            "private-registry:registry:TlsCertificate", "certificate", caCertificate="trusted", beforeRenewal="before"
+        ),
         **entry("kubernetes:core/v1:ConfigMap", "lookup-facts", data={"ca.crt": "somebody else has put it there"}),
         **entry("private-registry:registry:Ingress", "ingress", address="10.0.0.9", className="nginx", port=443),
         **entry("private-registry:registry:LoadBalancer", "load-balancer", address="10.0.0.8", port=443),
@@ -51,12 +53,22 @@ def test_a_whole_state_says_everything() -> None:
         instance=instance_id("pem"),
         namespace="registry-dev",
         constraints=("nonroot-v2", "privileged"),
-        certificates=CertificateState(trusted="trusted", issued=issued),
+        certificates=CertificateState(trusted="trusted", before_renewal="before", issued=issued),
         kept=Kept(bucket="team-images", endpoint=""),
         exposure=ExposureState(
-            addresses=frozenset({"10.0.0.8", "10.0.0.9"}), ingress_class="nginx", gateway_class="envoy"
+            addresses=frozenset({"10.0.0.8", "10.0.0.9"}),
+            namespace="registry-dev",
+            ingress_class="nginx",
+            gateway_class="envoy",
         ),
     )
+
+
+def test_only_an_ingress_of_which_no_address_was_published_is_silent() -> None:
+    for addresses, silent in (([], True), (["10.0.0.9"], False)):
+        state = entry("private-registry:registry:Ingress", "ingress", address="10.0.0.9", addresses=addresses)
+        assert recorded_in(state).exposure.silent == silent
+    assert not recorded_in(entry("private-registry:registry:Gateway", "gateway", addresses=[])).exposure.silent
 
 
 def test_an_up_that_was_killed_while_it_made_the_namespace_says_which_cluster_and_instance() -> None:

@@ -74,6 +74,22 @@ def test_our_own_namespace_is_taken_over_unless_it_is_being_deleted() -> None:
     assert "pulumi up --refresh" in error
 
 
+@pytest.mark.parametrize("recorded", [OURS, Recorded()])
+@pytest.mark.parametrize("instance", ["", "ba9876543210"])
+def test_a_strangers_namespace_that_is_being_deleted_is_only_waited_for(instance: str, recorded: Recorded) -> None:
+    """Such is also that of an earlier instance of the stack, whose state was forgotten."""
+    ends = there("registry", instance, deletionTimestamp="now")
+    found = errors({"/api/v1/namespaces/registry": ends}, recorded, namespace="registry")
+    assert found == [
+        "The namespace registry is being deleted. When it is gone (kubectl get namespace registry): pulumi up"
+    ]
+
+
+def test_the_name_that_is_proposed_is_not_the_one_that_is_taken() -> None:
+    [error] = errors({"/api/v1/namespaces/registry-pr-42": there("registry-pr-42")}, namespace="registry-pr-42")
+    assert error.endswith("Choose another name: pulumi config set namespace registry-pr-43.")
+
+
 def test_of_our_own_namespace_that_does_not_go_it_is_said_what_it_waits_for() -> None:
     conditions = [
         {"type": "NamespaceDeletionDiscoveryFailure", "status": "True", "message": "Discovery failed: v1.gone."},

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.support.engine import Recorder, run_program
 from tests.unit.trust.doctor.objects_of_a_cluster import HOST, event, node, waiting
 from trust.agent import certificates
 from trust.doctor.__main__ import lines
@@ -30,15 +31,26 @@ def shared(facts: Facts) -> tuple[str, str]:
     return found.code, found.link
 
 
+def entrances(exposure: str, **settings: str) -> list[Json]:
+    """What the program makes for a way in, before anybody has published an address for it."""
+    recorder = Recorder()
+    run_program(recorder, exposure=exposure, **settings)
+    return [
+        {"kind": typ.rpartition(":")[2], **made, "status": {}}
+        for (typ, _), made in recorder.resources.items()
+        if typ.startswith("kubernetes:")
+        and (typ.endswith((":Ingress", ":Gateway")) or made.get("spec", {}).get("type") == "LoadBalancer")
+    ]
+
+
 def test_the_first_broken_link_of_the_chain_is_named(healthy: Facts) -> None:
     broken = replace(healthy, daemon_set=None)
     assert shared(broken) == ("DAEMON_SET_MISSING", BrokenLink.AGENT)
     broken = replace(broken, config_map=None)
     assert shared(broken) == ("CONFIG_MAP_MISSING", BrokenLink.CONFIG_MAP)
-    broken = replace(broken, entrances=[{"metadata": {"name": "address"}, "status": {"loadBalancer": {}}}])
-    assert shared(broken) == ("NO_ADDRESS", BrokenLink.ADDRESS)
-    broken = replace(broken, entrances=[{"kind": "Gateway", "metadata": {"name": "exposure"}, "status": {}}])
-    assert shared(broken) == ("NO_ADDRESS", BrokenLink.ADDRESS)
+    for exposure in ("ingress", "loadBalancer", "gateway"):
+        broken = replace(broken, entrances=entrances(exposure))
+        assert shared(broken) == ("NO_ADDRESS", BrokenLink.ADDRESS)
     broken = replace(broken, deployment=None)
     assert shared(broken) == ("REGISTRY_MISSING", BrokenLink.REGISTRY)
     broken = replace(broken, namespace=None)
@@ -47,8 +59,15 @@ def test_the_first_broken_link_of_the_chain_is_named(healthy: Facts) -> None:
 
 def test_the_address_of_a_gateway_counts(healthy: Facts) -> None:
     status = {"addresses": [{"type": "IPAddress", "value": "192.0.2.1"}]}
-    gateway = {"kind": "Gateway", "metadata": {"name": "exposure"}, "status": status}
-    assert shared_fault(replace(healthy, entrances=[gateway])) is None
+    [gateway] = entrances("gateway")
+    assert shared_fault(replace(healthy, entrances=[{**gateway, "status": status}])) is None
+
+
+@pytest.mark.parametrize("exposure", ["ingress", "gateway"])
+def test_a_way_in_whose_address_is_set_need_not_publish_one(healthy: Facts, exposure: str) -> None:
+    silent = entrances(exposure, address="192.0.2.10")
+    assert len(silent) == 1
+    assert shared_fault(replace(healthy, entrances=silent)) is None
 
 
 def test_another_ca_is_told_with_both_fingerprints(healthy: Facts, ca: str, other_ca: str) -> None:
