@@ -56,3 +56,6 @@ POD_OUT_OF_MESH = {"sidecar.istio.io/inject": "false", "istio.io/dataplane-mode"
 way in, since these are not in it."""
 OUT_OF_MESH = {"linkerd.io/inject": "disabled"}
 """Annotation with which Linkerd leaves a namespace or a pod alone (linkerd.io/2/features/proxy-injection)."""
+ON_EVERY_NODE = {"openshift.io/node-selector": "", "scheduler.alpha.kubernetes.io/node-selector": ""}
+"""Annotations of a namespace whose pods run on nodes outside of the cluster's default node selector, too: OpenShift's,
+and that of the admission plug-in PodNodeSelector."""

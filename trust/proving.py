@@ -6,14 +6,16 @@ it changes nothing, and it needs no right to run programs in pods, so it knows l
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from registry.pod.pods import WAKE, Reader, Waiter
 from registry.pod.trouble import condition_of, container_of, gone
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
-from trust.doctor.judge import is_counted, node_verdict
+from trust.doctor.judge import is_counted, node_verdict, reported_fault
 from trust.doctor.objects import agent_pod_on, name_of, node_of, nodes_of
 from trust.doctor.verdict import Code, Verdict
 
@@ -23,10 +25,14 @@ _REMIND = 60.0
 """Seconds after which the same nodes are named again."""
 _PATIENCE = 10.0
 """Seconds before nodes are named with which nothing is wrong yet."""
-_LOGS = 8
-"""How many agents' logs are read at one look."""
 _NAMED = 10
 """How many nodes a line names."""
+_LOGS = _NAMED
+"""Of how many agents that are not ready the logs are read at one look: of those that are named."""
+_AT_ONCE = 16
+"""How many logs are read at the same time."""
+_LISTEN = 10.0
+"""Seconds after which no further log is begun with at one look."""
 _CALM = (Code.STARTING, Code.NO_POD)
 """What is said of a node while nothing is wrong with it yet."""
 _GENERATION = "deprecated.daemonset.template.generation"
@@ -166,8 +172,15 @@ class Narrator:
         self._left_out = frozenset(found.left_out)
 
 
-def look(reader: Reader, namespace: str, host: str) -> Facts:
+def look(reader: Reader, namespace: str, host: str, heard: dict[str, str]) -> Facts:
     """What the cluster says of its nodes and of the agents on them.
+
+    Args:
+        reader: The cluster.
+        namespace: Namespace of the DaemonSet.
+        host: The registry's host.
+        heard: The end of the logs of ready pods, as it was when it could be read. One that tells of no fault is not
+            read again. This adds to them.
 
     Raises:
         ConnectionError: the API does not answer.
@@ -209,32 +222,46 @@ def look(reader: Reader, namespace: str, host: str) -> Facts:
         pods=pods,
         events=events,
     )
-    return replace(facts, logs=_logs(reader, facts))
+    return replace(facts, logs=_logs(reader, facts, heard))
 
 
-def _logs(reader: Reader, facts: Facts) -> dict[str, str]:
-    """The end of the logs of some agents that run and are not ready, by the pod's name.
+def _logs(reader: Reader, facts: Facts, heard: dict[str, str]) -> dict[str, str]:
+    """The end of the logs of agents that run, by the pod's name: of ready ones, and of some that are not ready.
 
-    What is said of the pods of a node that is down is what was so before; nobody can read their logs.
+    A pod stays ready when its agent finds a fault later, as after an upgrade of the node's container runtime: only the
+    log tells. What is said of the pods of a node that is down is what was so before; nobody can read their logs.
     """
     up = {name_of(node) for node in facts.nodes if condition_of(node, "Ready").get("status") == "True"}
-    silent = [
+    running = [
         pod
         for pod in facts.pods
         if "running" in container_of(pod, "agent").get("state", {})
-        and condition_of(pod, "Ready").get("status") != "True"
         and node_of(pod) in up
+        and (facts.daemon_set is None or is_current(pod, facts.daemon_set, facts.revisions))
     ]
-    logs: dict[str, str] = {}
-    for pod in silent[:_LOGS]:
-        path = f"/api/v1/namespaces/{facts.declared.namespace}/pods/{name_of(pod)}/log"
+    running.sort(key=node_of)  # as they are named
+    ready = {name_of(pod) for pod in running if condition_of(pod, "Ready").get("status") == "True"}
+    silent = [pod for pod in running if name_of(pod) not in ready][:_LOGS]
+    asked = [*map(name_of, silent), *sorted(pod for pod in ready if pod not in heard or reported_fault(heard[pod]))]
+    until, forbidden = time.monotonic() + _LISTEN, threading.Event()
+
+    def end_of(pod: str) -> str | None:
+        if forbidden.is_set() or time.monotonic() > until:
+            return None
+        path = f"/api/v1/namespaces/{facts.declared.namespace}/pods/{pod}/log"
         try:
-            logs[name_of(pod)] = reader.ask(path, container="agent", tailLines="50")
+            return reader.ask(path, container="agent", tailLines="200")
         except PermissionError:
-            return logs  # the user may not read logs: then the reasons are less exact
+            forbidden.set()  # the user may not read logs: then the reasons are less exact
         except (LookupError, ConnectionError):
-            continue  # the pod has just gone, or its kubelet does not answer
-    return logs
+            pass  # the pod has just gone, or its kubelet does not answer
+        return None
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = dict(zip(asked, pool.map(end_of, asked), strict=True))
+    logs = {pod: text for pod, text in found.items() if text is not None}
+    heard |= {pod: text for pod, text in logs.items() if pod in ready}
+    return {**{pod: heard[pod] for pod in ready & heard.keys()}, **logs}
 
 
 async def prove(
@@ -259,9 +286,10 @@ async def prove(
     woken = time.monotonic()
     found, silence, nodes = Progress(), "", 0
     before: frozenset[str] | None = None
+    heard: dict[str, str] = {}
     while True:
         try:
-            facts = await asyncio.to_thread(look, cluster, namespace, host)
+            facts = await asyncio.to_thread(look, cluster, namespace, host, heard)
             if before is None:
                 before = versions(facts.events)
             if time.monotonic() < deadline - seconds + _PATIENCE:

@@ -52,7 +52,7 @@ def namespace_annotations(project: str, stack: str, instance: str) -> dict[str, 
     under the name of its own instance, and forces nothing: the later one is refused, and no images are lost with a
     namespace of two stacks. An `up` after one that was killed is of the same instance.
     """
-    own = {names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS, **names.OUT_OF_MESH}
+    own = {names.PROJECT: project, names.STACK: stack, names.DOCS: _DOCS, **names.OUT_OF_MESH, **names.ON_EVERY_NODE}
     return {**own, _MANAGER: f"private-registry-{instance}"}
 
 

@@ -3,9 +3,11 @@
 import secrets
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from local_cluster.paths import REPOSITORY
 
@@ -118,6 +120,38 @@ def test_gke_takes_the_agents_pods_for_the_quota_in_our_namespace(gke: Cluster) 
         # With the quota gone, what the program has just passed is refused: the rule does count in this cluster.
         gke.kubectl("delete", "resourcequota", "-n", namespace, "--all")
         wait_until(lambda: "insufficient quota" in asked(gke, namespace), "the rule counts", timeout=60, interval=2)
+
+
+@pytest.fixture
+def selecting(cluster: Cluster, tmp_path: Path) -> Iterator[Cluster]:
+    """A Kubernetes API that gives every pod a node selector, unless its namespace says otherwise."""
+    config = {"podNodeSelectorPluginConfig": {"clusterDefaultNodeSelector": "example.com/workers=yes"}}
+    (tmp_path / "selector.yaml").write_text(yaml.safe_dump(config))
+    plugin = {"name": "PodNodeSelector", "path": str(tmp_path / "selector.yaml")}
+    with bare_cluster(cluster, tmp_path, {**GKE, "plugins": [plugin]}, port=7446) as made:
+        made.apply(ingress_class("nginx", default=True))
+        yield made
+
+
+def test_a_default_node_selector_keeps_our_pods_off_no_node(selecting: Cluster) -> None:
+    settings = {"storage": "memory", "address": "192.0.2.10", "addressTimeout": "3s", "readyTimeout": "10s"}
+
+    def admitted(namespace: str) -> str:
+        pod = {
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any", "namespace": namespace},
+            "spec": {"containers": [{"name": "app", "image": "busybox:1"}]},
+        }  # fmt: skip
+        done = selecting.dry_run(pod)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "example.com/workers" in admitted("default")
+    with Stack(environment=selecting.environment, settings=settings) as stack:
+        stack.up(check=False)
+        [made] = [n for n in selecting.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
+        namespace = made.removeprefix("namespace/")
+        selecting.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=30s")
+        assert "example.com/workers" not in admitted(namespace)
 
 
 def test_policies_that_want_limits_and_a_name_label_are_passed(cluster: Cluster) -> None:

@@ -94,6 +94,29 @@ def test_a_foreign_hosts_toml_for_our_host_is_named_and_left_alone(joined_stack:
         toml.unlink()
 
 
+def test_an_up_that_changes_nothing_fails_for_a_node_whose_agent_has_found_a_fault_since(
+    joined_stack: Deployed, node: str
+) -> None:
+    stack = joined_stack.stack
+    stack.pulumi("config", "set", "readyTimeout", "20s")
+    stack.up()
+    toml = joined_stack.hosts_directory(node) / "hosts.toml"
+    toml.write_text(f'server = "https://{joined_stack.host}"\n')
+    try:
+        wait_reason(joined_stack, node, "FOREIGN_HOSTS_TOML")
+        before = joined_stack.ready_agents()
+        failed = stack.up(check=False)
+        text = failed.stdout + failed.stderr
+        assert failed.returncode != 0
+        assert "3 of 4 nodes have pulled from the registry within 20s" in text
+        assert f"{node}: FOREIGN_HOSTS_TOML" in text
+        assert joined_stack.ready_agents() == before, "its pod is ready all the time, so only the agent's log tells"
+    finally:
+        toml.unlink()
+    stack.pulumi("config", "rm", "readyTimeout")
+    stack.up()  # waits until the agent says that the fault has passed
+
+
 def test_a_host_folder_that_links_out_of_the_tree_is_named_and_not_followed(joined_stack: Deployed, node: str) -> None:
     folder = joined_stack.hosts_directory(node)
     elsewhere = path_on(node, "/srv/elsewhere")

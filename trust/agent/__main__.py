@@ -18,6 +18,8 @@ TICK = 2.0
 """Seconds between two looks at the node."""
 CHECK_EVERY = 30.0
 """Seconds between two connections to the registry once the node is ready."""
+CHECK_LOST_EVERY = 5.0
+"""The same while the registry is not reached: `up` waits until the agent says that it is again."""
 CLEAN_UP_FOR = 40.0
 """Seconds for which the removal is tried. The pod's terminationGracePeriodSeconds is longer."""
 
@@ -98,7 +100,8 @@ def _look_again_and_again(agent: Agent, reports: Reports, ca_file: Path) -> None
             ca = _read(ca_file)
             if agent.tick(ca):
                 reports.ready()
-            if agent.connected and time.monotonic() - checked > CHECK_EVERY:
+            every = CHECK_EVERY if reports.reachable else CHECK_LOST_EVERY
+            if agent.connected and time.monotonic() - checked > every:
                 checked = time.monotonic()
                 reports.connection(ca)
         except Fault as fault:

@@ -6,6 +6,7 @@ Nothing is assumed about the distribution, since more than one container runtime
 import os
 import re
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from .faults import Fault, Reason
 from .files import Tree
@@ -23,6 +24,7 @@ KNOWN_SOCKETS = (
 )
 """Sockets of distributions that build the kubelet into another program."""
 
+_KEY = "containerRuntimeEndpoint"
 _LISTENING = 0x10000  # __SO_ACCEPTCON in the Flags column of /proc/net/unix, see proc(5)
 
 
@@ -114,14 +116,15 @@ def _from_kubelet_config(tree: Tree, arguments: Sequence[str]) -> str | None:
     paths = [option(arguments, "config"), *(tree.glob(f"{folder}/*.conf") if folder else [])]
     found = None
     for text in ((tree.read(path) or b"").decode(errors="replace") for path in paths if path):
-        key = re.search(r"""^[\s{"']*containerRuntimeEndpoint["']?\s*:\s*["']?([^\s"'#,}]+)""", text, re.MULTILINE)
-        key = key or re.search(r"""["']containerRuntimeEndpoint["']\s*:\s*["']([^"']+)""", text)
+        key = re.search(rf"""^[\s{{"']*{_KEY}["']?[ \t]*:[ \t]*["']?([^\s"'#,}}]*)""", text, re.MULTILINE)
+        key = key or re.search(rf"""["']{_KEY}["']\s*:\s*["']?([^\s"',}}]*)""", text)
         found = key[1] if key else found
-    return found
+    return None if found in ("null", "~") else found  # a drop-in that says so takes the default
 
 
 def _path(endpoint: str) -> str:
-    return endpoint.removeprefix("unix://")
+    """The path of the socket, as kubelets read it (cri-client's parseEndpoint): a bare path, or an URL."""
+    return urlsplit(endpoint).path if endpoint.startswith("unix:") else endpoint
 
 
 def _belongs_to_the_node(node: Node, pid: int) -> bool:

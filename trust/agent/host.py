@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import discover
+from . import discover, vendors
 from .faults import Fault, Reason, Stopped
 from .files import temporary_of
 from .node import Identity, Node, Runtime
@@ -100,8 +100,8 @@ class Host:
         raise Fault(
             Reason.RESTART_NOT_ALLOWED,
             f"{runtime.name} (process {pid}) needs a restart to read its changed configuration, but is not the main "
-            f"process of a systemd unit (found: {', '.join(names) or 'none'}); set config_path in the configuration "
-            "that its distribution generates.",
+            f"process of a systemd unit (found: {', '.join(names) or 'none'}); set config_path in "
+            f"{vendors.source_of_config(runtime.arguments[0])}.",
             runtime=f"{runtime.name} {runtime.version}",
         )
 

@@ -22,7 +22,8 @@ class Reports:
         self._termination_log = termination_log
         self._log = log
         self._last = ""
-        self._reachable = True
+        self.reachable = True
+        """Whether the last word on the registry was not that it is lost."""
         self._ready_file.unlink(missing_ok=True)
 
     def ready(self) -> None:
@@ -47,14 +48,14 @@ class Reports:
         """Check the connection again and log it when it is lost or comes back. The node stays configured meanwhile."""
         try:
             self._agent.check_connection(ca)
-            if not self._reachable:
+            if not self.reachable:
                 self._log(Outcome(READY, "The registry answers again.").line())
-            self._reachable = True
+            self.reachable = True
         except Fault as fault:
-            if self._reachable:
+            if self.reachable:
                 self._log(Outcome.of(fault).line())
                 self._log("the node stays configured")
-            self._reachable = False
+            self.reachable = False
 
     def _report(self, outcome: Outcome) -> None:
         status = json.dumps({**asdict(outcome), **asdict(self._agent.status)}, indent=1)
@@ -62,6 +63,7 @@ class Reports:
             return
         self._last = status
         self._log(outcome.line())
+        self.reachable = True  # what was said of the connection is not the last word any more
         temporary = self._ready_file.with_name(f"{STATUS}.new")
         temporary.write_text(status)
         temporary.replace(self._ready_file.with_name(STATUS))

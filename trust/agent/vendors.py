@@ -15,6 +15,15 @@ _SETTINGS = {
 }
 """The advice for each system, by the ID of its /etc/os-release."""
 
+_SUPERVISORS = {"/var/lib/k0s/": "a file of /etc/k0s/containerd.d/, which k0s reads when its service is restarted"}
+"""Where the configuration of a runtime comes from that another program starts, by the folder of the runtime's own."""
+
+
+def source_of_config(program: str) -> str:
+    """Where to set a key of a runtime that is no service of its own; `program` is the path of its program."""
+    found = (where for folder, where in _SUPERVISORS.items() if program.startswith(folder))
+    return next(found, "the configuration that its distribution generates")
+
 
 def cannot_write(error: OSError, path: str, node_name: str, os_release: str) -> Fault:
     """The fault for a file of the node that cannot be written; `os_release` is the node's /etc/os-release."""

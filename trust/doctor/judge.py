@@ -110,7 +110,8 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
         return Verdict(
             Code.NODE_NOT_READY,
             BrokenLink.NODE,
-            f"The kubelet of node {name} is not Ready ({why}); repair or remove the node.",
+            f"The kubelet of node {name} is not Ready ({why}); repair the node, or remove it for good: "
+            f"kubectl delete node {name}.",
         )
     if shared:
         return Verdict(shared.code, shared.link)
@@ -152,7 +153,10 @@ def _no_pod(node: Json, facts: Facts) -> Verdict:
         template: Json = daemon_set.get("spec", {}).get("template", {}).get("spec", {})
         return Verdict(Code.POD_REFUSED, BrokenLink.POLICY, refused(_whose(facts), words, namespace, template))
     see = f"kubectl -n {namespace} describe daemonset {TRUST}"
-    sentence = f"The DaemonSet {TRUST} has no pod on node {name_of(node)} yet; see {see}."
+    sentence = (
+        f"The DaemonSet {TRUST} has no pod on node {name_of(node)} yet; if it gets none, look for a node selector that "
+        f"somebody has given the namespace (kubectl get namespace {namespace} -o yaml), and see {see}."
+    )
     return Verdict(Code.NO_POD, BrokenLink.AGENT, sentence)
 
 
@@ -210,9 +214,8 @@ def _agent_fault(pod: Json, facts: Facts) -> Verdict | None:
         fault = reported_fault(facts.logs.get(name, ""))
         if fault or agent.get("started", True):
             return fault
-        sentence = (
-            f"The agent is not ready yet, and its log says no reason: kubectl -n {namespace} logs {name} -c agent."
-        )
+        says = "its log says no reason" if name in facts.logs else "its log, which was not read, may say why"
+        sentence = f"The agent is not ready yet, and {says}: kubectl -n {namespace} logs {name} -c agent."
         return Verdict(Code.STARTING, BrokenLink.AGENT, sentence)
     if probe.process in ("", "T", "t", "Z"):
         lost = [path for path, same in probe.files.items() if not same]

@@ -66,7 +66,7 @@ def bare_cluster(
 ) -> Iterator[Cluster]:
     """A Kubernetes API with its controllers and nothing else: no node, no class, no load balancer.
 
-    `admission` is the API server's AdmissionConfiguration, for one that is not the default.
+    `admission` is the API server's AdmissionConfiguration, for one that is not the default. Its plug-ins are on.
     """
     admin = kubeconfig(folder / "admin", port=port)
     commands = control_plane.commands(host_machine.etcd())
@@ -77,7 +77,9 @@ def bare_cluster(
     }
     if admission is not None:
         (folder / "admission.yaml").write_text(yaml.safe_dump(dict(admission)))
+        plugins = ",".join(plugin["name"] for plugin in admission["plugins"])
         own["kube-apiserver"].append(f"--admission-control-config-file={folder / 'admission.yaml'}")
+        own["kube-apiserver"].append(f"--enable-admission-plugins={plugins}")
     kubeconfig(folder / "manager", port=port, source=CLUSTER / "controller-manager.kubeconfig")
     made = Cluster(environment={**cluster.environment, "KUBECONFIG": str(admin)}, nodes=[])
     with ExitStack() as stack:

@@ -323,6 +323,9 @@ def test_the_namespace_says_whose_it_is(made: Recorder) -> None:
     }
     assert metadata["annotations"]["private-registry/stack"] == "pr-42"
     assert metadata["annotations"]["linkerd.io/inject"] == "disabled"
+    # No default node selector of OpenShift or of PodNodeSelector keeps the agents off a node.
+    assert metadata["annotations"]["openshift.io/node-selector"] == ""
+    assert metadata["annotations"]["scheduler.alpha.kubernetes.io/node-selector"] == ""
 
 
 def test_a_stack_keeps_the_namespace_that_its_state_knows_also_under_another_name() -> None:

@@ -277,9 +277,9 @@ def test_what_an_earlier_up_ran_into_is_not_said_at_first(told: Told) -> None:
 
 def test_the_reason_is_the_agents_own_from_its_log(told: Told) -> None:
     pod = agent_pod(agent={"started": False}, proof=waiting("PodInitializing"))
-    line = json.dumps({"reason": "NAME_NOT_RESOLVED", "sentence": "DNS says no.", "details": {}})
+    said = json.dumps({"reason": "NAME_NOT_RESOLVED", "sentence": "DNS says no.", "details": {}})
     assert "node-a: NAME_NOT_RESOLVED, DNS says no." in message(
-        Script([{"nodes": [node()], "pods": [pod], "log": f"noise\n{line}\n"}]), told
+        Script([{"nodes": [node()], "pods": [pod], "log": f"noise\n{said}\n"}]), told
     )
 
 
@@ -288,10 +288,76 @@ def test_a_log_that_cannot_be_had_does_not_hide_the_reasons_of_other_nodes(told:
     nodes = [node(f"node-{each}", ready="Unknown" if each == "c" else "True") for each in "abc"]
     starting = {"agent": {"started": False}, "proof": waiting("PodInitializing")}
     pods = [agent_pod(f"trust-{each}", f"node-{each}", **starting) for each in "cab"]
-    line = json.dumps({"reason": "INLINE_MIRRORS", "sentence": "Mirrors are inline.", "details": {}})
-    script = Script([{"nodes": nodes, "pods": pods, "log": {"trust-a": error, "trust-b": line}}])
+    said = json.dumps({"reason": "INLINE_MIRRORS", "sentence": "Mirrors are inline.", "details": {}})
+    script = Script([{"nodes": nodes, "pods": pods, "log": {"trust-a": error, "trust-b": said}}])
     assert "node-b: INLINE_MIRRORS, Mirrors are inline." in message(script, told)
     assert not [path for path in script.asked if "trust-c/" in path], "the log of a node that is down"
+
+
+def line(reason: str) -> str:
+    """A line of an agent's log."""
+    return json.dumps({"reason": reason, "sentence": f"It is {reason}.", "details": {}})
+
+
+def test_a_ready_pod_whose_agent_has_found_a_fault_since_is_no_proof(told: Told) -> None:
+    two = {"nodes": [node(), node("node-b")], "pods": [agent_pod(), agent_pod("t2", "node-b")]}
+    log = {"trust-1": line("READY"), "t2": f"{line('READY')}\n{line('CONFIG_REVERTED')}"}
+    script = Script([{**two, "log": log}])
+    end = message(script, told)
+    assert "1 of 2 nodes have pulled" in end
+    assert "node-b: CONFIG_REVERTED, It is CONFIG_REVERTED." in end
+    assert "node-b: CONFIG_REVERTED, It is CONFIG_REVERTED." in told.said[1]
+    logs = [path for path in script.asked if path.endswith("/log")]
+    assert len([path for path in logs if "/trust-1/" in path]) == 1
+    assert len([path for path in logs if "/t2/" in path]) > 1
+
+
+@pytest.mark.parametrize("reason", ["CONFIG_REVERTED", "NAME_NOT_RESOLVED"])
+def test_a_fault_that_passes_is_waited_for(told: Told, reason: str) -> None:
+    one = {"nodes": [node()], "pods": [agent_pod()]}
+    again = f"{line(reason)}\nthe node stays configured\n{line('READY')}"
+    waited(Script([{**one, "log": line(reason)}] * 2 + [{**one, "log": again}]), told)
+    assert told.said == [
+        f"Waiting for 1 of 1 nodes:\n  node-a: {reason}, It is {reason}.",
+        "node-a: proved, 1 of 1",
+    ]
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route to host"), LookupError("gone")])
+def test_a_ready_pod_whose_log_cannot_be_had_is_a_proof(told: Told, error: Exception) -> None:
+    waited(Script([{"nodes": [node()], "pods": [agent_pod()], "log": {"trust-1": error}}]), told)
+    assert told.said == ["node-a: proved, 1 of 1"]
+
+
+def test_a_fault_holds_until_the_log_can_be_read_again(told: Told) -> None:
+    one = {"nodes": [node()], "pods": [agent_pod()]}
+    silent = {**one, "log": {"trust-1": ConnectionError("no route to host")}}
+    assert "node-a: NO_TLS" in message(Script([{**one, "log": line("NO_TLS")}, silent]), told)
+
+
+def test_kubelets_that_let_the_logs_wait_do_not_hold_up_the_end(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "_LISTEN", -1.0)
+    script = Script([{"nodes": [node()], "pods": [agent_pod()], "log": line("NO_TLS")}])
+    waited(script, told)
+    assert not [path for path in script.asked if path.endswith("/log")]
+
+
+def test_each_node_that_is_named_has_its_agents_own_reason(told: Told) -> None:
+    silent = {"agent": {"started": False}, "proof": waiting("PodInitializing")}
+    nodes = [f"node-{n:02}" for n in range(12)]
+    pods = [agent_pod(f"trust-{12 - n:02}", name, **silent) for n, name in enumerate(nodes)]
+    pods.append(agent_pod("trust-00", "node-00", deletionTimestamp="2026-01-01T00:00:00Z", **silent))
+    pods.sort(key=lambda pod: pod["metadata"]["name"])
+    end = message(Script([{"nodes": list(map(node, nodes)), "pods": pods, "log": line("NO_TLS")}]), told)
+    assert end.count("NO_TLS, It is NO_TLS.") == 10
+    assert "and 2 more nodes" in end
+
+
+def test_of_a_log_that_is_not_read_nothing_is_said(told: Told) -> None:
+    pod = agent_pod(agent={"started": False}, proof=waiting("PodInitializing"))
+    looked = {"nodes": [node()], "pods": [pod], "log": ""}
+    assert "its log says no reason" in message(Script([looked]), told)
+    assert "its log, which was not read, may say why" in message(Script([looked], ("log",)), told)
 
 
 def test_a_user_who_may_read_neither_logs_nor_events_nor_nodes_still_gets_an_end(told: Told) -> None:

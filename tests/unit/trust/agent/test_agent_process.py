@@ -8,14 +8,16 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.unit.trust.agent.fixture_node import CA, EXPLICIT, HOST, FixtureNode, fault_of, wait_for
+from trust.agent import __main__ as main_module
 from trust.agent import outcome
 from trust.agent.__main__ import log
 from trust.agent.client import Client
-from trust.agent.faults import Fault, Reason
+from trust.agent.faults import Fault, Reason, Stopped
 from trust.agent.report import Reports
 
 
@@ -95,6 +97,53 @@ def test_lost_connection_is_logged_once_and_changes_nothing(tmp_path: Path, caps
         '{"reason": "READY", "sentence": "The registry answers again.", "details": {}}',
     ]
     assert (tmp_path / "ready").exists()
+
+
+def test_a_connection_that_is_still_lost_is_the_last_word_after_another_fault_has_passed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = FixtureNode(tmp_path / "node", files={"/etc/containerd/config.toml": EXPLICIT}).agent()
+    reports = Reports(agent, tmp_path / "ready", tmp_path / "no-termination-log", log)
+    agent.tick(CA)
+    reports.ready()
+
+    def down(_host: str, _ca: str, _client: Client) -> None:
+        raise Fault(Reason.NO_CONNECTION, "down")
+
+    agent.check = down
+    reports.connection(CA)
+    reports.fault(Fault(Reason.RUNTIME_UNKNOWN, "It restarts."))
+    reports.ready()
+    reports.connection(CA)
+    assert not reports.reachable
+    found = outcome.last(capsys.readouterr().out)
+    assert found is not None
+    assert found.reason == "NO_CONNECTION"
+
+
+def test_a_lost_registry_is_asked_for_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = FixtureNode(tmp_path / "node", files={"/etc/containerd/config.toml": EXPLICIT})
+    now, checks = [0.0], list[float]()
+
+    def check(_host: str, _ca: str, _client: Client) -> None:
+        checks.append(now[0])
+        if len(checks) in (2, 3):
+            raise Fault(Reason.NO_CONNECTION, "down")
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > 90:
+            raise Stopped
+
+    monkeypatch.setattr(main_module, "pause", wait)
+    monkeypatch.setattr(main_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    agent = node.agent()
+    agent.check = check
+    reports = Reports(agent, tmp_path / "ready", tmp_path / "no-termination-log", log)
+    (tmp_path / "ca.crt").write_text(CA)
+    with pytest.raises(Stopped):
+        main_module._look_again_and_again(agent, reports, tmp_path / "ca.crt")  # pyright: ignore
+    assert checks == [0, 32, 38, 44, 76]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,25 @@ def find(node: FixtureNode) -> Runtime:
         ("/usr/bin/kubelet", {}),
         ("kubelet --container-runtime-endpoint=unix:///run/containerd/containerd.sock", {}),
         ("kubelet --container-runtime-endpoint /run/containerd/containerd.sock --v=2", {}),
+        ("kubelet --container-runtime-endpoint=unix:/run/containerd/containerd.sock", {}),
+        ("kubelet --config /k.yaml", {"/k.yaml": 'containerRuntimeEndpoint: "unix:SOCKET"\n'}),
+        ("kubelet --config /k.yaml", {"/k.yaml": "containerRuntimeEndpoint:\ncontentType: a/b\n"}),
+        ("kubelet --config /k.yaml", {"/k.yaml": "containerRuntimeEndpoint: null\ncontentType: a/b\n"}),
+        ("kubelet --config /k.yaml", {"/k.yaml": "containerRuntimeEndpoint: ~\n"}),
+        (
+            "kubelet --config=/k.yaml --config-dir=/k.d",
+            {
+                "/k.yaml": "containerRuntimeEndpoint: unix:///old.sock\n",
+                "/k.d/1.conf": '{"kind": "X", "containerRuntimeEndpoint": null}',
+            },
+        ),
+        (
+            "kubelet --config=/k.yaml --config-dir=/k.d",
+            {
+                "/k.yaml": "containerRuntimeEndpoint: unix:///old.sock\n",
+                "/k.d/1.conf": '{"containerRuntimeEndpoint": ""}',
+            },
+        ),
         ("kubelet --config /k.yaml", {"/k.yaml": 'containerRuntimeEndpoint: "unix://SOCKET" # x\n'}),
         ("kubelet --config=/k.yaml", {"/k.yaml": "a: b\ncontainerRuntimeEndpoint: unix://SOCKET\n"}),
         ("kubelet --config=/k.yaml", {"/k.yaml": "{kind: X, containerRuntimeEndpoint: 'unix://SOCKET'}\n"}),

@@ -31,6 +31,23 @@ def test_runtime_outside_of_systemd_is_not_restarted(make_node: MakeNode) -> Non
 
 
 @pytest.mark.parametrize(
+    ("program", "fix"),
+    [
+        ("/var/lib/k0s/bin/containerd", "a file of /etc/k0s/containerd.d/, which k0s reads when its service"),
+        ("/opt/any/containerd", "the configuration that its distribution generates"),
+    ],
+)
+def test_a_runtime_that_another_program_starts_has_its_setting_named(
+    make_node: MakeNode, program: str, fix: str
+) -> None:
+    node = make_node("1.7.24", DEFAULT_1_6, arguments=(program, "--config", CONFIG))
+    fault = fault_of(node.agent(run=lambda *_arguments: (0, "77")))
+    assert fault is not None
+    assert fault.reason == Reason.RESTART_NOT_ALLOWED
+    assert f"set config_path in {fix}" in fault.sentence
+
+
+@pytest.mark.parametrize(
     "cgroup", ["0::/../../system.slice/containerd.service\n", "3:name=systemd:/a.slice/containerd.service\n2:cpu:/\n"]
 )
 def test_unit_is_found_in_both_generations_of_cgroups(make_node: MakeNode, cgroup: str) -> None:
