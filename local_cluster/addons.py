@@ -42,7 +42,7 @@ def _wait_established(*kinds: str, seconds: float = 30) -> None:
 
 def _is_established(kind: str) -> bool:
     found = json.loads(control_plane.kubectl("get", "crd", kind, "--output=json"))
-    conditions = found.get("status", {}).get("conditions") or []
+    conditions: list[dict[str, str]] = found.get("status", {}).get("conditions") or []
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 

@@ -26,7 +26,9 @@ from .support.stacks import Deployed
 
 pytestmark = pytest.mark.cluster
 
-UNAUTHORIZED = re.compile(r"(?i)unauthorized|401|authentication required|no basic auth credentials|basic credential not found|denied")
+UNAUTHORIZED = re.compile(
+    r"(?i)unauthorized|401|authentication required|no basic auth credentials|basic credential not found|denied"
+)
 LOG_OUT = "rm -rf .docker/config.json .config/containers/auth.json /run/containers/0 .config/helm .curlrc login"
 UNKNOWN_CA = re.compile(r"x509: certificate signed by unknown authority|SSL certificate problem")
 
