@@ -79,8 +79,8 @@ def expired_certificate(folder: Path, deployed: Deployed) -> tuple[str, str]:
 def serve(deployed: Deployed, certificate: str, key: str) -> None:
     """Put another certificate and key into the Secret that the Ingress serves."""
     data = {"tls.crt": b64encode(certificate.encode()).decode(), "tls.key": b64encode(key.encode()).decode()}
-    [ingress] = (i for i in deployed.cluster.get("ingress", "-n", deployed.namespace)["items"] if i["spec"].get("tls"))
-    secret = ingress["spec"]["tls"][0]["secretName"]
+    ingresses = deployed.cluster.get("ingress", "-n", deployed.namespace)["items"]
+    [secret] = (tls["secretName"] for each in ingresses for tls in each["spec"]["tls"] if "secretName" in tls)
     patch = ("patch", "secret", secret, "-n", deployed.namespace, "--patch-file=/dev/stdin")
     deployed.cluster.kubectl(*patch, text=json.dumps({"data": data}))
 

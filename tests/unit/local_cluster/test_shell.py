@@ -16,7 +16,7 @@ VARIABLES = st.dictionaries(st.from_regex(r"[A-Z]{1,20}_", fullmatch=True), st.t
 
 
 @given(VARIABLES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_export_lines_give_a_shell_the_values_unchanged(variables: dict[str, str]) -> None:
     script = 'eval "$EXPORTS"; exec "$PYTHON" -c "import os, json; print(json.dumps(dict(os.environ)))"'
     lines = shell.exports({**variables, "GONE": None})
