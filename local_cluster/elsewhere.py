@@ -3,6 +3,7 @@
 Nothing of a local cluster is built for it, and no root is needed. Pulumi has to be installed, or is built with BUILD=1.
 """
 
+import hashlib
 import json
 import os
 import shlex
@@ -20,7 +21,8 @@ from . import programs, shell
 from .errors import ClusterError
 from .paths import BIN, KUBECONFIG, REPOSITORY, SHELL
 
-_CONTEXT_FILE = SHELL / "context.json"
+_CONTEXTS = SHELL / "contexts"
+"""Folder with a kubeconfig for each context, since shells with different ones live side by side."""
 INSTALL = "https://www.pulumi.com/docs/install/"
 
 
@@ -36,7 +38,7 @@ def arguments() -> str:
         return ""
     given = {name: os.environ.get(name, "") for name in ("KUBECONFIG", "CONTEXT")}
     if given["CONTEXT"]:
-        files = [file for file in given["KUBECONFIG"].split(os.pathsep) if file != str(_CONTEXT_FILE)]
+        files = [file for file in given["KUBECONFIG"].split(os.pathsep) if Path(file).parent != _CONTEXTS]
         given["KUBECONFIG"] = "" if files == [_default_kubeconfig()] else os.pathsep.join(files)
     if os.environ.get("BUILD") == "1":
         given["BUILD"] = "1"
@@ -109,10 +111,12 @@ def _kubeconfig() -> shell.Variables:
     context = os.environ.get("CONTEXT")
     if not context:
         return {"KUBECONFIG": os.environ["KUBECONFIG"]}
-    SHELL.mkdir(parents=True, exist_ok=True)
-    _CONTEXT_FILE.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": context}))
+    _CONTEXTS.mkdir(parents=True, exist_ok=True)
+    first = _CONTEXTS / f"{hashlib.sha256(context.encode()).hexdigest()[:12]}.json"
+    first.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": context}))
     files = (os.environ.get("KUBECONFIG") or _default_kubeconfig()).split(os.pathsep)
-    return {"KUBECONFIG": os.pathsep.join(dict.fromkeys([str(_CONTEXT_FILE), *files]))}
+    others = [file for file in files if Path(file).parent != _CONTEXTS]
+    return {"KUBECONFIG": os.pathsep.join([str(first), *others])}
 
 
 def _check() -> None:

@@ -1,5 +1,6 @@
 """With KUBECONFIG or CONTEXT nothing of a local cluster is built, and what is missing is said at once."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    for name, path in {"SHELL": "", "_CONTEXT_FILE": "context.json"}.items():
+    for name, path in {"SHELL": "", "_CONTEXTS": "contexts"}.items():
         monkeypatch.setattr(elsewhere, name, tmp_path / "shell" / path)
     for name in ("PASSPHRASE", "PULUMI_HOME", "STACKS", "WRAPPERS"):
         monkeypatch.setattr(shell, name, tmp_path / "shell" / name)
@@ -162,6 +163,22 @@ def test_a_context_becomes_the_current_one_of_every_program_and_nothing_is_copie
     assert elsewhere.environment()["KUBECONFIG"] == variables["KUBECONFIG"], "it is the same in a shell that has it"
     found = kubeconfig.connect()
     assert (found.context, found.client.configuration.host) == ("mine", server)
+
+
+def test_a_shell_on_another_context_moves_no_shell_that_is_open(
+    home: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_pulumi(home)
+    text = (home / "mine").read_text()
+    (home / "too").write_text(text.replace("mine", "too"))
+    monkeypatch.setenv("KUBECONFIG", f"{home / 'mine'}:{home / 'too'}")
+    monkeypatch.setenv("CONTEXT", "mine")
+    first = (elsewhere.environment()["KUBECONFIG"] or "").split(os.pathsep)[0]
+    before = Path(first).read_text()
+    monkeypatch.setenv("CONTEXT", "too")
+    second = (elsewhere.environment()["KUBECONFIG"] or "").split(os.pathsep)[0]
+    assert (json.loads(before)["current-context"], Path(first).read_text()) == ("mine", before)
+    assert json.loads(Path(second).read_text())["current-context"] == "too"
 
 
 def test_a_cluster_that_does_not_answer_and_a_context_that_is_missing_are_one_sentence(

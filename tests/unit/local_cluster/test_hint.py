@@ -16,7 +16,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("KUBECONFIG", "CONTEXT", "BUILD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(elsewhere, "_CONTEXT_FILE", tmp_path / "context.json")
+    monkeypatch.setattr(elsewhere, "_CONTEXTS", tmp_path / "contexts")
     return tmp_path
 
 
@@ -29,8 +29,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"CONTEXT": "mine", "BUILD": "1"}, " CONTEXT=mine BUILD=1"),
         ({"KUBECONFIG": "/x"}, " KUBECONFIG=/x"),
         ({"KUBECONFIG": "/a b:/x", "CONTEXT": "a$b"}, " KUBECONFIG='/a b:/x' CONTEXT='a$$b'"),
-        ({"KUBECONFIG": "HOME/context.json:HOME/.kube/config", "CONTEXT": "mine"}, " CONTEXT=mine"),
-        ({"KUBECONFIG": "HOME/context.json:/x", "CONTEXT": "mine"}, " KUBECONFIG=/x CONTEXT=mine"),
+        ({"KUBECONFIG": "HOME/contexts/1.json:HOME/.kube/config", "CONTEXT": "mine"}, " CONTEXT=mine"),
+        ({"KUBECONFIG": "HOME/contexts/1.json:/x", "CONTEXT": "mine"}, " KUBECONFIG=/x CONTEXT=mine"),
         ({"KUBECONFIG": "HOME/.kube/config"}, " KUBECONFIG=HOME/.kube/config"),
     ],
 )
