@@ -104,10 +104,10 @@ def gke(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_gke_takes_the_agents_pods_for_the_quota_in_our_namespace(gke: Cluster) -> None:
     settings = {"storage": "memory", "address": "192.0.2.10", "addressTimeout": "3s", "readyTimeout": "10s"}
     gke.kubectl("create", "namespace", "other")
-    gke.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "other", "--timeout=30s")
-    refusal = asked(gke, "other")
-    assert "insufficient quota to match these scopes" in refusal
-    assert "The cluster refuses the node agent's pod in the namespace other" in refusal
+    # At first the namespace lacks its ServiceAccount, or the API server does not see that yet.
+    quota = "insufficient quota to match these scopes"
+    wait_until(lambda: quota in asked(gke, "other"), "the rule counts", timeout=60, interval=2)
+    assert "The cluster refuses the node agent's pod in the namespace other" in asked(gke, "other")
     with Stack(environment=gke.environment, settings=settings) as stack:
         failed = stack.up(check=False)
         text = failed.stdout + failed.stderr
@@ -137,20 +137,26 @@ def test_a_default_node_selector_keeps_our_pods_off_no_node(selecting: Cluster) 
     settings = {"storage": "memory", "address": "192.0.2.10", "addressTimeout": "3s", "readyTimeout": "10s"}
 
     def admitted(namespace: str) -> str:
+        """The pod as the API server would take it. It may not see the namespace's ServiceAccount at once."""
         pod = {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any", "namespace": namespace},
             "spec": {"containers": [{"name": "app", "image": "busybox:1"}]},
         }  # fmt: skip
-        done = selecting.dry_run(pod)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        taken = list[str]()
+
+        def is_taken() -> bool:
+            done = selecting.dry_run(pod)
+            taken[:] = [done.stdout]
+            return done.returncode == 0
+
+        wait_until(is_taken, f"a pod is taken in {namespace}", timeout=60)
+        return taken[0]
 
     assert "example.com/workers" in admitted("default")
     with Stack(environment=selecting.environment, settings=settings) as stack:
         stack.up(check=False)
         [made] = [n for n in selecting.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
         namespace = made.removeprefix("namespace/")
-        selecting.kubectl("wait", "--for=create", "serviceaccount/default", "-n", namespace, "--timeout=30s")
         assert "example.com/workers" not in admitted(namespace)
 
 
