@@ -24,9 +24,10 @@ _SECONDS = 10.0
 """How long (s) to wait for what Kubernetes gives a new namespace a moment later."""
 _INTERVAL = 0.1
 _NO_ACCOUNT = 'serviceaccount "default" not found'
+_NO_AGENT = f'serviceaccount "{AGENT}" not found'
 _NOT_YET = (
     _NO_ACCOUNT,
-    f'serviceaccount "{AGENT}" not found',
+    _NO_AGENT,
     "insufficient quota to match these scopes",
     "status unknown for quota",
     "not usable by user or serviceaccount",
@@ -143,7 +144,8 @@ async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) 
     A quota that has no room for one more pod, beside those that run, is left to the waits for the pods.
 
     Raises:
-        pulumi.RunError: it does not; the message has a paragraph for each pod. Or somebody has deleted the namespace.
+        pulumi.RunError: it does not; the message has a paragraph for each pod. Or somebody has deleted the namespace,
+            or the agent's account.
     """
     deadline = time.monotonic() + _SECONDS
     found: list[str] = []
@@ -153,6 +155,8 @@ async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) 
         words = await _refusal(cluster, body, namespace, deadline)
         if _GONE.format(namespace) in words:
             raise pulumi.RunError(gone(f"The namespace {namespace} is not there"))
+        if _NO_AGENT in words:
+            raise pulumi.RunError(gone(f"The ServiceAccount {AGENT} in the namespace {namespace} is not there"))
         if _EXCEEDED in words and await asyncio.to_thread(_runs, cluster, body, namespace):
             continue
         if words:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from local_cluster.paths import REPOSITORY
+from trust.constraints import AGENT
 
 from .support.bare_cluster import bare_cluster, fails, ingress_class
 from .support.cluster import Cluster
@@ -65,7 +66,12 @@ except pulumi.RunError as error:
 
 
 def asked(cluster: Cluster, namespace: str) -> str:
-    """Why the cluster refuses the program's pods in a namespace; empty if it takes them."""
+    """Why the cluster refuses the program's pods in a namespace; empty if it takes them.
+
+    They get the account there that the program makes before it asks.
+    """
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": AGENT, "namespace": namespace}}
+    cluster.apply(account)
     return cluster.run(sys.executable, "-c", ASK, namespace, cwd=REPOSITORY).stdout
 
 

@@ -195,3 +195,11 @@ def test_the_fix_fits_the_clusters_words(words: str, fix: str) -> None:
     assert f"in the namespace ns: {words}. " in said
     assert fix in said
     assert said.endswith(".") or said.endswith("own host.")
+
+
+def test_the_agents_account_that_somebody_has_deleted_is_no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "_SECONDS", 0.1)
+    with pytest.raises(pulumi.RunError) as caught:
+        ask(Asked(['error looking up service account ns/trust: serviceaccount "trust" not found']))
+    assert str(caught.value).startswith("The ServiceAccount trust in the namespace ns is not there")
+    assert str(caught.value).endswith("pulumi up --refresh")
