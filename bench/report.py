@@ -38,9 +38,7 @@ def facts(cluster: Cluster) -> Mapping[str, str]:
     memory = re.findall(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())[0]
     model = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     nodes = [node["status"]["nodeInfo"] for node in cluster.get("nodes")["items"]]
-    nginx = re.findall(
-        r"Package: nginx\n.*?Version: (\S+)", (rootfs.ensure("nginx") / "var/lib/dpkg/status").read_text(), re.DOTALL
-    )
+    nginx = run(["chroot", rootfs.ensure("nginx"), "/usr/sbin/nginx", "-v"], os.environ).stderr
     commit = run(["git", "describe", "--always", "--dirty"], os.environ, cwd=REPOSITORY).stdout.strip()
     return {
         "machine": f"{os.cpu_count()} cores ({(model or ['unknown'])[0]}), {int(memory) / 2**20:.0f} GiB of memory",
@@ -50,7 +48,7 @@ def facts(cluster: Cluster) -> Mapping[str, str]:
         "nodes": ", ".join(f"{each['kubeletVersion']} {each['containerRuntimeVersion']}" for each in nodes),
         "Pulumi": cluster.run("pulumi", "version").stdout.strip(),
         "registry": run([programs.ensure() / "registry", "--version"], os.environ).stdout.split()[-1],
-        "nginx": (nginx or ["unknown"])[0],
+        "nginx": nginx.rpartition("/")[2].strip(),
         "Python": platform.python_version(),
     }
 
