@@ -93,3 +93,20 @@ def test_help_lists_the_targets_with_awk_alone(tree: Path, tmp_path: Path) -> No
         'shell-env     Print the environment of a shell on the cluster: eval "$(make -s shell-env)"'
     ]
     assert len(lines) > 15
+
+
+def test_a_user_who_cannot_install_packages_is_told_which_one_is_missing(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in {"python3": "exit 1", "id": "echo 1000", "apt-get": "echo installed"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    for name in ("Makefile", "requirements-dev.lock"):
+        shutil.copy(docs.ROOT / name, tmp_path)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["make", ".venv/.installed"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "sudo apt-get install python3-venv" in done.stderr
+    assert "installed" not in done.stdout
