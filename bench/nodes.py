@@ -13,10 +13,9 @@ from pathlib import Path
 import local_cluster.cluster as local_cluster
 from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.commands import wait_until
+from tests.cluster.support.faults import NODE
 from tests.cluster.support.stacks import Stack
 
-NODE = "node-d"
-"""The node that joins."""
 _AT_ONCE = 4
 _SETTINGS = {"storage": "memory", "storageSize": "50Mi"}
 _READY = '{.status.conditions[?(@.type=="Ready")].status}'
@@ -87,10 +86,10 @@ def _resident(process: Path) -> float:
 
 def idle_cost(stacks: int, seconds: float) -> Cost:
     """What the agents take that run now, looked at for some seconds, after they have been left alone for as long."""
-    threading.Event().wait(seconds)
+    time.sleep(seconds)
     found = agents()
     before, began = [_used(each) for each in found], time.monotonic()
-    threading.Event().wait(seconds)
+    time.sleep(seconds)
     after, took = [_used(each) for each in found], time.monotonic() - began
     ran = [now - then for (now, _), (then, _) in zip(after, before, strict=True)]
     slept = [now - then for (_, now), (_, then) in zip(after, before, strict=True)]

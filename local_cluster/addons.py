@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from registry.pod.trouble import condition_of
+
 from . import control_plane, network
 from .errors import ClusterError
 
@@ -42,8 +44,7 @@ def _wait_established(*kinds: str, seconds: float = 30) -> None:
 
 def _is_established(kind: str) -> bool:
     found = json.loads(control_plane.kubectl("get", "crd", kind, "--output=json"))
-    conditions: list[dict[str, str]] = found.get("status", {}).get("conditions") or []
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+    return condition_of(found, "Established").get("status") == "True"
 
 
 def wait(*, seconds: float = 120) -> None:

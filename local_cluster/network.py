@@ -21,16 +21,8 @@ LOAD_BALANCERS = "10.99.0.200-10.99.0.220"
 PODS = "10.244.0.0/16"
 SERVICES = "10.96.0.0/16"
 
-PROXIES = (
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "grpc_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "GRPC_PROXY",
-)
+_SCHEMES = ("http", "https", "all", "grpc")
+PROXIES = (*(f"{scheme}_proxy" for scheme in _SCHEMES), *(f"{scheme.upper()}_PROXY" for scheme in _SCHEMES))
 """Variables that would lead a program to a proxy of the machine's network, which is not reached from this one."""
 
 HANDLE = Path("/run/netns") / NAMESPACE

@@ -15,7 +15,7 @@ from trust.constraints import AGENT
 from .support.bare_cluster import bare_cluster, fails, ingress_class
 from .support.cluster import Cluster
 from .support.commands import wait_until
-from .support.stacks import Stack
+from .support.stacks import Stack, namespace_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -111,15 +111,14 @@ def test_gke_takes_the_agents_pods_for_the_quota_in_our_namespace(gke: Cluster) 
     settings = {"storage": "memory", "address": "192.0.2.10", "addressTimeout": "3s", "readyTimeout": "10s"}
     gke.kubectl("create", "namespace", "other")
     # At first the namespace lacks its ServiceAccount, or the API server does not see that yet.
-    quota = "insufficient quota to match these scopes"
-    wait_until(lambda: quota in asked(gke, "other"), "the rule counts", timeout=60, interval=2)
+    rule = "insufficient quota to match these scopes"
+    wait_until(lambda: rule in asked(gke, "other"), "the rule counts", timeout=60, interval=2)
     assert "The cluster refuses the node agent's pod in the namespace other" in asked(gke, "other")
     with Stack(environment=gke.environment, settings=settings) as stack:
         failed = stack.up(check=False)
         text = failed.stdout + failed.stderr
         assert "refuses" not in text, text
-        [made] = [n for n in gke.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
-        namespace = made.removeprefix("namespace/")
+        namespace = namespace_of(gke, stack)
         [quota] = gke.get("resourcequota", "-n", namespace)["items"]
         assert quota["status"]["hard"] == {"pods": "1M"}
         assert asked(gke, namespace) == ""
@@ -161,9 +160,7 @@ def test_a_default_node_selector_keeps_our_pods_off_no_node(selecting: Cluster) 
     assert "example.com/workers" in admitted("default")
     with Stack(environment=selecting.environment, settings=settings) as stack:
         stack.up(check=False)
-        [made] = [n for n in selecting.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
-        namespace = made.removeprefix("namespace/")
-        assert "example.com/workers" not in admitted(namespace)
+        assert "example.com/workers" not in admitted(namespace_of(selecting, stack))
 
 
 def test_policies_that_want_limits_and_a_name_label_are_passed(cluster: Cluster) -> None:
@@ -198,9 +195,8 @@ def test_a_list_of_allowed_registries_is_told_before_anything_is_in_the_namespac
                 "allow docker.io/library/python:",
                 "own host",
             )
-            [made] = [n for n in cluster.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
             kinds = "deployments,daemonsets,services,ingresses,secrets"
-            assert cluster.kubectl("get", kinds, "-n", made.removeprefix("namespace/"), "-o", "name") == ""
+            assert cluster.kubectl("get", kinds, "-n", namespace_of(cluster, stack), "-o", "name") == ""
 
 
 def test_a_webhook_that_rewrites_images_is_named(cluster: Cluster) -> None:

@@ -17,7 +17,7 @@ from local_cluster.paths import REPOSITORY
 from .support.cluster import Cluster
 from .support.commands import run, wait_until
 from .support.diagnosis import SIGNAL_AGENT, agent_on, diagnose, wait_diagnosis
-from .support.stacks import Deployed, Stack
+from .support.stacks import Deployed, Stack, served_ingress
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -79,8 +79,7 @@ def expired_certificate(folder: Path, deployed: Deployed) -> tuple[str, str]:
 def serve(deployed: Deployed, certificate: str, key: str) -> None:
     """Put another certificate and key into the Secret that the Ingress serves."""
     data = {"tls.crt": b64encode(certificate.encode()).decode(), "tls.key": b64encode(key.encode()).decode()}
-    ingresses = deployed.cluster.get("ingress", "-n", deployed.namespace)["items"]
-    [secret] = (tls["secretName"] for each in ingresses for tls in each["spec"]["tls"] if "secretName" in tls)
+    secret = served_ingress(deployed.cluster, deployed.namespace)["tls"][0]["secretName"]
     patch = ("patch", "secret", secret, "-n", deployed.namespace, "--patch-file=/dev/stdin")
     deployed.cluster.kubectl(*patch, text=json.dumps({"data": data}))
 

@@ -16,7 +16,7 @@ from .support import messages
 from .support.cluster import Cluster
 from .support.diagnosis import diagnose
 from .support.own_trust import forgotten, printed, pull_again, set_up
-from .support.stacks import Deployed, Stack
+from .support.stacks import Deployed, Stack, namespace_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -29,13 +29,6 @@ def host(cluster: Cluster, default_stack: Deployed) -> Iterator[str]:
     name = f"own-{secrets.token_hex(3)}z.{default_stack.outputs['address'].replace('.', '-')}.nip.io"
     with forgotten(cluster.nodes, name):
         yield name
-
-
-def namespace_of(cluster: Cluster, stack: Stack) -> str:
-    """The stack's namespace, also if its `up` has failed."""
-    found = cluster.get("namespaces", "-l", f"private-registry/stack={stack.name}")["items"]
-    [name] = [namespace["metadata"]["name"] for namespace in found]
-    return name
 
 
 def standard(cluster: Cluster, namespace: str) -> str:

@@ -21,7 +21,7 @@ from .support.faults import state
 from .support.kills import kill, running_up
 from .support.node_state import restarts
 from .support.places import REPOSITORY
-from .support.stacks import Stack
+from .support.stacks import Stack, namespaces_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -75,12 +75,11 @@ class Life:
 
     def destroy(self) -> None:
         self.stack.destroy()
-        label = f"private-registry/stack={self.stack.name}"
-        left = self.cluster.kubectl("get", "namespace", "-o", "name", "-l", label).split()
+        left = namespaces_of(self.cluster, self.stack)
         if left:
             assert self.killed, left
             # The state does not know what the killed `up` has made last; `make leftovers` lists its namespace.
-            self.cluster.kubectl("delete", *left, timeout=120)
+            self.cluster.kubectl("delete", "namespace", *left, timeout=120)
         self.namespace, self.killed = "", False
 
     def change(self, values: Mapping[str, Sequence[str]]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.kills import kill, running_up
-from .support.stacks import Stack
+from .support.stacks import Stack, namespace_of, namespaces_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.provider]
 
@@ -30,21 +30,15 @@ POINTS = {
 """Patterns of objects, each of which is there when `up` is killed, but not yet in the state, or just so."""
 
 
-def namespace_of(cluster: Cluster, stack: Stack) -> str:
-    """The namespace that says it is of this stack; empty if there is none."""
-    found = cluster.kubectl("get", "namespace", "-l", f"private-registry/stack={stack.name}", "-o", "name").split()
-    return found[0].partition("/")[2] if found else ""
-
-
 def wait_for(cluster: Cluster, stack: Stack, point: str) -> None:
     """Wait until an object of the stack is there."""
 
     def is_there() -> bool:
-        namespace = namespace_of(cluster, stack)
-        if point == "namespace" or not namespace:
-            return bool(namespace)
+        namespaces = namespaces_of(cluster, stack)
+        if point == "namespace" or not namespaces:
+            return bool(namespaces)
         kind, _, name = point.partition("/")
-        found = cluster.run("kubectl", "get", kind, "-n", namespace, "-o", "name", check=False).stdout.split()
+        found = cluster.run("kubectl", "get", kind, "-n", namespaces[0], "-o", "name", check=False).stdout.split()
         return any(fnmatch(each.partition("/")[2], name) for each in found)
 
     wait_until(is_there, f"{point} is there", timeout=60, interval=0.02)
@@ -102,7 +96,7 @@ def test_an_up_that_is_killed_is_run_again_and_ends_in_the_same_state(
         left = cluster.kubectl("get", "secret,configmap", "-n", namespace, "-o", "name").split()
         assert [name for name in left if "registry" in name] == []
         assert cluster.get("serviceaccount", "-n", namespace, "default").get("imagePullSecrets") == accounts
-        assert not namespace_of(cluster, stack)
+        assert not namespaces_of(cluster, stack)
 
 
 @pytest.mark.slow
@@ -122,7 +116,7 @@ def test_an_up_that_is_killed_at_each_of_its_resources_one_after_the_other_ends_
         ends_in_the_same_state(stack)
         assert namespace_of(cluster, stack) == stack.outputs()["namespace"]
         stack.destroy()
-        assert not namespace_of(cluster, stack)
+        assert not namespaces_of(cluster, stack)
 
 
 @pytest.mark.slow
@@ -159,11 +153,10 @@ def test_a_destroy_while_up_runs_meets_the_lock_and_the_recipe_of_the_docs_remov
             assert process.poll() is None, "`up` has ended before it was met"
             assert refused.returncode != 0
             assert "the stack is currently locked by 1 lock(s)" in refused.stdout + refused.stderr
-            namespace = namespace_of(cluster, stack)
-            assert namespace
+            assert namespace_of(cluster, stack)
             # A job that is cancelled is interrupted, and then killed.
             kill(process, stack)
         stack.pulumi("cancel", "--yes")
         stack.destroy()
-        wait_until(lambda: not namespace_of(cluster, stack), "the namespace is gone", timeout=60)
+        wait_until(lambda: not namespaces_of(cluster, stack), "the namespace is gone", timeout=60)
         assert not json.loads(stack.state())["deployment"].get("resources")

@@ -17,7 +17,7 @@ from .support.commands import wait_until
 from .support.controllers import ingress_controller
 from .support.faults import on
 from .support.own_names import local_names, tell, untell
-from .support.stacks import Stack
+from .support.stacks import Stack, namespace_of, namespaces_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -26,12 +26,6 @@ INTERNAL = "example.com/internal"
 POOL = "metallb.io/address-pool"
 SECOND = "10.99.0.221"
 """The only address of the second pool."""
-
-
-def namespace_of(cluster: Cluster, stack: Stack) -> str:
-    """The stack's namespace, once it is there; empty before."""
-    found = cluster.get("namespaces", "-l", f"private-registry/stack={stack.name}")["items"]
-    return found[0]["metadata"]["name"] if found else ""
 
 
 @contextmanager
@@ -129,7 +123,7 @@ def test_a_node_port_has_the_number_that_was_asked_for_if_the_cluster_gives_it(
     with Stack(environment=cluster.environment, settings=settings) as stack:
         failed = stack.up(check=False)
         assert f"the Service {namespace}/taken has this port of the nodes" in failed.stdout + failed.stderr
-        assert namespace_of(cluster, stack) == ""
+        assert namespaces_of(cluster, stack) == []
         cluster.kubectl("delete", "service", "taken", "-n", namespace)
         stack.up()
         assert stack.outputs()["registryUrl"].endswith(f":{taken}")
@@ -145,8 +139,9 @@ def load_balancer_of_others(cluster: Cluster, stack: Stack, name: str, stop: thr
 
     The load balancer is another Service, to which MetalLB gives an address.
     """
-    while not (own := namespace_of(cluster, stack)) or not cluster.get("services", "-n", own)["items"]:
+    while not (found := namespaces_of(cluster, stack)) or not cluster.get("services", "-n", found[0])["items"]:
         assert not stop.wait(0.5)
+    [own] = found
 
     def service(which: str) -> Mapping[str, Any]:
         found = cluster.get("services", "-n", own)["items"]
@@ -237,7 +232,7 @@ def test_an_application_load_balancers_class_is_refused_before_anything_is_made(
             failed = stack.up(check=False)
             assert "takes no certificate from a Secret" in failed.stdout + failed.stderr
             assert "pulumi config set exposure loadBalancer" in failed.stdout + failed.stderr
-            assert namespace_of(cluster, stack) == ""
+            assert namespaces_of(cluster, stack) == []
     finally:
         cluster.kubectl("delete", "ingressclass", name)
 

@@ -18,7 +18,7 @@ from .support.bare_cluster import fails_with
 from .support.cluster import Cluster
 from .support.commands import wait_until
 from .support.rights import RULES, having_only
-from .support.stacks import Stack
+from .support.stacks import Stack, namespace_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -144,12 +144,6 @@ def accounts(cluster: Cluster, namespace: str) -> dict[str, set[str]]:
         name = pod["metadata"]["labels"]["app.kubernetes.io/name"]
         found.setdefault(name, set()).add(pod["spec"]["serviceAccountName"])
     return found
-
-
-def namespace_of(cluster: Cluster, stack: Stack) -> str:
-    """The stack's namespace, also if its `up` has failed."""
-    [found] = cluster.get("namespaces", "-l", f"private-registry/stack={stack.name}")["items"]
-    return found["metadata"]["name"]
 
 
 def test_a_user_with_the_rights_of_rbac_yaml_needs_nobody_else_on_openshift(

@@ -20,19 +20,13 @@ from .support.cluster import Cluster
 from .support.commands import run, wait_until
 from .support.controllers import GATEWAY_API
 from .support.meanwhile import again_and_again
-from .support.stacks import Stack
+from .support.stacks import Stack, namespace_of, served_ingress
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 IN_MEMORY = {"storage": "memory", "storageSize": "1Gi"}
 PORT = "7444"
 CLASS = "networking.k8s.io/v1"
-
-
-def namespace_of(cluster: Cluster, stack: Stack) -> str:
-    """The stack's namespace, once it is there; empty before."""
-    found = cluster.get("namespaces", "-l", f"private-registry/stack={stack.name}")["items"]
-    return found[0]["metadata"]["name"] if found else ""
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -127,9 +121,7 @@ def controller(cluster: Cluster, plural: str, status: Callable[[Mapping[str, Any
 
 def served_host(cluster: Cluster, stack: Stack) -> str:
     """The host of the registry's Ingress."""
-    ingresses = cluster.get("ingresses", "-n", namespace_of(cluster, stack))["items"]
-    [serving] = (each["spec"] for each in ingresses if each["spec"].get("tls"))
-    return serving["rules"][0]["host"]
+    return served_ingress(cluster, namespace_of(cluster, stack))["rules"][0]["host"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from .support.cluster import Cluster
 from .support.commands import run, wait_until
 from .support.diagnosis import wait_diagnosis
 from .support.faults import joined, on, path_on
-from .support.stacks import Stack
+from .support.stacks import Stack, namespace_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -168,8 +168,7 @@ def test_a_node_with_a_proxy_in_the_way_is_named_and_is_proved_by_itself_once_no
             assert f"The proxy http://{closed}, which HTTPS_PROXY on node {node} names" in end
             assert "add .nip.io to NO_PROXY in the environment of containerd there, and restart containerd" in end
             diagnosis = wait_diagnosis(cluster, stack, ("PROXY_IN_THE_WAY", "network"))
-            [namespace] = [n for n in cluster.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
-            logs = ("logs", "-n", namespace.removeprefix("namespace/"), "-l", "app.kubernetes.io/name=trust")
+            logs = ("logs", "-n", namespace_of(cluster, stack), "-l", "app.kubernetes.io/name=trust")
             shown = text + diagnosis.text + cluster.kubectl(*logs, "-c", "agent", "--tail=-1")
             assert f"http://{closed}" in shown
             assert secret not in shown

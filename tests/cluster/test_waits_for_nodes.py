@@ -13,7 +13,7 @@ from .support.commands import wait_until
 from .support.diagnosis import agent_on, diagnose, wait_diagnosis
 from .support.fake_nodes import fake_nodes
 from .support.faults import joined
-from .support.stacks import Deployed, Stack
+from .support.stacks import Deployed, Stack, namespace_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -98,8 +98,7 @@ def test_a_fake_node_that_claims_to_be_a_machine_is_waited_for_and_named(cluster
         with fake_nodes(cluster, **fake):
             failed = text_of(stack, check=False)
         # No kubelet ends the pod that was there, so it is removed as it is by hand when a machine is gone for good.
-        [namespace] = [n for n in cluster.kubectl("get", "namespace", "-o", "name").split() if stack.name in n]
-        place = ("-n", namespace.removeprefix("namespace/"), "--field-selector=spec.nodeName=fake-machine")
+        place = ("-n", namespace_of(cluster, stack), "--field-selector=spec.nodeName=fake-machine")
         cluster.kubectl("delete", "pod", *place, "--force", "--grace-period=0")
         assert "3 of 4 nodes have pulled from the registry within 30s (the setting readyTimeout)" in failed
         assert "fake-machine: STARTING" in failed

@@ -102,6 +102,25 @@ class Stack:
         return self.pulumi("stack", "export").stdout
 
 
+def namespaces_of(cluster: Cluster, stack: Stack) -> list[str]:
+    """The namespaces that say that they are of this stack, also if its `up` has failed or was killed."""
+    found = cluster.kubectl("get", "namespace", "-l", f"private-registry/stack={stack.name}", "-o", "name")
+    return [each.partition("/")[2] for each in found.split()]
+
+
+def namespace_of(cluster: Cluster, stack: Stack) -> str:
+    """The one namespace that says that it is of this stack."""
+    [name] = namespaces_of(cluster, stack)
+    return name
+
+
+def served_ingress(cluster: Cluster, namespace: str) -> dict[str, Any]:
+    """The `spec` of the registry's Ingress. The placeholder's has no Secret."""
+    found = (each["spec"] for each in cluster.get("ingresses", "-n", namespace)["items"])
+    [spec] = (spec for spec in found if "secretName" in spec["tls"][0])
+    return spec
+
+
 @dataclass(kw_only=True)
 class Deployed:
     """A stack that is up, and what the nodes were before."""
