@@ -3,6 +3,7 @@
 `make docs` writes them into the pages; a unit test checks that they are current.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -108,6 +109,27 @@ def changes() -> str:
     return _table(("what changes", "longest gap", "why"), body)
 
 
+def measured() -> str:
+    """When and where it was measured, and the ratios and differences of `bench/results.md`."""
+    text = (ROOT / "bench" / "results.md").read_text()
+    date = text.partition("by `make bench` on ")[2].partition(" ")[0]
+    known, throughput, course, nodes, *_ = (rows(part) for part in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE))
+    facts = {key: value for key, value in known}
+    lines = [
+        *(
+            (f"{way}: push, pull", f"{push}, {pull} of the registry alone")
+            for way, _, _, push, _, _, pull in throughput
+        ),
+        *((what, f"{volume} with `storage: volume`, {memory} with `memory`") for what, volume, memory in course),
+        *(
+            (f"an idle agent, {stacks} on each node", f"{memory}, {time}, {often} wake-ups a minute")
+            for stacks, _, memory, time, often in nodes
+        ),
+    ]
+    head = ("", f"{date}, {facts['machine']}")
+    return _table(head, lines)
+
+
 BLOCKS = {
     "settings": settings,
     "clients": clients,
@@ -115,6 +137,7 @@ BLOCKS = {
     "auth": auth,
     "lifetimes": lifetimes,
     "changes": changes,
+    "measured": measured,
 }
 """The generated tables by the name in their markers."""
 
