@@ -81,7 +81,7 @@ lookup = Lookup(
 shares = make_shares("shares", settings, identity, served.host, lookup.data, credentials.docker_config)
 found = resolved(served.host, served.address, settings, recorded.exposure.addresses)
 
-# 5. Every node trusts it, and has pulled the proof image.
+# 5. Every node trusts it, and has pulled the proof image. A new stack's nodes begin while the registry starts.
 nodes = NodeTrust(
     "trust",
     NodeTrustArgs(
@@ -91,6 +91,8 @@ nodes = NodeTrust(
         host=found,
         lookup=lookup,
         proof=registry.proof,
+        ready=registry.ready,
+        first=not recorded.daemon_set,
         pull_secret=credentials.pull_secret,
     ),
 )
