@@ -37,7 +37,7 @@ exposure = make_exposure(settings, cluster, namespace, recorded.exposure)
 # 2. The host is made from namespace and address, and is served with its certificate.
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
 certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
-served = exposure.serve(host, certificate.secret)
+served = exposure.serve(host, certificate.secret).unordered()
 
 # 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
 credentials = Credentials(

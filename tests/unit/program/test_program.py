@@ -297,6 +297,47 @@ def test_the_guard_is_deleted_before_everything_else(made: Recorder) -> None:
     assert "ports" not in service["spec"], "or the API server would make it on another cluster"
 
 
+SHARES = {"pullNamespaces": '["team-a"]', "caNamespaces": '["team-a"]', "attachPullSecret": "true", "advertise": "true"}
+
+
+def needs_of(recorder: Recorder, key: tuple[str, str]) -> set[tuple[str, str]]:
+    """All that a resource depends on, directly or not, and so outlives it at `destroy`."""
+    found, asked = set[tuple[str, str]](), [key]
+    while asked:
+        new = recorder.dependencies.get(asked.pop(), set()) - found
+        found |= new
+        asked += new
+    return found
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["first up", "later up"])
+@pytest.mark.parametrize("exposure", get_args(Exposure))
+def test_destroy_waits_for_pods_and_way_in_side_by_side_and_leaves_the_rest_to_the_end_of_the_namespace(
+    exposure: str, later: bool
+) -> None:
+    recorder = Recorder(state=UP_BEFORE if later else {})
+    run_program(recorder, exposure=exposure, **SHARES)
+    own = {
+        key: inputs
+        for key, inputs in recorder.resources.items()
+        if key[0].startswith("kubernetes:")
+        and not key[0].endswith((":Namespace", ":ServicePatch"))
+        and inputs["metadata"]["namespace"] == NAMESPACE
+    }
+    awaited = {key for key in own if not recorder.ends_with[key]}
+    balanced = [key for key, made in own.items() if made.get("spec", {}).get("type") == "LoadBalancer"]
+    kinds = {key[0].rpartition(":")[2] for key in awaited}
+    ways_in = {"ingress": {"Ingress"}, "gateway": {"Gateway", "TLSRoute"}, "loadBalancer": {"Service"}}
+    assert kinds == {"Deployment", "DaemonSet"} | ways_in.get(exposure, set())
+    assert [key for key in awaited if key[0].endswith(":Service")] == balanced
+    for key in awaited:
+        assert not needs_of(recorder, key) & awaited, key
+        assert ("kubernetes:core/v1:Namespace", "namespace") in needs_of(recorder, key), "it is deleted last"
+    elsewhere = {key for key in recorder.resources if key[1].startswith("shares-") and key not in own}
+    assert {recorder.ends_with[key] for key in elsewhere} == {""}
+    assert {recorder.ends_with[key] for key in own.keys() - awaited} == {"kubernetes:core/v1:Namespace"}
+
+
 def rolled_out_and_what_was_made_before(
     monkeypatch: pytest.MonkeyPatch, recorder: Recorder, until: str, **settings: str
 ) -> set[str]:
