@@ -54,7 +54,7 @@ def main() -> None:
         if wanted("nodes"):
             counts = sorted({1, max(1, round(20 * options.scale))})
             for found in nodes.measure(
-                cluster, first.outputs()["namespace"], counts, 60 * options.scale, options.rounds
+                cluster, first.outputs()["namespace"], counts, 30 * options.scale, options.rounds
             ):
                 print(found, flush=True)
                 costs.append(found) if isinstance(found, nodes.Cost) else joins.append(found)

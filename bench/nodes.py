@@ -116,10 +116,13 @@ def many(cluster: Cluster, count: int) -> Generator[None]:
 
 
 class _Watch:
-    """When something was first so of the objects that kubectl prints as they change."""
+    """When something was first so of objects that are new; kubectl prints them as they change."""
 
     def __init__(self, cluster: Cluster, *arguments: str, text: str) -> None:
-        command = ["kubectl", "get", *arguments, "--watch", "-o", f'jsonpath={text}{{"\\n"}}']
+        # The pod of a node that was removed is there for a while.
+        self._old = {each["metadata"]["uid"] for each in cluster.get(*arguments)["items"]}
+        fields = f'jsonpath={{.metadata.uid}}|{text}{{"\\n"}}'
+        command = ["kubectl", "get", *arguments, "--watch", "-o", fields]
         self._process = subprocess.Popen(command, env=cluster.environment, stdout=subprocess.PIPE, text=True)
         self._lines: list[tuple[float, str]] = []
         self._thread = threading.Thread(target=self._read)
@@ -132,7 +135,11 @@ class _Watch:
 
     def first(self, holds: Callable[[Sequence[str]], bool]) -> float:
         """The moment of the first line whose fields are so; 0 if there is none."""
-        return next((moment for moment, line in self._lines if holds(line.split("|"))), 0.0)
+        for moment, line in self._lines:
+            uid, *fields = line.split("|")
+            if uid not in self._old and holds(fields):
+                return moment
+        return 0.0
 
     def close(self) -> None:
         self._process.terminate()

@@ -53,7 +53,7 @@ class Way:
     ca_file: Path
     login: str
     free: Callable[[], object]
-    """Makes room for what is pushed next."""
+    """Makes room for what is pushed in the next round."""
     network: Callable[..., list[str]] = lambda *command: list(command)
     """Makes a command one that runs where the registry is reached."""
 
@@ -61,9 +61,7 @@ class Way:
         """How long each direction takes."""
         command = [sys.executable, "-m", "bench.client", self.url, str(self.ca_file), str(load.count), str(load.size)]
         environment = {**os.environ, "LOGIN": self.login, "PYTHONPATH": str(REPOSITORY)}
-        done = run(self.network(*command), environment, timeout=900)
-        self.free()
-        return json.loads(done.stdout)
+        return json.loads(run(self.network(*command), environment, timeout=900).stdout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +142,13 @@ def _exposed(cluster: Cluster, stack: Stack, folder: Path) -> Way:
 
 def _beside(name: str, reference: Way, way: Way, scale: float, rounds: int) -> Iterator[Throughput]:
     """Measure a way and the registry alone in turn."""
-    for load in loads(scale):
-        pairs = [(reference.seconds(load), way.seconds(load)) for _ in range(rounds)]
+    taken: dict[Load, list[tuple[dict[str, float], dict[str, float]]]] = {load: [] for load in loads(scale)}
+    for _ in range(rounds):
+        for load, pairs in taken.items():
+            pairs.append((reference.seconds(load), way.seconds(load)))
+        reference.free()
+        way.free()
+    for load, pairs in taken.items():
         for direction in DIRECTIONS:
             yield Throughput(
                 way=name,
@@ -169,7 +172,7 @@ def measure(cluster: Cluster, scale: float, rounds: int) -> Iterator[Throughput]
         reference = made.enter_context(alone(folder / "alone"))
         with behind_nginx(folder / "nginx") as way:
             yield from _beside("nginx as a process", reference, way, scale, rounds)
-        room = int(1.3 * max(load.count * load.size for load in loads(scale))) + 256 * 2**20
+        room = int(1.1 * sum(load.count * load.size for load in loads(scale))) + 256 * 2**20
         stack = made.enter_context(
             Stack(environment=cluster.environment, settings={"storage": "memory", "storageSize": str(room)})
         )

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def _files(args: RegistryArgs) -> dict[str, pulumi.Input[str]]:
     return {
         "config.yml": json.dumps(configuration(used), indent=2),  # JSON is YAML
         **({bucket.CA_FILE: used.ca} if used and used.ca else {}),
-        "nginx.conf": args.auth.apply(nginx.configuration),
+        "nginx.conf": args.auth.apply(partial(nginx.configuration, data="" if used else DATA)),
         "nginx.sh": Path(nginx.__file__).with_suffix(".sh").read_text(),
         "gc.sh": Path(nginx.__file__).with_name("gc.sh").read_text(),
         "proof_image.py": Path(proof_image.__file__).read_text(),
@@ -409,6 +410,7 @@ def _nginx_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
         resources=_resources(requests=("20m", "32Mi"), limits=("2", "512Mi")),
         volume_mounts=[
             _mount("config", CONFIG),
+            *([] if args.storage.bucket else [_mount("data", DATA)]),
             _mount("nginx", nginx.RUN, read_only=None),
             _mount("tls", nginx.TLS),
             _mount("users", nginx.USERS),

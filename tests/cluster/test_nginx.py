@@ -1,5 +1,7 @@
 """The real nginx in front of the real registry: whom it asks, and that a renewed certificate refuses nobody."""
 
+import hashlib
+import http.client
 import json
 import os
 import re
@@ -8,6 +10,8 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -174,6 +178,74 @@ def test_locations_are_relative_and_nothing_is_kept_on_disk(tmp_path: Path) -> N
         connection.send(os.urandom(2**23))
         assert connection.getresponse().status == 202
         connection.close()
+
+
+def push_blob(made: Front, content: bytes, login: str = "") -> str:
+    """Push a blob; its digest."""
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert made.ask("PUT", f"{begin_upload(made, login)}&digest={digest}", body=content, login=login)[0] == 201
+    return digest
+
+
+def registry_itself(made: Front, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str | None], bytes]:
+    """What the registry says without nginx in front of it: status, the headers that clients look at, and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", made.registry_port, timeout=20)
+    connection.request("GET", path, headers=dict(headers))
+    answer = connection.getresponse()
+    return answer.status, looked_at(answer.headers), answer.read()
+
+
+def blob_requests(made: Front) -> set[str]:
+    """The methods of the requests for blobs that the registry has answered."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{made.metrics_port}/metrics", timeout=20) as answer:
+        return set(
+            re.findall(r'^registry_http_requests_total\{.*handler="blob",method="(\w+)"', answer.read().decode(), re.M)
+        )
+
+
+def looked_at(headers: http.client.HTTPMessage) -> dict[str, str | None]:
+    names = ("Content-Type", "Content-Length", "Content-Range", "Docker-Content-Digest", "ETag", "Cache-Control")
+    return {name: headers[name] for name in names}
+
+
+@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=1000-1999"}, {"Range": "bytes=2999000-"}])
+def test_nginx_sends_a_blob_as_the_registry_does_and_the_registry_need_not(
+    asked: Mapping[str, str], tmp_path: Path
+) -> None:
+    content = os.urandom(3_000_000)
+    with front(tmp_path) as made:
+        path = f"/v2/test/app/blobs/{push_blob(made, content)}"
+        status, headers, body = made.ask("GET", path, headers=asked)
+        assert blob_requests(made) == {"head"}, "it was asked only whether it has the blob"
+        assert (status, looked_at(headers), body) == registry_itself(made, path, asked)
+        assert blob_requests(made) == {"head", "get"}
+
+
+def test_a_blob_that_only_another_repository_has_or_whose_file_is_gone_is_what_the_registry_says(
+    tmp_path: Path,
+) -> None:
+    with front(tmp_path) as made:
+        digest = push_blob(made, b"some layer")
+        for path in (f"/v2/test/other/blobs/{digest}", f"/v2/test/app/blobs/sha256:{'0' * 64}"):
+            status, headers, body = made.ask("GET", path)
+            assert (status, json.loads(body)["errors"][0]["code"]) == (404, "BLOB_UNKNOWN")
+            assert headers.get_all("Docker-Distribution-Api-Version") == ["registry/2.0"]
+        (tmp_path / "data/docker/registry/v2/blobs/sha256" / digest[7:9] / digest[7:] / "data").unlink()
+        assert made.ask("GET", f"/v2/test/app/blobs/{digest}")[0] == 404
+        made.behind.kill()
+        assert made.ask("GET", f"/v2/test/app/blobs/{digest}")[0] == 502
+
+
+def test_no_spelling_of_a_path_shows_a_blob_to_somebody_without_a_password(tmp_path: Path) -> None:
+    with front(tmp_path, "basic") as made:
+        digest = push_blob(made, b"a secret layer", LOGINS["push"])
+        paths = [f"/v2/test/app/blobs/{digest}", f"/blob/v2/test/app/blobs/{digest}", "/has-blob"]
+        for path in [*paths, *(f"{prefix}{paths[0]}" for prefix in ("/", "/v2/..", "/%76%32/..", "/blob"))]:
+            for suffix in ("", "?a=b", "/", "/../" + digest, "%00", "/%2e%2e/" + digest):
+                status, _, body = made.ask("GET", path + suffix, headers={"Range": "bytes=0-3"})
+                assert status in (301, 400, 401, 404), (path, suffix, status)
+                assert b"a se" not in body
+        assert made.ask("GET", paths[0], login=LOGINS["pull"])[2] == b"a secret layer"
 
 
 def test_the_access_log_names_user_and_request_and_no_password(tmp_path: Path) -> None:

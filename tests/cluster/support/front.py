@@ -281,7 +281,7 @@ def prepare(folder: Path, mode: nginx.AuthMode, ports: list[int], drain: int) ->
         return text
 
     # In the pod nginx never is root; here it may be, and would give the right to read these files up.
-    (folder / "nginx.conf").write_text("user root;\n" + placed(nginx.configuration(mode)))
+    (folder / "nginx.conf").write_text("user root;\n" + placed(nginx.configuration(mode, registry.DATA)))
     (folder / "nginx.sh").write_text(placed(Path(nginx.__file__).with_suffix(".sh").read_text()))
     (folder / "config.yml").write_text(placed(json.dumps(registry.configuration())))
     tree = rootfs.ensure("nginx")

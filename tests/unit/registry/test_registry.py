@@ -70,7 +70,7 @@ def test_each_container_mounts_what_it_needs_and_every_volume_is_mounted(kind: S
     mounts = {name: [each["name"] for each in made["volumeMounts"]] for name, made in containers(recorder).items()}
     assert mounts == {
         "registry": ["config", *data, "nginx"],
-        "nginx": ["config", "nginx", "tls", "users"],
+        "nginx": ["config", *data, "nginx", "tls", "users"],
         "proof-image": ["config", *data, "nginx", "proof"],
     }
     writable = {

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from registry.pod import nginx
+from registry.registry import DATA
 
 MODES: tuple[nginx.AuthMode, ...] = get_args(nginx.AuthMode)
 
@@ -26,13 +27,13 @@ def test_only_the_question_for_a_password_differs_between_the_modes(mode: nginx.
     def lines(text: str) -> list[str]:
         return [line.strip() for line in without_question(text).splitlines() if line.strip()]
 
-    assert lines(nginx.configuration(mode)) == lines(nginx.configuration("none"))
-    assert "auth_basic" not in nginx.configuration("none")
+    assert lines(nginx.configuration(mode, DATA)) == lines(nginx.configuration("none", DATA))
+    assert "auth_basic" not in nginx.configuration("none", DATA)
 
 
 def test_the_ping_is_proxied_where_it_asks_and_the_probe_is_never_asked() -> None:
     for mode in ("push", "basic"):
-        text = nginx.configuration(mode)
+        text = nginx.configuration(mode, DATA)
         assert f"{nginx.USERS}/{nginx.READERS};" in location(text, "= /v2/")
         assert "proxy_pass http://registry/v2/;" in location(text, "= /v2/")
         assert "return" not in location(text, "= /v2/")
@@ -40,12 +41,15 @@ def test_the_ping_is_proxied_where_it_asks_and_the_probe_is_never_asked() -> Non
         writes = re.search(r"limit_except GET \{ (.*) \}", location(text, "/v2/"))
         assert writes
         assert f"{nginx.USERS}/{nginx.PUSHERS};" in writes[1]
-    assert "auth_basic" not in location(nginx.configuration("push"), "/v2/").split("limit_except")[0]
-    assert f"{nginx.USERS}/{nginx.READERS};" in location(nginx.configuration("basic"), "/v2/").split("limit_except")[0]
+    assert "auth_basic" not in location(nginx.configuration("push", DATA), "/v2/").split("limit_except")[0]
+    assert (
+        f"{nginx.USERS}/{nginx.READERS};"
+        in location(nginx.configuration("basic", DATA), "/v2/").split("limit_except")[0]
+    )
 
 
 def test_layers_of_any_size_pass_without_a_file_and_the_registry_gets_no_password() -> None:
-    text = nginx.configuration("basic")
+    text = nginx.configuration("basic", DATA)
     for line in (
         "client_max_body_size 0;",
         "proxy_request_buffering off;",
@@ -60,7 +64,7 @@ def test_layers_of_any_size_pass_without_a_file_and_the_registry_gets_no_passwor
 
 
 def test_both_ports_are_served_and_the_registry_is_on_loopback() -> None:
-    text = nginx.configuration("push")
+    text = nginx.configuration("push", DATA)
     for address in ("", "[::]:"):
         assert f"listen {address}{nginx.PLAIN_PORT} " in text
         assert f"listen {address}{nginx.TLS_PORT} ssl " in text
@@ -71,7 +75,7 @@ def test_the_script_is_beside_the_module_and_takes_out_what_needs_ipv6() -> None
     script = Path(nginx.__file__).with_suffix(".sh").read_text()
     pattern = re.search(r"sed '/(.*)/d'", script)
     assert pattern
-    kept = [line for line in nginx.configuration("push").splitlines() if not re.search(pattern[1], line)]
+    kept = [line for line in nginx.configuration("push", DATA).splitlines() if not re.search(pattern[1], line)]
     assert [line.split()[1] for line in kept if "listen " in line] == [str(nginx.PLAIN_PORT), str(nginx.TLS_PORT)]
 
 
@@ -85,7 +89,7 @@ def test_the_programs_of_the_pod_know_the_files_that_stop_pushes() -> None:
 
 
 def test_pulls_are_never_stopped_and_deletions_need_no_space() -> None:
-    text = nginx.configuration("push")
+    text = nginx.configuration("push", DATA)
 
     def methods(variable: str, file: str) -> set[str]:
         found = re.search(rf"map \$request_method \${variable} \{{\n(.*?)\n    \}}", text, re.DOTALL)
@@ -96,3 +100,16 @@ def test_pulls_are_never_stopped_and_deletions_need_no_space() -> None:
     assert methods("stopped", nginx.STOPPED) == {"default"}
     assert methods("stopped", f"{nginx.RUN}/never") == {"GET", "HEAD"}
     assert methods("full", nginx.FULL) == {"PATCH", "POST", "PUT"}
+
+
+def test_blobs_are_sent_from_the_registrys_files_where_it_has_any_and_everyone_is_asked_who_is_asked_for_pulls() -> (
+    None
+):
+    text = nginx.configuration("basic", DATA)
+    (blobs,) = re.findall(r"\n        location ~ (.*?)\n        \}", text, re.DOTALL)
+    assert f"alias {DATA}/docker/registry/v2/blobs/sha256/$two/$two$rest/data;" in blobs
+    for block in (blobs, location(text, "@registry")):
+        assert f"{nginx.USERS}/{nginx.READERS};" in block, "no way around the question"
+    for block in (blobs, location(text, "= /has-blob")):
+        assert "internal;" in block
+    assert not re.search(r"alias|auth_request|rewrite \^ /blob", nginx.configuration("basic", "")), "it has no files"
