@@ -37,7 +37,7 @@ exposure = make_exposure(settings, cluster, namespace, recorded.exposure)
 # 2. The host is made from namespace and address, and is served with its certificate.
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
 certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
-served = exposure.serve(host, certificate.secret)
+served = exposure.serve(host, certificate.secret).unordered()
 
 # 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
 credentials = Credentials(
@@ -81,7 +81,7 @@ lookup = Lookup(
 shares = make_shares("shares", settings, identity, served.host, lookup.data, credentials.docker_config)
 found = resolved(served.host, served.address, settings, recorded.exposure.addresses)
 
-# 5. Every node trusts it, and has pulled the proof image.
+# 5. Every node trusts it, and has pulled the proof image. A new stack's nodes begin while the registry starts.
 nodes = NodeTrust(
     "trust",
     NodeTrustArgs(
@@ -91,6 +91,8 @@ nodes = NodeTrust(
         host=found,
         lookup=lookup,
         proof=registry.proof,
+        ready=registry.ready,
+        first=not recorded.daemon_set,
         pull_secret=credentials.pull_secret,
     ),
 )

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache, cached_property, partial
-from http.client import FORBIDDEN, NOT_FOUND, OK
+from functools import cache, cached_property
+from http.client import CREATED, FORBIDDEN, NOT_FOUND, OK
 from typing import Any, cast
 
 import kubernetes
@@ -100,23 +100,55 @@ class Cluster:
             pulumi.RunError: the API server cannot be reached.
             ApiException: it gives no answer, because the user may not ask, for example.
         """
-        request: Any = self._client.param_serialize(
-            "GET", path, header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
-        )
         try:
-            answer: Any = self._client.call_api(*request, _request_timeout=_TIMEOUT)
-            content = answer.read()
+            return self._call("GET", path)
+        except ApiException as error:
+            if _status(error) == NOT_FOUND:
+                return None
+            raise
         except urllib3.exceptions.HTTPError as error:
             msg = (
                 f"The cluster at {self.server} cannot be reached ({_reason(error)}). First make `kubectl get nodes` "
                 "work."
             )
             raise pulumi.RunError(msg) from None
-        if answer.status == NOT_FOUND:
-            return None
-        if answer.status != OK:
-            raise ApiException(status=answer.status, reason=answer.reason, body=content.decode())
-        return json.loads(content)
+
+    def _call(self, method: str, path: str, body: object = None, **query: str) -> Object:
+        """The object that the API answers.
+
+        The library's classes for each group of the API do the same. To load them takes a second at each `up`.
+
+        Args:
+            method: Such as `GET`.
+            path: Path of the API.
+            body: What is sent, if anything; a merge patch where the method is PATCH.
+            query: The query, beside that in the path.
+
+        Raises:
+            ApiException: the API refuses.
+            HTTPError: of urllib3: it does not answer.
+        """
+        answer = self._send(method, path, body, **query)
+        if answer.status not in (OK, CREATED):
+            content = answer.read().decode(errors="replace")
+            raise ApiException(status=answer.status, reason=answer.reason, body=content)
+        return json.loads(answer.read())
+
+    def _send(self, method: str, path: str, body: object = None, **query: str) -> Any:  # noqa: ANN401 - it has no type
+        headers = {"Accept": "application/json, */*"}  # logs are no JSON
+        if body is not None:
+            headers["Content-Type"] = f"application/{'merge-patch+' if method == 'PATCH' else ''}json"
+        request = self._client.param_serialize(
+            method,
+            path,
+            query_params=list(query.items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        answer = self._client.call_api(*request, _request_timeout=_TIMEOUT)
+        answer.read()
+        return answer
 
     def _refused(self, error: ApiException) -> pulumi.RunError:
         """The error of a cluster that answers, but not to this user; or whose certificate is not accepted."""
@@ -133,22 +165,21 @@ class Cluster:
     @cache  # noqa: B019 - one cluster for the whole program
     def ingress_classes(self) -> list[Object] | None:
         """Every IngressClass; None if the user may not list them."""
-        return self._list(kubernetes.client.NetworkingV1Api(self._client).list_ingress_class)
+        return self._list("/apis/networking.k8s.io/v1/ingressclasses")
 
     def storage_classes(self) -> list[Object] | None:
         """Every StorageClass; None if the user may not list them."""
-        return self._list(kubernetes.client.StorageV1Api(self._client).list_storage_class)
+        return self._list("/apis/storage.k8s.io/v1/storageclasses")
 
     @cached_property
     def nodes(self) -> list[Object] | None:
         """Every node; None if the user may not list them."""
-        return self._list(kubernetes.client.CoreV1Api(self._client).list_node)
+        return self._list("/api/v1/nodes")
 
     @cached_property
     def gateway_classes(self) -> list[Object] | None:
         """Every GatewayClass; None if the user may not list them."""
-        api: Any = kubernetes.client.CustomObjectsApi(self._client)
-        return self._list(partial(api.list_cluster_custom_object, "gateway.networking.k8s.io", "v1", "gatewayclasses"))
+        return self._list("/apis/gateway.networking.k8s.io/v1/gatewayclasses")
 
     @cache  # noqa: B019 - one cluster for the whole program
     def serves(self, group_version: str, kind: str) -> bool:
@@ -179,21 +210,18 @@ class Cluster:
             name: The object's name. It need not exist.
         """
         asked = {"verb": verb, "group": group, "resource": resource, "name": name}
-        api: Any = kubernetes.client.AuthorizationV1Api(self._client)
         try:
             review = {"spec": {"resourceAttributes": asked}}
-            found = api.create_self_subject_access_review(review, _request_timeout=_TIMEOUT)
+            found = self._call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         except (ApiException, urllib3.exceptions.HTTPError):
             # The question got no answer, so assume yes: if it is no, the provider will say so.
             return True
-        return bool(found.status.allowed)
+        return bool(found["status"]["allowed"])
 
     def read(self, group_version: str, plural: str, namespace: str, name: str) -> Object:
         """An object of a group such as `apps/v1`; empty if it does not exist, or if it cannot be read."""
-        group, version = group_version.split("/")
-        api: Any = kubernetes.client.CustomObjectsApi(self._client)
         try:
-            return api.get_namespaced_custom_object(group, version, namespace, plural, name, _request_timeout=_TIMEOUT)
+            return self._call("GET", f"/apis/{group_version}/namespaces/{namespace}/{plural}/{name}")
         except (ApiException, urllib3.exceptions.HTTPError):
             return {}
 
@@ -205,12 +233,8 @@ class Cluster:
             LookupError: it does not exist.
             ConnectionError: the API does not answer, or not in time, or with an error of its own.
         """
-        client = self._client
-        request = client.param_serialize(
-            method="GET", resource_path=path, query_params=list(query.items()), auth_settings=["BearerToken"]
-        )
         try:
-            answer = client.call_api(*request, _request_timeout=_TIMEOUT)
+            answer = self._send("GET", path, **query)
             text = answer.read().decode(errors="replace")
         except (ApiException, urllib3.exceptions.HTTPError) as error:
             raise ConnectionError(_reason(error)) from None
@@ -225,9 +249,8 @@ class Cluster:
         Raises:
             ConnectionError: the API refuses it, or does not answer.
         """
-        core: Any = kubernetes.client.CoreV1Api(self._client)
         try:
-            core.patch_namespaced_config_map(config_map, namespace, {"data": dict(data)}, _request_timeout=_TIMEOUT)
+            self._call("PATCH", f"/api/v1/namespaces/{namespace}/configmaps/{config_map}", {"data": dict(data)})
         except ApiException as error:
             raise ConnectionError(api_message(error)) from None
         except urllib3.exceptions.HTTPError as error:
@@ -239,12 +262,9 @@ class Cluster:
         After refusals it waits twice as long each time, up to a quarter of an hour (client-go, default rate limiter),
         unless it sees the object change. Where the user may not change it, the wait is as long as it is.
         """
-        api: Any = kubernetes.client.CustomObjectsApi(self._client)
         woken = {"metadata": {"annotations": {names.WOKEN: datetime.now(UTC).isoformat()}}}
         with suppress(ApiException, urllib3.exceptions.HTTPError):
-            api.patch_namespaced_custom_object(
-                "apps", "v1", namespace, workloads, name, woken, _request_timeout=_TIMEOUT
-            )
+            self._call("PATCH", f"/apis/apps/v1/namespaces/{namespace}/{workloads}/{name}", woken)
 
     def execute(
         self,
@@ -306,7 +326,7 @@ class Cluster:
 
     def services(self) -> list[Object]:
         """Every Service; none if the user may not list them."""
-        return self._list(kubernetes.client.CoreV1Api(self._client).list_service_for_all_namespaces) or []
+        return self._list("/api/v1/services") or []
 
     def pending_load_balancers(self) -> list[str]:
         """`namespace/name` of the Services of type LoadBalancer without an address, as far as the user may see."""
@@ -327,18 +347,15 @@ class Cluster:
             body: The object.
             namespace: Namespace of all but a namespace.
         """
-        core: Any = kubernetes.client.CoreV1Api(self._client)
-        extensions: Any = kubernetes.client.CustomObjectsApi(self._client)
         try:
             match kind:
                 case "namespace":
-                    core.create_namespace(body, dry_run="All", _request_timeout=_TIMEOUT)
+                    self._call("POST", "/api/v1/namespaces", body, dryRun="All")
                 case "pod":
-                    core.create_namespaced_pod(namespace, body, dry_run="All", _request_timeout=_TIMEOUT)
+                    self._call("POST", f"/api/v1/namespaces/{namespace}/pods", body, dryRun="All")
                 case _:
-                    place = (*body["apiVersion"].split("/"), namespace, kind)
-                    options = {"dry_run": "All", "field_validation": "Strict", "_request_timeout": _TIMEOUT}
-                    extensions.create_namespaced_custom_object(*place, body, **options)
+                    place = f"/apis/{body['apiVersion']}/namespaces/{namespace}/{kind}"
+                    self._call("POST", place, body, dryRun="All", fieldValidation="Strict")
         except ApiException as error:
             # The object exists already, or the user may not make it. The provider runs into the same error later and
             # reports it.
@@ -348,15 +365,14 @@ class Cluster:
             return ""
         return ""
 
-    def _list(self, call: Callable[..., Any]) -> list[Object] | None:
+    def _list(self, path: str) -> list[Object] | None:
         try:
-            answer = call(_request_timeout=_TIMEOUT)
+            return self._call("GET", path).get("items") or []
         except ApiException as error:
             pulumi.log.warn(f"Not checked before the start: the cluster answers {api_message(error)}")
             return None
         except urllib3.exceptions.HTTPError:
             return None
-        return self._client.sanitize_for_serialization(answer)["items"]
 
 
 def _status(error: ApiException) -> int | None:

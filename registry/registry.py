@@ -20,7 +20,7 @@ from .pod import nginx, proof_image
 from .pod.images import Images
 from .settings import Bucket, Settings, Storage
 from .storage import bucket, volume
-from .waiting import after, awaited, pod_not_ready, rolled_out, timeouts
+from .waiting import after, awaited, pod_not_ready, rolled_out, timeouts, unordered
 
 _LABELS = names.labels(names.REGISTRY)
 _SPREAD = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
@@ -125,7 +125,9 @@ class Registry(pulumi.ComponentResource):
     """
 
     proof: pulumi.Output[str]
-    """The proof image as `repository@digest`, known once the registry holds it."""
+    """The proof image as `repository@digest`, known as soon as the namespace is."""
+    ready: pulumi.Output[bool]
+    """Known once the registry holds the proof image. What waits for it need not be deleted before the registry."""
     removal: pulumi.Output[str] | None
     """The command that removes the images from the bucket; None if they are in none."""
 
@@ -168,14 +170,17 @@ class Registry(pulumi.ComponentResource):
             _keep_one(name, args.namespace, child)
         network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
 
-        async def ready(namespace: str) -> str:
+        async def ready(namespace: str) -> bool:
             if not pulumi.runtime.is_dry_run():
                 await rolled_out(args.cluster, namespace, name, args.timeout)
                 await asyncio.to_thread(volume.check, args.cluster, namespace)
-            return f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
+            return True
 
-        self.proof = after(args.namespace, deployment.id).apply(ready)
-        self.removal = _keep_images(used, args.namespace, self.proof, child) if used else None
+        self.proof = pulumi.Output.from_input(args.namespace).apply(
+            lambda namespace: f"{proof_image.REPOSITORY}@{proof_image.build(namespace).index.digest}"
+        )
+        self.ready = unordered(after(args.namespace, deployment.id).apply(ready))
+        self.removal = _keep_images(used, args.namespace, self.ready, child) if used else None
         self.register_outputs({"proof": self.proof, "removal": self.removal})
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import pulumi
 
@@ -27,6 +28,26 @@ def after(value: pulumi.Input[T], *ready: pulumi.Input[object]) -> pulumi.Output
     Whatever uses the result is therefore made after what `ready` belongs to.
     """
     return pulumi.Output.all(value, *ready).apply(lambda known: known[0])
+
+
+@dataclass(frozen=True)
+class _Asked(Generic[T]):
+    """What is asked for when it is awaited, and not before: what nobody comes to await needs no end."""
+
+    ask: Callable[[], Awaitable[T]]
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self.ask().__await__()
+
+
+def unordered(value: pulumi.Output[T]) -> pulumi.Output[T]:
+    """`value` without the resources that it comes from.
+
+    Whatever uses the result is made after them all the same, since it is not known before. But in the stack's state it
+    does not depend on them, so `destroy` deletes it beside them, and not first.
+    """
+    known: Any = _Asked(lambda: value.future(with_unknowns=True))
+    return pulumi.Output(set(), known, _Asked(value.is_known), _Asked(value.is_secret))
 
 
 def seconds_of(timeout: str) -> int:

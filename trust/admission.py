@@ -149,10 +149,11 @@ async def require_pods(cluster: DryRun, namespace: str, pods: Sequence[Sample]) 
     """
     deadline = time.monotonic() + _SECONDS
     found: list[str] = []
-    for whose, template in pods:
-        body = await plain(template)
+    bodies = [await plain(template) for _, template in pods]
+    for body in bodies:
         body["metadata"]["generateName"] = "dry-run-"
-        words = await _refusal(cluster, body, namespace, deadline)
+    refusals = await asyncio.gather(*(_refusal(cluster, body, namespace, deadline) for body in bodies))
+    for (whose, _), body, words in zip(pods, bodies, refusals, strict=True):
         if _GONE.format(namespace) in words:
             raise pulumi.RunError(gone(f"The namespace {namespace} is not there"))
         if _NO_AGENT in words:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,6 +108,10 @@ class NodeTrustArgs:
     """Where the nodes find the CA."""
     proof: pulumi.Input[str]
     """Image in the registry that waits for a signal, as `repository@digest`."""
+    ready: pulumi.Input[object]
+    """Known once the registry holds that image."""
+    first: bool
+    """Whether the stack has no DaemonSet yet."""
     pull_secret: pulumi.Input[str | None]
     """Secret with the login that the registry asks pulls for; None: it asks for none."""
 
@@ -131,9 +135,11 @@ class NodeTrust(pulumi.ComponentResource):
     """A pod on every Linux node: first an agent that makes the node's runtime trust the CA, then the proof.
 
     The agent is a native sidecar container. The kubelet starts the proof container, whose image is in the registry
-    itself, only after the agent's startup probe has passed; so the first pull succeeds, and a ready pod is a node that
-    has pulled over verified TLS. Where the settings say that somebody else makes the nodes trust the CA, there is the
-    proof alone, in a pod that keeps Kubernetes' standard `restricted`.
+    itself, only after the agent's startup probe has passed, for which the registry has to answer over verified TLS; so
+    the first pull succeeds, and a ready pod is a node that has pulled. No way in leads to a pod of the registry that
+    has not the image, so the agents of a new stack start while the registry does. Where
+    the settings say that somebody else makes the nodes trust the CA, there is the proof alone, in a pod that keeps
+    Kubernetes' standard `restricted`.
     Ready when, on every node that is Ready, schedulable and a machine: 1. the agent, if there is one, has configured
     the node; 2. the proof runs. That is looked at again at each `up`, also when nothing changes. Nodes that are not
     Ready are named, and are proved when they return.
@@ -151,6 +157,11 @@ class NodeTrust(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(
             parent=self, custom_timeouts=pulumi.CustomTimeouts(create=timeout, update=timeout, delete=timeout)
         )
+        if not (args.first and not is_external(args.settings)):
+            # A registry that is replaced could answer the agent and be gone at the pull; and without an agent nobody
+            # asks before the pull.
+            both = pulumi.Output.all(args.proof, args.ready)
+            args = replace(args, proof=both.apply(lambda known: known[0]))
         daemon_set = k8s.apps.v1.DaemonSet(
             f"{name}-daemonset",
             metadata=k8s.meta.v1.ObjectMetaArgs(
@@ -176,7 +187,9 @@ class NodeTrust(pulumi.ComponentResource):
                     raise pulumi.RunError(str(error)) from None
             return name
 
-        self.daemon_set = pulumi.Output.all(args.namespace, args.host, daemon_set.id).apply(proved)
+        # A node waits for the registry before that is ready, and whoever waits for the nodes need not hear of it.
+        made = pulumi.Output.all(args.namespace, args.host, daemon_set.id, args.ready)
+        self.daemon_set = made.apply(proved)
         self.register_outputs({"daemonSet": self.daemon_set})
 
 
@@ -189,6 +202,8 @@ def trust_pod(settings: TrustSettings) -> Sample:
         host=settings.host or f"registry-sample.{settings.dns_suffix}",
         lookup=_Somewhere(),
         proof=f"private-registry/proof@sha256:{'0' * 64}",
+        ready=True,
+        first=False,
         pull_secret="sample",  # noqa: S106 - a name
     )
     if is_external(settings):

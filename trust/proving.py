@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from registry.pod.pods import WAKE, Reader, Waiter
 from registry.pod.trouble import condition_of, container_of, gone
+from trust.agent.faults import Reason
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
 from trust.doctor.judge import is_counted, node_verdict, reported_fault
 from trust.doctor.objects import agent_pod_on, name_of, node_of, nodes_of
@@ -23,6 +24,9 @@ _INTERVAL = 1.0
 """Seconds between two looks; large clusters are looked at less often."""
 _REMIND = 60.0
 """Seconds after which the same nodes are named again."""
+_SETTLING = 3.0
+"""Seconds for which it is not said that a node does not reach the registry. That may just have become ready, and the
+way in and the agents, which have started before it, hear of that a moment later."""
 _PATIENCE = 10.0
 """Seconds before nodes are named with which nothing is wrong yet."""
 _NAMED = 10
@@ -35,6 +39,14 @@ _LISTEN = 10.0
 """Seconds after which no further log is begun with at one look."""
 _CALM = (Code.STARTING, Code.NO_POD)
 """What is said of a node while nothing is wrong with it yet."""
+_UNREACHED = (
+    Reason.NO_CONNECTION,
+    Reason.PROXY_IN_THE_WAY,
+    Reason.NO_TLS,
+    Reason.NO_REGISTRY,
+    Reason.CERTIFICATE_MISMATCH,
+)
+"""What agents say while a way in leads to no registry, by the kind of the way in."""
 _GENERATION = "deprecated.daemonset.template.generation"
 _OF_GENERATION = "pod-template-generation"
 """The annotation of a DaemonSet, and the label of its pods, that say which version of the pod it is (apps/v1)."""
@@ -148,7 +160,7 @@ class Narrator:
         """`say` and `warn` print a line. `now` is the time in seconds, of any clock."""
         self._say = say
         self._warn = warn
-        self._next = now + _PATIENCE
+        self._next, self._settled = now + _PATIENCE, now + _SETTLING
         self._proved: frozenset[str] = frozenset()
         self._away: frozenset[str] = frozenset()
         self._left_out: frozenset[str] = frozenset()
@@ -164,7 +176,8 @@ class Narrator:
             self._warn(f"{found.away[node]} It is not waited for, and is proved when it returns.")
         for node in sorted(found.left_out.keys() - self._left_out):
             self._warn(found.left_out[node])
-        wrong = frozenset((node, v.code) for node, v in found.missing.items() if v.code not in _CALM)
+        calm = (*_CALM, *(_UNREACHED if now < self._settled else ()))
+        wrong = frozenset((node, v.code) for node, v in found.missing.items() if v.code not in calm)
         if found.missing and ((wrong and wrong != self._wrong) or now >= self._next):
             self._say("\n  ".join([f"Waiting for {len(found.missing)} of {total} nodes:", *reasons(found.missing)]))
             self._next = now + _REMIND

@@ -8,6 +8,7 @@ from .. import names
 from .. import settings as setting
 from ..cluster import Cluster
 from ..settings import Settings
+from ..waiting import unordered
 from .address import plain_service
 from .contract import Exposure, ExposureState
 from .gateway import Gateway, GatewayArgs, gateway_class, route_version
@@ -65,7 +66,8 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
     """Make the way in that the settings name, as far as it can be made before the host is known.
 
     The Service with the pod's plain port is made for every way in, and each way in has names of its own. So a change of
-    the setting never meets an object of the way in before.
+    the setting never meets an object of the way in before. What is made of its address does not depend on it in the
+    state, so `destroy` deletes the way in beside all else.
 
     Args:
         settings: The settings.
@@ -73,6 +75,12 @@ def make_exposure(settings: Settings, cluster: Cluster, namespace: pulumi.Input[
         namespace: Namespace of the objects.
         state: What the stack's state says of its way in.
     """
+    made = _way_in(settings, cluster, namespace, state)
+    made.address, made.port = unordered(made.address), unordered(made.port)
+    return made
+
+
+def _way_in(settings: Settings, cluster: Cluster, namespace: pulumi.Input[str], state: ExposureState) -> Exposure:
     timeout = settings.published_within
     plain = plain_service(namespace)
     match settings.exposure:

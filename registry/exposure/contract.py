@@ -8,6 +8,7 @@ import pulumi
 
 from ..cluster import Cluster
 from ..settings import Settings
+from ..waiting import unordered
 
 INGRESS, GATEWAY = "private-registry:registry:Ingress", "private-registry:registry:Gateway"
 COMPONENTS = (INGRESS, GATEWAY, "private-registry:registry:LoadBalancer", "private-registry:registry:NodePort")
@@ -45,6 +46,15 @@ class Served:
     """Every address at which the host is reached, as far as the cluster publishes them; none if it tells too few."""
     publisher: pulumi.Output[str]
     """The API's path of the object in whose status the address is; empty if it is in none."""
+
+    def unordered(self) -> "Served":
+        """The same, without the objects of the way in: `destroy` deletes these beside what is made after them."""
+        return Served(
+            host=unordered(self.host),
+            address=unordered(self.address),
+            addresses=unordered(self.addresses),
+            publisher=unordered(self.publisher),
+        )
 
 
 class Exposure(Protocol):

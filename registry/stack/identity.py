@@ -97,6 +97,34 @@ def required_labels(settings: Settings) -> dict[str, str]:
     return {POD_SECURITY: standard, **names.NAMESPACE_OUT_OF_MESH}
 
 
+_PASSIVE = (
+    "ConfigMap",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "PodDisruptionBudget",
+    "ResourceQuota",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "Service",
+    "ServiceAccount",
+)
+"""Kinds whose objects nobody has to clean up after, but for a Service of type LoadBalancer."""
+
+
+def _ends_with_its_namespace(kind: str, props: Mapping[str, object]) -> bool:
+    """Whether `destroy` may leave an object to the end of the stack's namespace, and so has less to ask and wait for.
+
+    A claim has to be left: it stays while a pod uses it, and an `up` that was killed may leave a pod that no state
+    knows. The end of the namespace ends every pod in it first. The Deployment and the DaemonSet are no such objects:
+    where pods are left, the namespace's controller comes back after half of the longest time that they may take.
+    """
+    metadata, spec = props.get("metadata"), props.get("spec")
+    own = isinstance(metadata, k8s.meta.v1.ObjectMetaArgs) and isinstance(metadata.namespace, pulumi.Output)
+    balanced = isinstance(spec, k8s.core.v1.ServiceSpecArgs) and spec.type == "LoadBalancer"
+    return own and not balanced and kind.rpartition(":")[2] in _PASSIVE
+
+
 @dataclass(frozen=True, kw_only=True)
 class IdentityArgs:
     """What an `Identity` needs."""
@@ -193,9 +221,7 @@ class Identity(pulumi.ComponentResource):
                 lambda known: {**(known or {}), **TAKEN_OVER}
             )
         chosen = pulumi.ResourceOptions(provider=self._provider_of_all)
-        if args.type_.endswith(":PersistentVolumeClaim"):
-            # A claim stays while a pod uses it, and an `up` that was killed may leave a pod that no state knows.
-            # So `destroy` leaves the claim to the end of the namespace, which ends every pod in it first.
+        if _ends_with_its_namespace(args.type_, args.props):
             chosen.deleted_with = self._namespace
         return pulumi.ResourceTransformationResult(args.props, pulumi.ResourceOptions.merge(args.opts, chosen))
 

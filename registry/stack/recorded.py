@@ -26,6 +26,7 @@ _READ_INTERVAL = 0.1
 IDENTITY = "private-registry:registry:Identity"
 """Type of the component whose outputs are read here."""
 _NAMESPACE = "kubernetes:core/v1:Namespace"
+_DAEMON_SET = "kubernetes:apps/v1:DaemonSet"
 _BINDING = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
 _SEED = "tls:index/privateKey:PrivateKey"
 _SERVER = "tls:index/locallySignedCert:LocallySignedCert"
@@ -46,6 +47,8 @@ class Recorded:
     """Id of this instance of the stack; see `instance_id`."""
     namespace: str = ""
     """Name of the stack's namespace."""
+    daemon_set: bool = False
+    """Whether the stack has the DaemonSet of its nodes."""
     constraints: tuple[str, ...] = ()
     """The security context constraints of OpenShift that the stack's pods are let use."""
     certificates: CertificateState = field(default_factory=CertificateState)
@@ -75,7 +78,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
     constraints: list[str] = []
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
-        if kind in (IDENTITY, _NAMESPACE, _SERVER, _REQUEST) or (kind, name) == (_SEED, SEED_NAME):
+        if kind in (IDENTITY, _NAMESPACE, _DAEMON_SET, _SERVER, _REQUEST) or (kind, name) == (_SEED, SEED_NAME):
             found[kind] = resource["outputs"]
         elif kind == _BINDING:
             role = str(resource["outputs"].get("roleRef", {}).get("name", ""))
@@ -100,6 +103,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         context=str(identity.get("context") or ""),
         instance=instance_id(public_key) if public_key else "",
         namespace=str(metadata.get("name") or ""),
+        daemon_set=_DAEMON_SET in found,
         constraints=tuple(sorted(constraints)),
         certificates=CertificateState(
             trusted=trusted,

@@ -16,6 +16,10 @@ from .report import Reports
 
 TICK = 2.0
 """Seconds between two looks at the node."""
+SOON = 0.5
+"""The same while the registry has not been reached: it may be starting, as at the first `up` of a stack."""
+SOON_FOR = 30.0
+"""Seconds from the agent's start on for which it looks that often."""
 CHECK_EVERY = 30.0
 """Seconds between two connections to the registry once the node is ready."""
 CHECK_LOST_EVERY = 5.0
@@ -94,7 +98,7 @@ def _clean_up(agent: Agent) -> int:
 
 
 def _look_again_and_again(agent: Agent, reports: Reports, ca_file: Path) -> None:
-    checked = time.monotonic()
+    began = checked = time.monotonic()
     while True:
         try:
             ca = _read(ca_file)
@@ -106,7 +110,7 @@ def _look_again_and_again(agent: Agent, reports: Reports, ca_file: Path) -> None
                 reports.connection(ca)
         except Fault as fault:
             reports.fault(fault)
-        pause(TICK)
+        pause(SOON if not agent.connected and time.monotonic() - began < SOON_FOR else TICK)
 
 
 def _read(ca_file: Path) -> str:

@@ -1,6 +1,8 @@
 """What the program makes, as recording mocks in place of the engine see it."""
 
+import asyncio
 import json
+import time
 import tomllib
 from typing import Any, get_args
 
@@ -16,6 +18,10 @@ from registry.settings import Exposure
 from tests.unit.support.clusters import ADDRESS, QuietCluster
 from tests.unit.support.engine import INSTANCE, NAMESPACE, Recorder, pem, run_failing_program, run_program
 from tests.unit.support.settings import ROOT
+
+_KIND = "kubernetes:apps/v1:DaemonSet"
+UP_BEFORE = {f"urn:pulumi:pr-42::p::{_KIND}::trust-daemonset": {"type": _KIND, "outputs": {}}}
+"""What the state says of a stack that was up before."""
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +295,92 @@ def test_the_guard_is_deleted_before_everything_else(made: Recorder) -> None:
     service = made.of(":Service", "guard")
     assert (service["metadata"]["name"], service["spec"]["clusterIP"]) == (name, "None")
     assert "ports" not in service["spec"], "or the API server would make it on another cluster"
+
+
+SHARES = {"pullNamespaces": '["team-a"]', "caNamespaces": '["team-a"]', "attachPullSecret": "true", "advertise": "true"}
+
+
+def needs_of(recorder: Recorder, key: tuple[str, str]) -> set[tuple[str, str]]:
+    """All that a resource depends on, directly or not, and so outlives it at `destroy`."""
+    found, asked = set[tuple[str, str]](), [key]
+    while asked:
+        new = recorder.dependencies.get(asked.pop(), set()) - found
+        found |= new
+        asked += new
+    return found
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["first up", "later up"])
+@pytest.mark.parametrize("exposure", get_args(Exposure))
+def test_destroy_waits_for_pods_and_way_in_side_by_side_and_leaves_the_rest_to_the_end_of_the_namespace(
+    exposure: str, later: bool
+) -> None:
+    recorder = Recorder(state=UP_BEFORE if later else {})
+    run_program(recorder, exposure=exposure, **SHARES)
+    own = {
+        key: inputs
+        for key, inputs in recorder.resources.items()
+        if key[0].startswith("kubernetes:")
+        and not key[0].endswith((":Namespace", ":ServicePatch"))
+        and inputs["metadata"]["namespace"] == NAMESPACE
+    }
+    awaited = {key for key in own if not recorder.ends_with[key]}
+    balanced = [key for key, made in own.items() if made.get("spec", {}).get("type") == "LoadBalancer"]
+    kinds = {key[0].rpartition(":")[2] for key in awaited}
+    ways_in = {"ingress": {"Ingress"}, "gateway": {"Gateway", "TLSRoute"}, "loadBalancer": {"Service"}}
+    assert kinds == {"Deployment", "DaemonSet"} | ways_in.get(exposure, set())
+    assert [key for key in awaited if key[0].endswith(":Service")] == balanced
+    for key in awaited:
+        assert not needs_of(recorder, key) & awaited, key
+        assert ("kubernetes:core/v1:Namespace", "namespace") in needs_of(recorder, key), "it is deleted last"
+    elsewhere = {key for key in recorder.resources if key[1].startswith("shares-") and key not in own}
+    assert {recorder.ends_with[key] for key in elsewhere} == {""}
+    assert {recorder.ends_with[key] for key in own.keys() - awaited} == {"kubernetes:core/v1:Namespace"}
+
+
+def rolled_out_and_what_was_made_before(
+    monkeypatch: pytest.MonkeyPatch, recorder: Recorder, until: str, **settings: str
+) -> set[str]:
+    """The kinds of all that is made before the registry is ready; that is when something of the kind `until` is there.
+
+    Nobody looks at the nodes before.
+    """
+    before, ready = set[str](), list[bool]()
+
+    async def rolled_out(*_asked: object) -> None:
+        deadline = time.monotonic() + 10
+        while not any(name == until for _, name in recorder.resources):
+            assert time.monotonic() < deadline, f"{until} waits for the registry"
+            await asyncio.sleep(0)
+        for _ in range(1000):
+            await asyncio.sleep(0)  # what waits for nothing else is made by now
+        before.update(name for _, name in recorder.resources)
+        ready.append(True)
+
+    async def proved(*_asked: object) -> None:
+        assert ready
+
+    monkeypatch.setattr("registry.registry.rolled_out", rolled_out)
+    monkeypatch.setattr("trust.daemonset.prove", proved)
+    run_program(recorder, **settings)
+    assert ready
+    return before
+
+
+def test_the_agents_of_a_new_stack_start_beside_the_registry_and_are_waited_for_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "trust-daemonset" in rolled_out_and_what_was_made_before(monkeypatch, Recorder(), "trust-daemonset")
+
+
+@pytest.mark.parametrize("settings", [{}, {"nodeTrust": "external"}], ids=["later up", "external"])
+def test_nodes_that_could_ask_a_registry_that_is_replaced_and_those_without_an_agent_come_after_it(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    recorder = Recorder(state={} if settings else UP_BEFORE)
+    before = rolled_out_and_what_was_made_before(monkeypatch, recorder, "lookup-client-setup", **settings)
+    assert "trust-daemonset" not in before
+    assert recorder.of(":DaemonSet")
 
 
 def test_two_stacks_of_one_name_share_no_name_that_others_can_see() -> None:

@@ -3,6 +3,9 @@
 import base64
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +15,7 @@ import pytest
 import urllib3
 import yaml
 
-from registry.cluster import Cluster
+from registry.cluster import Cluster, Object
 from registry.kubeconfig import KubeconfigError, connect
 from tests.cluster.support.http_proxy import http_proxy
 from tests.unit.support.api_server import (
@@ -24,6 +27,7 @@ from tests.unit.support.api_server import (
     serving,
     write_kubeconfig,
 )
+from tests.unit.support.settings import ROOT
 
 client: Any = kubernetes.client
 
@@ -129,6 +133,114 @@ def test_only_a_cluster_that_says_so_lacks_a_kind(tmp_path: Path, monkeypatch: p
         assert not cluster.serves("lacking.example.com/v1", "Route")
     with pytest.raises(pulumi.RunError, match="cannot be reached"):
         cluster.serves("other.example.com/v1", "Route")
+
+
+class Asked(JsonHandler):
+    """An API server that keeps what it is asked, and answers whatever it is given, with a status."""
+
+    asked: ClassVar[list[tuple[str, str, str, Any]]] = []
+    result: ClassVar[tuple[Any, int]] = ({}, 200)
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        kind = self.headers.get("Content-Type") or ""
+        self.asked.append((self.command, self.path, kind, json.loads(body) if body else None))
+        self.answer(*self.result)
+
+    do_POST = do_PATCH = do_GET  # noqa: N815 - the names that the library looks for
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster whose API server is `Asked`."""
+    pulumi.runtime.set_all_config({})
+    Asked.asked, Asked.result = [], ({}, 200)
+    with serving(Asked) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
+        yield Cluster()
+
+
+POD: Object = {"metadata": {"generateName": "x-"}, "spec": {}}
+ROUTE: Object = {"apiVersion": "route.openshift.io/v1", "metadata": {"name": "x"}}
+REVIEW = {"verb": "bind", "group": "g", "resource": "r", "name": "n"}
+CALLS: list[tuple[Callable[[Cluster], object], object, str, object]] = [
+    (lambda c: c.ingress_classes(), [POD], "GET /apis/networking.k8s.io/v1/ingressclasses", None),
+    (lambda c: c.storage_classes(), [POD], "GET /apis/storage.k8s.io/v1/storageclasses", None),
+    (lambda c: c.nodes, [POD], "GET /api/v1/nodes", None),
+    (lambda c: c.gateway_classes, [POD], "GET /apis/gateway.networking.k8s.io/v1/gatewayclasses", None),
+    (lambda c: c.services(), [POD], "GET /api/v1/services", None),
+    (lambda c: c.read("g/v1", "things", "ns", "n")["items"], [POD], "GET /apis/g/v1/namespaces/ns/things/n", None),
+    (
+        lambda c: c.may(**REVIEW),
+        True,
+        "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        {"spec": {"resourceAttributes": REVIEW}},
+    ),
+    (lambda c: c.refusal("namespace", POD), "", "POST /api/v1/namespaces?dryRun=All", POD),
+    (lambda c: c.refusal("pod", POD, "ns"), "", "POST /api/v1/namespaces/ns/pods?dryRun=All", POD),
+    (
+        lambda c: c.refusal("routes", ROUTE, "ns"),
+        "",
+        "POST /apis/route.openshift.io/v1/namespaces/ns/routes?dryRun=All&fieldValidation=Strict",
+        ROUTE,
+    ),
+    (
+        lambda c: c.put_data("ns", "n", {"k": "v"}),
+        None,
+        "PATCH /api/v1/namespaces/ns/configmaps/n",
+        {"data": {"k": "v"}},
+    ),
+]
+TYPES = {"GET": "", "POST": "application/json", "PATCH": "application/merge-patch+json"}
+
+
+@pytest.mark.parametrize("status", [200, 201])
+@pytest.mark.parametrize(("call", "result", "request_line", "body"), CALLS, ids=[each[2] for each in CALLS])
+def test_what_the_cluster_is_asked_and_how_its_answer_is_read(
+    asked: Cluster,
+    call: Callable[[Cluster], object],
+    result: object,
+    request_line: str,
+    body: object,
+    status: int,
+) -> None:
+    Asked.result = ({"items": [POD], "status": {"allowed": True}}, status)
+    assert call(asked) == result
+    method, _, path = request_line.partition(" ")
+    assert Asked.asked == [(method, path, TYPES[method], body)]
+
+
+def test_what_the_cluster_refuses_is_its_own_sentence_or_a_warning_or_nothing_as_before(
+    asked: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warned.append)
+    Asked.result = ({"kind": "Status", "message": "denied by y."}, 403)
+    assert asked.refusal("pod", POD, "ns") == "denied by y."
+    assert asked.nodes is None
+    assert warned == ["Not checked before the start: the cluster answers denied by y."]
+    assert asked.may(**REVIEW)
+    assert asked.read("g/v1", "things", "ns", "n") == {}
+    asked.wake("daemonsets", "ns", "trust")
+    with pytest.raises(ConnectionError, match="denied by y"):
+        asked.put_data("ns", "n", {})
+    with pytest.raises(PermissionError, match="denied by y"):
+        asked.ask("/api/v1/nodes")
+    Asked.result = ({"kind": "Status", "message": 'pods "x" already exists'}, 409)
+    assert asked.refusal("pod", POD, "ns") == ""
+
+
+def test_an_up_loads_none_of_the_librarys_classes_for_groups_of_the_api(asked: Cluster) -> None:
+    """They take a second: `pulumi up` runs the program anew each time."""
+    Asked.result = ({"status": {"allowed": True}}, 200)
+    code = (
+        "import pulumi, sys; from registry.cluster import Cluster; pulumi.runtime.set_all_config({}); c = Cluster(); "
+        "c.version, c.nodes, c.services(), c.refusal('pod', {}, 'ns'), c.may('v', 'g', 'r', 'n'); "
+        "print([name for name in sys.modules if name.startswith('kubernetes.client.api.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+    assert len(Asked.asked) == 4, asked.server
 
 
 @pytest.mark.parametrize("by", ["HTTPS_PROXY", "proxy-url", "NO_PROXY"])

@@ -9,7 +9,7 @@ import pytest
 
 from registry import waiting
 from registry.cluster import Cluster, Object
-from registry.waiting import after, awaited, is_rolled_out, pod_not_ready, rolled_out
+from registry.waiting import after, awaited, is_rolled_out, pod_not_ready, rolled_out, unordered
 
 
 @pytest.mark.parametrize(
@@ -180,3 +180,32 @@ def test_a_pod_that_cannot_be_read_is_told_with_where_to_look(error: Exception) 
         "The pod of the Deployment registry in the namespace ns was not ready within 2m (the setting readyTimeout). "
         "Its events tell more: kubectl describe pods -n ns"
     )
+
+
+@pytest.mark.parametrize("secret", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_a_value_without_its_resources_is_known_and_secret_as_it_was(known: bool, secret: bool) -> None:
+    async def look() -> tuple[set[pulumi.Resource], object, bool, bool]:
+        def later(value: Any) -> Any:
+            found = asyncio.get_running_loop().create_future()
+            found.set_result(value)
+            return found
+
+        resources = {cast(pulumi.Resource, object())}
+        found = unordered(pulumi.Output(resources, later("value"), later(known), later(secret)))
+        return await found.resources(), await found.future(), await found.is_known(), await found.is_secret()
+
+    assert asyncio.run(look()) == (set(), "value", known, secret)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_value_without_its_resources_fails_as_it_does_with_them() -> None:
+    async def look() -> None:
+        def refuse(_: object) -> None:
+            raise pulumi.RunError("denied by y.")
+
+        await unordered(pulumi.Output.from_input(1).apply(refuse)).future()
+
+    with pytest.raises(pulumi.RunError, match="denied by y"):
+        asyncio.run(look())

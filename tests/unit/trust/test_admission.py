@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -21,9 +22,11 @@ from trust.refusals import refused
 
 @dataclass
 class Asked:
-    """A cluster that gives these answers, the last one for ever, and keeps what it was asked."""
+    """A cluster that gives these answers for each pod, the last one for ever, and keeps what it was asked."""
 
     answers: list[str] = field(default_factory=lambda: [""])
+    registry: list[str] = field(default_factory=list[str])
+    """The answers for the registry's pod, if they are others."""
     bodies: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     phases: dict[str, str | Exception] = field(default_factory=dict[str, str | Exception])
     """The phase of the one pod by its label, or an error; no pod if there is none."""
@@ -38,7 +41,10 @@ class Asked:
     def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
         assert (kind, namespace) == ("pod", "ns")
         self.bodies.append(body)
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        name = body["metadata"]["labels"]["app.kubernetes.io/name"]
+        answers = (name == "registry" and self.registry) or self.answers
+        asked = sum(each["metadata"]["labels"]["app.kubernetes.io/name"] == name for each in self.bodies)
+        return answers[min(asked, len(answers)) - 1]
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +111,9 @@ def test_the_pods_of_the_dry_run_are_those_that_the_program_makes(values: dict[s
 def test_the_pod_of_the_agent_has_what_policies_ask_for() -> None:
     cluster = Asked()
     ask(cluster)
-    agent, registry = cluster.bodies
+    agent, registry = sorted(
+        cluster.bodies, key=lambda body: body["metadata"]["labels"]["app.kubernetes.io/name"] != "trust"
+    )
     assert agent["spec"]["hostPID"] is True
     assert agent["spec"]["priorityClassName"] == "system-node-critical"
     assert agent["spec"]["initContainers"][0]["securityContext"] == {"privileged": True}
@@ -142,12 +150,25 @@ def test_an_account_that_never_comes_is_left_to_the_wait_for_the_pods_and_a_quot
 
 def test_each_pod_that_is_refused_has_a_paragraph() -> None:
     with pytest.raises(pulumi.RunError) as caught:
-        ask(Asked(["denied by y.", "denied by z."]))
+        ask(Asked(["denied by y."], ["denied by z."]))
     agent, registry = str(caught.value).splitlines()
     assert agent.startswith("The cluster refuses the node agent's pod in the namespace ns: denied by y. Have a cluster")
     assert registry.startswith(
         "The cluster refuses the registry's pod in the namespace ns: denied by z. Have a cluster"
     )
+
+
+def test_the_cluster_is_asked_for_both_pods_at_the_same_time() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    class Beside(Asked):
+        def refusal(self, kind: str, body: dict[str, Any], namespace: str = "") -> str:
+            both.wait()
+            return super().refusal(kind, body, namespace)
+
+    cluster = Beside()
+    ask(cluster)
+    assert len(cluster.bodies) == 2
 
 
 def test_a_namespace_that_somebody_has_deleted_is_no_policy() -> None:

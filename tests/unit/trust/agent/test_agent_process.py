@@ -121,18 +121,21 @@ def test_a_connection_that_is_still_lost_is_the_last_word_after_another_fault_ha
     assert found.reason == "NO_CONNECTION"
 
 
-def test_a_lost_registry_is_asked_for_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_down: Callable[[int], bool], until: float
+) -> list[float]:
+    """The times at which an agent asks for the registry that is down at some of these questions, until some time."""
     node = FixtureNode(tmp_path / "node", files={"/etc/containerd/config.toml": EXPLICIT})
     now, checks = [0.0], list[float]()
 
     def check(_host: str, _ca: str, _client: Client) -> None:
         checks.append(now[0])
-        if len(checks) in (2, 3):
+        if is_down(len(checks)):
             raise Fault(Reason.NO_CONNECTION, "down")
 
     def wait(seconds: float) -> None:
         now[0] += seconds
-        if now[0] > 90:
+        if now[0] > until:
             raise Stopped
 
     monkeypatch.setattr(main_module, "pause", wait)
@@ -143,7 +146,23 @@ def test_a_lost_registry_is_asked_for_again_soon(tmp_path: Path, monkeypatch: py
     (tmp_path / "ca.crt").write_text(CA)
     with pytest.raises(Stopped):
         main_module._look_again_and_again(agent, reports, tmp_path / "ca.crt")  # pyright: ignore
-    assert checks == [0, 32, 38, 44, 76]
+    return checks
+
+
+def test_a_lost_registry_is_asked_for_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked_at(tmp_path, monkeypatch, lambda number: number in (2, 3), 90) == [0, 32, 38, 44, 76]
+
+
+def test_a_registry_that_starts_is_reached_as_soon_as_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert looked_at(tmp_path, monkeypatch, lambda number: number < 4, 20) == [0, 0.5, 1, 1.5]
+
+
+def test_a_registry_that_does_not_come_is_asked_for_rarely_after_half_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert looked_at(tmp_path, monkeypatch, lambda _: True, 35) == [*(each / 2 for each in range(61)), 32, 34]
 
 
 @pytest.mark.parametrize(
