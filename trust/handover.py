@@ -19,6 +19,8 @@ from trust.agent.faults import Fault
 from trust.agent.outcome import READY, outcomes
 from trust.doctor.facts import LOOKUP, TRUST
 from trust.doctor.objects import has_agent, name_of, node_of
+from trust.listening import Listener
+from trust.proving import named
 
 PROPAGATION = 150.0
 """Seconds after which a kubelet has brought a changed ConfigMap into a running pod: its sync period and its cache's
@@ -77,48 +79,57 @@ async def hand_over(cluster: Handing, namespace: str, wanted: str) -> None:
 
 
 async def _on_every_node(cluster: Handing, namespace: str, wanted: tuple[str, ...]) -> None:
-    start, said = time.monotonic(), float("-inf")
-    done: set[str] = set()
+    start, said, watch = time.monotonic(), float("-inf"), _Watch(cluster, namespace, wanted)
     while True:
-        missing, silent = await asyncio.to_thread(_without, cluster, namespace, wanted, done)
+        missing = await asyncio.to_thread(watch.look)
         waited = time.monotonic() - start
-        if not missing or (silent and waited > PROPAGATION):
+        # What nobody can read is over when the kubelets have had the time that they take.
+        if not missing or (not watch.lacking and waited > PROPAGATION):
             return
         if waited > _TIMEOUT:
+            lacking = named(sorted(watch.lacking.values()) or missing)
             msg = (
-                f"{', '.join(missing)}: the agent has not got the new CA within {_TIMEOUT:g} s, so its certificate is "
+                f"{lacking}: the agent has not got the new CA within {_TIMEOUT:g} s, so its certificate is "
                 f"not served yet. An agent that starts has it at once: kubectl delete pods -n {namespace} -l "
                 f"app.kubernetes.io/name={TRUST}, then pulumi up"
             )
             raise pulumi.RunError(msg)
         if waited - said >= _REMIND:
             said = waited
-            how = "the kubelets bring it within two minutes" + (
-                "; the user may not read the agents' logs, so that is how long it is waited for" if silent else ""
-            )
-            pulumi.log.info(f"Waiting for the new CA beside the old one on {', '.join(missing)}: {how}")
-        await asyncio.sleep(_INTERVAL)
+            how = f"the kubelets bring it within two minutes{watch.silence}"
+            pulumi.log.info(f"Waiting for the new CA beside the old one on {named(missing)}: {how}")
+        await asyncio.sleep(max(_INTERVAL, len(missing) / 100))
 
 
-def _without(cluster: Handing, namespace: str, wanted: tuple[str, ...], done: set[str]) -> tuple[list[str], bool]:
-    """The nodes whose agent is ready and does not say that it has the certificates; and whether logs cannot be read.
+class _Watch:
+    """Looks again and again which nodes have the certificates."""
 
-    `done` are the pods that have said so; this adds to it.
-    """
-    pods = pods_of(cluster, namespace, TRUST)
-    missing: list[str] = []
-    for pod in pods:
-        if name_of(pod) in done or not has_agent(pod) or condition_of(pod, "Ready").get("status") != "True":
-            continue
-        try:
-            path = f"/api/v1/namespaces/{namespace}/pods/{name_of(pod)}/log"
-            log = cluster.ask(path, container="agent", tailLines="200")
-        except PermissionError:
-            return sorted(map(node_of, pods)), True
-        except (LookupError, ConnectionError):
-            log = ""
-        if has(log, wanted):
-            done.add(name_of(pod))
-        else:
-            missing.append(node_of(pod))
-    return sorted(missing), False
+    lacking: dict[str, str]
+    """The nodes whose agent is ready and last said that it has others, by the pod's name."""
+
+    def __init__(self, cluster: Handing, namespace: str, wanted: tuple[str, ...]) -> None:
+        self.lacking = {}
+        self._cluster, self._namespace, self._wanted = cluster, namespace, wanted
+        self._listener = Listener(cluster, namespace)
+        self._done: set[str] = set()
+
+    @property
+    def silence(self) -> str:
+        """What is added to the line on the wait where no agent says what it has."""
+        if self.lacking:
+            return ""
+        why = "the user may not read the agents' logs" if self._listener.forbidden else "no kubelet gives a log"
+        return f"; {why}, so that is how long it is waited for"
+
+    def look(self) -> list[str]:
+        """The nodes whose agent is ready and has not said that it has the certificates."""
+        nodes = {
+            name_of(pod): node_of(pod)
+            for pod in pods_of(self._cluster, self._namespace, TRUST)
+            if has_agent(pod) and condition_of(pod, "Ready").get("status") == "True"
+        }
+        logs = self._listener.read([pod for pod in nodes if pod not in self._done])
+        self._done |= {pod for pod, log in logs.items() if has(log, self._wanted)}
+        said = set[str]() if self._listener.forbidden else self.lacking.keys() | logs.keys()
+        self.lacking = {pod: nodes[pod] for pod in said if pod in nodes and pod not in self._done}
+        return sorted(node for pod, node in nodes.items() if pod not in self._done)

@@ -6,19 +6,18 @@ it changes nothing, and it needs no right to run programs in pods, so it knows l
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from registry.pod.pods import WAKE, Reader, Waiter
 from registry.pod.trouble import condition_of, container_of, gone
 from trust.agent.faults import Reason
 from trust.doctor.facts import REGISTRY, TRUST, Declared, Facts, Json
-from trust.doctor.judge import is_counted, node_verdict, reported_fault
-from trust.doctor.objects import agent_pod_on, name_of, node_of, nodes_of
+from trust.doctor.judge import is_counted, node_verdict, of_each_node, reported_fault
+from trust.doctor.objects import name_of, node_of, nodes_of
 from trust.doctor.verdict import Code, Verdict
+from trust.listening import Listener
 
 _INTERVAL = 1.0
 """Seconds between two looks; large clusters are looked at less often."""
@@ -33,10 +32,6 @@ _NAMED = 10
 """How many nodes a line names."""
 _LOGS = _NAMED
 """Of how many agents that are not ready the logs are read at one look: of those that are named."""
-_AT_ONCE = 16
-"""How many logs are read at the same time."""
-_LISTEN = 10.0
-"""Seconds after which no further log is begun with at one look."""
 _CALM = (Code.STARTING, Code.NO_POD)
 """What is said of a node while nothing is wrong with it yet."""
 _UNREACHED = (
@@ -121,13 +116,13 @@ def progress(facts: Facts) -> Progress:
     """How far the nodes are. Of the pods those count that are of the DaemonSet's present version."""
     daemon_set = facts.daemon_set
     current = [pod for pod in facts.pods if daemon_set and is_current(pod, daemon_set, facts.revisions)]
-    facts = replace(facts, pods=current)
+    of_node = of_each_node(replace(facts, pods=current))
     proved: set[str] = set()
     missing: dict[str, Verdict] = {}
     away: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for node in sorted(facts.nodes, key=name_of):
-        verdict = node_verdict(node, agent_pod_on(name_of(node), facts.pods), facts, None)
+        verdict = node_verdict(node, *of_node(node), None)
         if verdict.code == Code.OTHER_ARCHITECTURE:
             left_out[name_of(node)] = verdict.sentence
         elif not is_counted(node):
@@ -185,13 +180,14 @@ class Narrator:
         self._left_out = frozenset(found.left_out)
 
 
-def look(reader: Reader, namespace: str, host: str, heard: dict[str, str]) -> Facts:
+def look(reader: Reader, namespace: str, host: str, listener: Listener, heard: dict[str, str]) -> Facts:
     """What the cluster says of its nodes and of the agents on them.
 
     Args:
         reader: The cluster.
         namespace: Namespace of the DaemonSet.
         host: The registry's host.
+        listener: Reads the logs.
         heard: The end of the logs of ready pods, as it was when it could be read. One that tells of no fault is not
             read again. This adds to them.
 
@@ -235,10 +231,10 @@ def look(reader: Reader, namespace: str, host: str, heard: dict[str, str]) -> Fa
         pods=pods,
         events=events,
     )
-    return replace(facts, logs=_logs(reader, facts, heard))
+    return replace(facts, logs=_logs(listener, facts, heard))
 
 
-def _logs(reader: Reader, facts: Facts, heard: dict[str, str]) -> dict[str, str]:
+def _logs(listener: Listener, facts: Facts, heard: dict[str, str]) -> dict[str, str]:
     """The end of the logs of agents that run, by the pod's name: of ready ones, and of some that are not ready.
 
     A pod stays ready when its agent finds a fault later, as after an upgrade of the node's container runtime: only the
@@ -255,24 +251,9 @@ def _logs(reader: Reader, facts: Facts, heard: dict[str, str]) -> dict[str, str]
     running.sort(key=node_of)  # as they are named
     ready = {name_of(pod) for pod in running if condition_of(pod, "Ready").get("status") == "True"}
     silent = [pod for pod in running if name_of(pod) not in ready][:_LOGS]
-    asked = [*map(name_of, silent), *sorted(pod for pod in ready if pod not in heard or reported_fault(heard[pod]))]
-    until, forbidden = time.monotonic() + _LISTEN, threading.Event()
-
-    def end_of(pod: str) -> str | None:
-        if forbidden.is_set() or time.monotonic() > until:
-            return None
-        path = f"/api/v1/namespaces/{facts.declared.namespace}/pods/{pod}/log"
-        try:
-            return reader.ask(path, container="agent", tailLines="200")
-        except PermissionError:
-            forbidden.set()  # the user may not read logs: then the reasons are less exact
-        except (LookupError, ConnectionError):
-            pass  # the pod has just gone, or its kubelet does not answer
-        return None
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = dict(zip(asked, pool.map(end_of, asked), strict=True))
-    logs = {pod: text for pod, text in found.items() if text is not None}
+    again = sorted(pod for pod in ready if pod not in heard or reported_fault(heard[pod]))
+    starting = [name_of(pod) for pod in silent]
+    logs = listener.read([*starting, *again], first=starting)
     heard |= {pod: text for pod, text in logs.items() if pod in ready}
     return {**{pod: heard[pod] for pod in ready & heard.keys()}, **logs}
 
@@ -299,10 +280,10 @@ async def prove(
     woken = time.monotonic()
     found, silence, nodes = Progress(), "", 0
     before: frozenset[str] | None = None
-    heard: dict[str, str] = {}
+    listener, heard = Listener(cluster, namespace), dict[str, str]()
     while True:
         try:
-            facts = await asyncio.to_thread(look, cluster, namespace, host, heard)
+            facts = await asyncio.to_thread(look, cluster, namespace, host, listener, heard)
             if before is None:
                 before = versions(facts.events)
             if time.monotonic() < deadline - seconds + _PATIENCE:

@@ -6,7 +6,8 @@ each node, kubelet, pod, agent, connection, configuration, files, pull.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from registry import names
@@ -52,8 +53,8 @@ class NodeReport:
 
 def judge(facts: Facts) -> tuple[Verdict | None, list[NodeReport]]:
     """The broken link that all nodes share, if there is one, and a report on each node."""
-    shared = shared_fault(facts)
-    return shared, [_report(node, facts, shared) for node in sorted(facts.nodes, key=name_of)]
+    shared, of_node = shared_fault(facts), of_each_node(facts)
+    return shared, [_report(node, *of_node(node), shared) for node in sorted(facts.nodes, key=name_of)]
 
 
 def all_proved(shared: Verdict | None, reports: Iterable[NodeReport]) -> bool:
@@ -62,8 +63,31 @@ def all_proved(shared: Verdict | None, reports: Iterable[NodeReport]) -> bool:
     return shared is None and bool(counted) and all(report.verdict.code == Code.PROVED for report in counted)
 
 
-def _report(node: Json, facts: Facts, shared: Verdict | None) -> NodeReport:
-    pod = agent_pod_on(name_of(node), facts.pods)
+def of_each_node(facts: Facts) -> Callable[[Json], tuple[Json | None, Facts]]:
+    """Gives a node's agent's pod, if there is one, and of the facts what is about the node, the registry or all nodes.
+
+    Whoever looks for one node in what is known of all does so as often as there are nodes: with thousands that takes
+    longer than all that the cluster has to do.
+    """
+    agents, events = defaultdict[str, list[Json]](list), defaultdict[str, list[Json]](list)
+    for pod in facts.pods:
+        if is_labelled(pod, TRUST):
+            agents[node_of(pod)].append(pod)
+    for event in facts.events:
+        involved: Json = event.get("involvedObject", {})
+        events["" if involved.get("kind") == "DaemonSet" else involved.get("name", "")].append(event)
+    others = [pod for pod in facts.pods if not is_labelled(pod, TRUST)]
+
+    def of(node: Json) -> tuple[Json | None, Facts]:
+        here = agents.get(name_of(node), [])
+        pod = agent_pod_on(name_of(node), here)
+        said = [*events.get("", []), *(events.get(name_of(pod), []) if pod else [])]
+        return pod, replace(facts, pods=[*here, *others], events=said)
+
+    return of
+
+
+def _report(node: Json, pod: Json | None, facts: Facts, shared: Verdict | None) -> NodeReport:
     probe = facts.probes.get(name_of(pod)) if pod else None
     status = probe.status if probe else {}
     runtime = f"{status.get('runtime', '')} {status.get('version', '').removeprefix('v')}".strip()

@@ -133,6 +133,31 @@ def test_whoever_may_not_read_logs_waits_as_long_as_a_kubelet_may_take(
     assert "may not read the agents' logs" in said[0]
 
 
+def test_kubelets_that_the_api_server_cannot_reach_get_the_time_that_a_kubelet_may_take(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    monkeypatch.setattr(handover, "PROPAGATION", 1.0)
+    since = time.monotonic()
+    hand(Nodes({"node-a": [ConnectionError("i/o timeout")], "node-b": [ready(NEW, OLD)]}))
+    assert time.monotonic() - since > 1.0
+    assert "on node-a: the kubelets bring it within two minutes; no kubelet gives a log" in said[0]
+
+
+def test_a_node_that_says_that_it_lacks_the_ca_is_waited_for_beside_one_that_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handover, "PROPAGATION", 0.0)
+    monkeypatch.setattr(handover, "_TIMEOUT", 0.1)
+    with pytest.raises(pulumi.RunError, match="^node-b: the agent has not got the new CA"):
+        hand(Nodes({"node-a": [ConnectionError("i/o timeout")], "node-b": [ready(OLD)]}))
+
+
+def test_of_many_nodes_the_first_ones_are_named(said: list[str]) -> None:
+    hand(Nodes({f"n{each:03}": [ready(OLD), ready(NEW, OLD)] for each in range(100)}))
+    [line] = said
+    assert "n009 and 90 more: the kubelets" in line
+
+
 @pytest.mark.parametrize("error", [ConnectionError, PermissionError])
 def test_a_cluster_that_refuses_or_is_silent_is_named(error: Callable[[str], Exception]) -> None:
     class Refusing(Nodes):

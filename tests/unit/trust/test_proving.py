@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod, event, node, waiting
-from trust import proving
+from trust import listening, proving
 from trust.doctor.facts import Declared, Facts, Json
+from trust.doctor.judge import of_each_node
 from trust.doctor.verdict import BrokenLink, Verdict
 from trust.proving import Narrator, Progress, Unproved, progress, prove
 
@@ -89,6 +90,40 @@ def test_a_pod_of_an_earlier_version_counts_again_when_the_version_is_changed_ba
 
 def test_a_pod_that_is_about_to_go_proves_nothing() -> None:
     assert not seen(node(), pods=(agent_pod(deletionTimestamp="2026-01-01T00:00:00Z"),)).done
+
+
+class Counted(dict[str, Any]):
+    """An object that counts how often somebody looks at its metadata."""
+
+    looks = 0
+
+    def __getitem__(self, key: str) -> Any:
+        type(self).looks += key == "metadata"
+        return super().__getitem__(key)
+
+
+def test_the_work_of_a_look_grows_with_the_number_of_nodes_and_not_with_its_square() -> None:
+    count = 200
+    nodes = [node(f"n{each}") for each in range(count)]
+    pods = [Counted(agent_pod(f"t{each}", f"n{each}", proof=waiting("PodInitializing"))) for each in range(count)]
+    Counted.looks = 0
+    assert len(seen(*nodes, pods=tuple(pods)).missing) == count
+    assert Counted.looks < 20 * count
+
+
+def test_of_all_warnings_a_node_gets_those_of_its_pod_and_of_the_daemon_set() -> None:
+    pods = [agent_pod("t1", "node-a", proof=waiting("CreateContainerError")), agent_pod("t2", "node-b")]
+    events = [event("Pod", "t2", "Failed", "of t2"), event("DaemonSet", "trust", "FailedCreate", "no more pods")]
+    facts = Facts(declared=Declared(stack=""), nodes=[], pods=pods, events=events)
+    of_node = of_each_node(facts)
+    found = {name: of_node(node(name)) for name in ("node-a", "node-b", "node-c")}
+    assert {name: pod and pod["metadata"]["name"] for name, (pod, _) in found.items()} == {
+        "node-a": "t1",
+        "node-b": "t2",
+        "node-c": None,
+    }
+    said = {name: [each["message"] for each in about.events] for name, (_, about) in found.items()}
+    assert said == {"node-a": ["no more pods"], "node-b": ["no more pods", "of t2"], "node-c": ["no more pods"]}
 
 
 # What is said
@@ -348,7 +383,7 @@ def test_a_fault_holds_until_the_log_can_be_read_again(told: Told) -> None:
 
 
 def test_kubelets_that_let_the_logs_wait_do_not_hold_up_the_end(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proving, "_LISTEN", -1.0)
+    monkeypatch.setattr(listening, "_LISTEN", -1.0)
     script = Script([{"nodes": [node()], "pods": [agent_pod()], "log": line("NO_TLS")}])
     waited(script, told)
     assert not [path for path in script.asked if path.endswith("/log")]

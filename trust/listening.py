@@ -1,0 +1,67 @@
+"""Reads the ends of the agents' logs, of as many nodes as there are, whether their kubelets can be reached or not.
+
+The API server reads a log from the pod's kubelet. It cannot where a firewall is between the two, and then it takes as
+long to say so as a request may take. A wait that asks thousands of such kubelets would do nothing else.
+"""
+
+import threading
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from registry.pod.pods import Reader
+
+_AT_ONCE = 16
+"""How many logs are read at the same time."""
+_LISTEN = 10.0
+"""Seconds after which no further log is begun with at one time."""
+_EASE = 4
+"""How many times as long as the reading took those pods are left alone whose logs it did not get."""
+
+
+@dataclass
+class Listener:
+    """Reads logs again and again, and leaves alone for a while what it could not get."""
+
+    reader: Reader
+    """The cluster."""
+    namespace: str
+    """The namespace of the pods."""
+    forbidden: bool = False
+    """Whether the user may not read logs, as it turned out at the last time."""
+    _failed: set[str] = field(default_factory=set[str])
+    _alone_until: dict[str, float] = field(default_factory=dict[str, float])
+
+    def read(self, pods: Sequence[str], first: Collection[str] = ()) -> dict[str, str]:
+        """The end of each log that can be had, by the pod's name. It takes ten seconds and one request at most.
+
+        Args:
+            pods: The names of pods that run an agent.
+            first: Those of them that count most. Then come the ones whose log has not failed to come before.
+        """
+        began, forbidden = time.monotonic(), threading.Event()
+        due = [pod for pod in pods if self._alone_until.get(pod, began) <= began]
+        due.sort(key=lambda pod: (pod not in first, pod in self._failed))
+
+        def end_of(pod: str) -> str | None:
+            if forbidden.is_set() or time.monotonic() > began + _LISTEN:
+                return None
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+            try:
+                text = self.reader.ask(path, container="agent", tailLines="200")
+            except PermissionError:
+                forbidden.set()
+            except (LookupError, ConnectionError):
+                self._failed.add(pod)  # the pod has just gone, or its kubelet does not answer
+            else:
+                self._failed.discard(pod)
+                return text
+            return None
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = dict(zip(due, pool.map(end_of, due), strict=True))
+        self.forbidden = forbidden.is_set()
+        now = time.monotonic()
+        self._alone_until |= {pod: now + _EASE * (now - began) for pod, text in found.items() if text is None}
+        return {pod: text for pod, text in found.items() if text is not None}
