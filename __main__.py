@@ -91,7 +91,7 @@ nodes = NodeTrust(
         host=found,
         lookup=lookup,
         proof=registry.proof,
-        ready=registry.ready,
+        ready=confirmed(served, cluster, registry.ready),
         first=not recorded.daemon_set,
         pull_secret=credentials.pull_secret,
     ),

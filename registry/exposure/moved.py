@@ -2,7 +2,8 @@
 
 The provider waits for an object's address when the object is made. Later the address may change: by itself, or since
 the program has changed the object's annotations, on which its controller acts whenever it gets to it. Nothing in the
-stack's state tells that, so the object is looked at when all else is done.
+stack's state tells that, so the object is looked at before the nodes are waited for, which would only say that they do
+not reach the registry, and again when all else is done.
 """
 
 import asyncio

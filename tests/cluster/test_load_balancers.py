@@ -91,6 +91,10 @@ def test_an_up_succeeds_only_where_the_load_balancer_is_also_after_it_has_moved_
         def follow() -> None:
             stack.pulumi("up", "--yes", "--skip-preview", "--refresh")
 
+        def has_noticed() -> bool:
+            agents = ("-l", "app.kubernetes.io/name=trust", "-c", "agent", "--tail=200")
+            return "NO_CONNECTION" in cluster.kubectl("logs", "-n", outputs["namespace"], *agents)
+
         stack.up()
         outputs = stack.outputs()
         path = ("service", "load-balancer", "-n", outputs["namespace"])
@@ -104,6 +108,7 @@ def test_an_up_succeeds_only_where_the_load_balancer_is_also_after_it_has_moved_
                 f"leads to the address {outputs['address']}, but services/load-balancer, which serves it, has {by_hand}"
             )
             assert moved in " ".join((failed.stdout + failed.stderr).split())
+            wait_until(has_noticed, "an agent has noticed, too, and that is not what the next up says", timeout=90)
         follow()
         assert stack.outputs()["address"] == by_hand
         cluster.kubectl("annotate", *path, f"{annotation}-")

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -197,10 +196,9 @@ def registry_itself(made: Front, path: str, headers: Mapping[str, str]) -> tuple
 
 def blob_requests(made: Front) -> set[str]:
     """The methods of the requests for blobs that the registry has answered."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{made.metrics_port}/metrics", timeout=20) as answer:
-        return set(
-            re.findall(r'^registry_http_requests_total\{.*handler="blob",method="(\w+)"', answer.read().decode(), re.M)
-        )
+    return set(
+        re.findall(r'^registry_http_requests_total\{.*handler="blob",method="(\w+)"', made.metrics(), re.MULTILINE)
+    )
 
 
 def looked_at(headers: http.client.HTTPMessage) -> dict[str, str | None]:

@@ -157,6 +157,15 @@ def test_what_was_acknowledged_is_there_after_the_registry_was_killed_during_twe
             assert missing(made, f"test/app-{number % 3}", str(number)) == []
 
 
+def uploads_under_way(made: Front) -> int:
+    """How many requests of uploads the registry serves."""
+    found = re.findall(
+        r'^registry_http_in_flight_requests\{handler="blob_upload.*"\} (\d+)', made.metrics(), re.MULTILINE
+    )
+    assert found
+    return sum(map(int, found))
+
+
 def test_a_full_storage_refuses_pushes_with_a_sentence_and_serves_pulls_until_space_is_freed(tmp_path: Path) -> None:
     with small_storage(tmp_path, "40m"), front(tmp_path) as made, made.proof_image() as log:
         place = f"localhost:{made.plain_port}/test"
@@ -178,6 +187,8 @@ def test_a_full_storage_refuses_pushes_with_a_sentence_and_serves_pulls_until_sp
         assert made.ask("GET", "/")[0] == 200, "the pod stays ready"
         assert (tmp_path / "ready").exists()
         assert made.ask("DELETE", "/v2/test/small/manifests/none")[0] == 404, "what is deleted needs no space"
+        # What a request still has open is freed when that ends.
+        wait_until(lambda: uploads_under_way(made) == 0, "no upload is under way", timeout=60)
         assert int(re.findall(r"freed (\d+) MiB", collect(made))[0]) > 30
         wait_until(lambda: log.read_text().count('"READY"') == 2, "it is said that it recovered", timeout=20)
         assert log.read_text().count("pushed private-registry/proof") == 1, "it was there all the time"
@@ -285,13 +296,7 @@ def test_a_manifest_that_is_on_its_way_is_waited_for(tmp_path: Path) -> None:
         connection.endheaders(manifest[:10])
 
         def on_its_way() -> bool:
-            asked = subprocess.run(
-                ["curl", "-s", f"http://127.0.0.1:{made.metrics_port}/metrics"],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            return 'in_flight_requests{handler="manifest"} 1' in asked.stdout
+            return 'in_flight_requests{handler="manifest"} 1' in made.metrics()
 
         wait_until(on_its_way, "the registry has got the beginning", timeout=20)
         made.stop_pushes(60)

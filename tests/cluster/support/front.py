@@ -1,5 +1,6 @@
 """The real nginx in front of the real registry, as in the registry's pod, without a cluster."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -165,6 +166,13 @@ class Front:
             return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
+
+    def metrics(self) -> str:
+        """What the registry counts."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=20)
+        connection.request("GET", "/metrics")
+        with contextlib.closing(connection):
+            return connection.getresponse().read().decode()
 
     def shown(self) -> str:
         """The certificate that a new connection is shown."""
