@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from http.client import CREATED, FORBIDDEN, NOT_FOUND, OK
+from http.client import CREATED, FORBIDDEN, NOT_FOUND, OK, TOO_MANY_REQUESTS, UNAUTHORIZED
 from typing import Any, cast
 
 import kubernetes
@@ -22,6 +22,9 @@ from . import kubeconfig, names
 
 _TIMEOUT = (5.0, 15.0)
 """Seconds to wait for the connection, and for each part of an answer."""
+
+_NO_OBJECT = "but no JSON object"
+"""What is said of an answer of success that is none of a Kubernetes API."""
 
 Object = dict[str, Any]
 """An object of the Kubernetes API, as JSON."""
@@ -64,14 +67,17 @@ class Cluster:
         """Major and minor version of the API server.
 
         Raises:
-            pulumi.RunError: the API server cannot be reached, or does not accept the user.
+            pulumi.RunError: the API server cannot be reached, does not accept the user, or is none.
         """
         try:
             found = self.find("/version") or {}
         except ApiException as error:
             raise self._refused(error) from None
-        # Some vendors' minor version ends in a plus sign.
-        return int(found["major"]), int(str(found["minor"]).rstrip("+"))
+        try:
+            # Some vendors' minor version ends in a plus sign.
+            return int(found["major"]), int(str(found["minor"]).rstrip("+"))
+        except (KeyError, ValueError, TypeError):
+            raise self._no_api("/version gives no version of Kubernetes") from None
 
     @cached_property
     def uid(self) -> str:
@@ -127,12 +133,17 @@ class Cluster:
         Raises:
             ApiException: the API refuses.
             HTTPError: of urllib3: it does not answer.
+
+        An answer that is no JSON object is an ApiException with the status of the answer, which is one of success.
         """
         answer = self._send(method, path, body, **query)
         if answer.status not in (OK, CREATED):
             content = answer.read().decode(errors="replace")
             raise ApiException(status=answer.status, reason=answer.reason, body=content)
-        return json.loads(answer.read())
+        found = _object(answer.read())
+        if found is None:
+            raise ApiException(status=answer.status, reason=f"{answer.reason}, {_NO_OBJECT}")
+        return found
 
     def _send(self, method: str, path: str, body: object = None, **query: str) -> Any:  # noqa: ANN401 - it has no type
         headers = {"Accept": "application/json, */*"}  # logs are no JSON
@@ -151,15 +162,30 @@ class Cluster:
         return answer
 
     def _refused(self, error: ApiException) -> pulumi.RunError:
-        """The error of a cluster that answers, but not to this user; or whose certificate is not accepted."""
-        if not _status(error):  # the library's way to say that TLS failed
+        """The error of a cluster that answers, but not as an API, or not to this user; or whose TLS is not accepted."""
+        status = _status(error)
+        if not status:  # the library's way to say that TLS failed
             return pulumi.RunError(
                 f"The cluster at {self.server} cannot be reached over TLS ({_reason(error)}): its certificate does "
                 "not fit the kubeconfig's certificate-authority, or something between here and there intercepts "
                 "TLS. First make `kubectl get nodes` work."
             )
+        if status in (UNAUTHORIZED, FORBIDDEN):
+            return pulumi.RunError(
+                f"The cluster at {self.server} refuses the user of the kubeconfig ({api_message(error)}). Log in again."
+            )
+        if status == TOO_MANY_REQUESTS or status >= 500:
+            return pulumi.RunError(
+                f"The cluster at {self.server} does not answer as a Kubernetes API ({api_message(error)}): it is busy "
+                "or about to start. Run the command again; if it goes on, look at `server:` in the kubeconfig."
+            )
+        return self._no_api(api_message(error))
+
+    def _no_api(self, why: str) -> pulumi.RunError:
+        """The error of an address at which something else answers."""
         return pulumi.RunError(
-            f"The cluster at {self.server} refuses the user of the kubeconfig ({api_message(error)}). Log in again."
+            f"What answers at {self.server} is not a Kubernetes API ({why}). Look at `server:` in the kubeconfig, and "
+            "at a proxy in between; first make `kubectl get nodes` work."
         )
 
     @cache  # noqa: B019 - one cluster for the whole program
@@ -216,7 +242,7 @@ class Cluster:
         except (ApiException, urllib3.exceptions.HTTPError):
             # The question got no answer, so assume yes: if it is no, the provider will say so.
             return True
-        return bool(found["status"]["allowed"])
+        return bool(found.get("status", {}).get("allowed", True))
 
     def read(self, group_version: str, plural: str, namespace: str, name: str) -> Object:
         """An object of a group such as `apps/v1`; empty if it does not exist, or if it cannot be read."""
@@ -226,12 +252,12 @@ class Cluster:
             return {}
 
     def ask(self, path: str, **query: str) -> str:
-        """The text that the API answers to a GET of a path, with a sentence in each error.
+        """The text that the API answers to a GET of a path, with a sentence in each error: an object but for logs.
 
         Raises:
             PermissionError: the user may not read it.
             LookupError: it does not exist.
-            ConnectionError: the API does not answer, or not in time, or with an error of its own.
+            ConnectionError: the API does not answer, or not in time, or with an error of its own, or with no object.
         """
         try:
             answer = self._send("GET", path, **query)
@@ -239,6 +265,9 @@ class Cluster:
         except (ApiException, urllib3.exceptions.HTTPError) as error:
             raise ConnectionError(_reason(error)) from None
         if answer.status < 300:
+            if not path.endswith("/log") and _object(text) is None:
+                msg = f"{self.server} answers {answer.status} {answer.reason}, {_NO_OBJECT}"
+                raise ConnectionError(msg)
             return text
         kinds: dict[int, type[Exception]] = {401: PermissionError, 403: PermissionError, 404: LookupError}
         raise kinds.get(answer.status, ConnectionError)(_sentence(text) or f"{answer.status} {answer.reason}")
@@ -357,6 +386,8 @@ class Cluster:
                     place = f"/apis/{body['apiVersion']}/namespaces/{namespace}/{kind}"
                     self._call("POST", place, body, dryRun="All", fieldValidation="Strict")
         except ApiException as error:
+            if _status(error) in (OK, CREATED):
+                return ""  # what answers is no API
             # The object exists already, or the user may not make it. The provider runs into the same error later and
             # reports it.
             message = api_message(error)
@@ -385,6 +416,15 @@ def api_message(error: ApiException) -> str:
     """The sentence in the API server's answer."""
     answer: Any = error
     return _sentence(answer.body) or f"{answer.status} {answer.reason}"
+
+
+def _object(body: str | bytes) -> Object | None:
+    """The object in the body of an answer; None if it is no JSON, as that of a proxy, or no object."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    return cast(Object, found) if isinstance(found, dict) else None
 
 
 def _sentence(body: str | bytes | None) -> str:

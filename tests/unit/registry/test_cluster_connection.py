@@ -230,6 +230,87 @@ def test_what_the_cluster_refuses_is_its_own_sentence_or_a_warning_or_nothing_as
     assert asked.refusal("pod", POD, "ns") == ""
 
 
+class Foreign(JsonHandler):
+    """What answers each request with a status and a text, and is no API server, or one that is busy."""
+
+    status: ClassVar[int] = 200
+    text: ClassVar[bytes] = b""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.text)))
+        self.end_headers()
+        self.wfile.write(self.text)
+
+    do_POST = do_PATCH = do_GET  # noqa: N815 - the names that the library looks for
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster whose API server is `Foreign`."""
+    pulumi.runtime.set_all_config({})
+    with serving(Foreign) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
+        yield Cluster()
+
+
+HTML = b"<html>Sign in</html>"
+LOGIN = "refuses the user of the kubeconfig ("
+BUSY = "does not answer as a Kubernetes API ("
+NO_API = "is not a Kubernetes API ("
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "told", "fix"),
+    [
+        (401, b'{"message": "Unauthorized"}', f"{LOGIN}Unauthorized)", "Log in again"),
+        (403, b'{"message": "denied"}', f"{LOGIN}denied)", "Log in again"),
+        (429, b"", f"{BUSY}429 Too Many Requests)", "Run the command again"),
+        (500, HTML, f"{BUSY}500 Internal Server Error)", "Run the command again"),
+        (502, HTML, f"{BUSY}502 Bad Gateway)", "Run the command again"),
+        (503, b'{"message": "apiserver not ready"}', f"{BUSY}apiserver not ready)", "Run the command again"),
+        (404, HTML, f"{NO_API}/version gives no version of Kubernetes)", "`server:`"),
+        (400, b"Client sent an HTTP request", f"{NO_API}400 Bad Request)", "`server:`"),
+        (200, HTML, f"{NO_API}200 OK, but no JSON object)", "`server:`"),
+        (200, b"[]", f"{NO_API}200 OK, but no JSON object)", "`server:`"),
+        (200, b'{"version": "7"}', f"{NO_API}/version gives no version of Kubernetes)", "`server:`"),
+        (200, b'{"major": "seven", "minor": null}', f"{NO_API}/version gives no version", "`server:`"),
+    ],
+)
+def test_a_busy_api_server_and_an_address_that_is_none_are_no_fault_of_the_login(
+    foreign: Cluster, status: int, text: bytes, told: str, fix: str
+) -> None:
+    Foreign.status, Foreign.text = status, text
+    with pytest.raises(pulumi.RunError) as caught:
+        foreign.version()
+    assert foreign.server in str(caught.value)
+    assert told in str(caught.value)
+    assert fix in str(caught.value)
+    assert ("Log in" in str(caught.value)) == (status in (401, 403))
+
+
+@pytest.mark.parametrize("text", [HTML, b"", b"[]", b"null"])
+def test_an_answer_that_is_no_object_is_an_error_with_a_sentence_and_no_traceback(
+    foreign: Cluster, text: bytes
+) -> None:
+    Foreign.status, Foreign.text = 200, text
+    with pytest.raises(pulumi.RunError, match="is not a Kubernetes API .200 OK, but no JSON object"):
+        _ = foreign.uid
+    with pytest.raises(pulumi.RunError, match="does not say whether it has the kind Route .*no JSON object"):
+        foreign.serves("example.com/v1", "Route")
+    assert foreign.may(**REVIEW)
+    assert foreign.read("g/v1", "things", "ns", "n") == {}
+    assert foreign.nodes is None
+    assert foreign.refusal("pod", POD, "ns") == ""
+    foreign.wake("daemonsets", "ns", "trust")
+    with pytest.raises(ConnectionError, match="200 OK, but no JSON object"):
+        foreign.put_data("ns", "n", {})
+    with pytest.raises(ConnectionError, match="answers 200 OK, but no JSON object"):
+        foreign.ask("/api/v1/namespaces/ns/pods", labelSelector="a=b")
+    assert foreign.ask("/api/v1/namespaces/ns/pods/p/log", tailLines="5") == text.decode()
+
+
 def test_an_up_loads_none_of_the_librarys_classes_for_groups_of_the_api(asked: Cluster) -> None:
     """They take a second: `pulumi up` runs the program anew each time."""
     Asked.result = ({"status": {"allowed": True}}, 200)
