@@ -12,7 +12,7 @@ import pulumi
 from . import names
 from .cluster import Cluster, Object
 from .pod.pods import WAKE, pods_of
-from .pod.trouble import condition_of, gone, registry_trouble
+from .pod.trouble import LAST_LINES, Crash, condition_of, crashes, gone, registry_trouble
 
 T = TypeVar("T")
 
@@ -108,7 +108,8 @@ def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> 
     try:
         pods = pods_of(cluster, namespace, name)
         events = json.loads(cluster.ask(f"{place}/events", fieldSelector="type=Warning"))["items"]
-        why, fix = registry_trouble(pods, events, names.IMAGE_LOGIN)
+        logs = {crash: _end_of(cluster, namespace, crash) for pod in pods for crash in crashes(pod)}
+        why, fix = registry_trouble(pods, events, names.IMAGE_LOGIN, logs)
     except (OSError, LookupError):
         pass  # the user may not read them, or the API does not answer: then the sentence says where to look
     because = "; ".join(filter(None, (why.rstrip("."), fix)))
@@ -116,6 +117,16 @@ def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> 
         f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} (the setting "
         f"readyTimeout){because and ': ' + because}. Its events tell more: kubectl describe pods -n {namespace}"
     )
+
+
+def _end_of(cluster: Cluster, namespace: str, crash: Crash) -> str:
+    """The end of the log of a container that has crashed; empty if it cannot be read."""
+    path = f"/api/v1/namespaces/{namespace}/pods/{crash.pod}/log"
+    previous = str(crash.previous).lower()
+    try:
+        return cluster.ask(path, container=crash.container, previous=previous, tailLines=str(LAST_LINES))
+    except (OSError, LookupError):
+        return ""  # the user may not read it, the kubelet does not answer, or it has been started again
 
 
 async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) -> None:

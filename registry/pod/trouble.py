@@ -1,8 +1,8 @@
 """What the cluster says of a pod that does not run, and what helps: pure functions over the API's JSON."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 
@@ -18,6 +18,23 @@ _NO_LOGIN = re.compile(
     re.IGNORECASE,
 )
 """What runtimes say of a registry that limits pulls, and of one that asks for a login or does not accept it."""
+
+LAST_LINES = 200
+"""How many lines of a crashed container's log are read: enough for the trace that follows a panic of Go."""
+_TELLS = re.compile(r"^(panic|fatal error|configuration error): |\blevel=(panic|fatal)\b|\[emerg\]")
+"""What is in the line that says why a program ends, where more lines follow it: of the registry, and of nginx."""
+_LONGEST = 300
+"""How many characters of that line are quoted."""
+_SECRETS = re.compile(
+    r"(?<=://)[^/@\s]+(?=@)"
+    r"|(?<![\w/+])[\w/+]{32,}={0,2}(?![\w/+])"
+    r"|(?i:(?<=key=)|(?<=secret=)|(?<=password=)|(?<=token=)|(?<=credential=)|(?<=signature=))[^\s&\"']+"
+)
+"""What might be a secret in a line: a login in an address, something as long as a key, and the value of one.
+
+The program's pods give none to anything that prints it: the bucket's keys are read by the library of S3 alone, and the
+passwords are files.
+"""
 
 _SET_LOGIN = "pulumi config set --secret imagePullSecret < config.json"
 _ELSEWHERE = "take all images from elsewhere (pulumi config set imageRegistry mirror.example.com/library)"
@@ -69,6 +86,42 @@ def waits_for_image(container: Json) -> bool:
 def is_starting(container: Json) -> bool:
     """Whether a container, given by its status, runs or has not started yet without anything being wrong."""
     return container.get("state", {}).get("waiting", {}).get("reason") in _STARTS
+
+
+class Crash(NamedTuple):
+    """A container that has ended with an error, and waits to be started again."""
+
+    pod: str
+    container: str
+    previous: bool
+    """Whether the log of its end is that of the run before, as `kubectl logs --previous` gives it."""
+
+
+def crashes(pod: Json) -> list[Crash]:
+    """The containers of a pod that have crashed."""
+    if is_over(pod):
+        return []
+    found: list[Crash] = []
+    for container in containers(pod):
+        state: Json = container.get("state", {})
+        waits = state.get("waiting", {}).get("reason") == "CrashLoopBackOff"
+        if waits or state.get("terminated", {}).get("exitCode"):
+            found.append(Crash(pod["metadata"]["name"], container["name"], waits))
+    return found
+
+
+def last_words(log: str) -> str:
+    """The line of a crashed program's log that says why, without what might be a secret; empty if the log is."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    line = next((line for line in lines if _TELLS.search(line)), lines[-1] if lines else "")
+    shown = _one_line(_SECRETS.sub("(hidden)", line))
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+
+
+def crash_fix(crash: Crash, namespace: str) -> str:
+    """Where the rest of a crashed container's log is, without a full stop."""
+    previous = " --previous" if crash.previous else ""
+    return f"its log tells more: kubectl logs -n {namespace} {crash.pod} -c {crash.container}{previous}"
 
 
 def pod_trouble(pod: Json, events: Iterable[Json]) -> str:
@@ -154,18 +207,29 @@ def _one_line(words: str) -> str:
     return " ".join(words.split())
 
 
-def registry_trouble(pods: Sequence[Json], events: Sequence[Json], login: str) -> tuple[str, str]:
+def registry_trouble(
+    pods: Sequence[Json], events: Sequence[Json], login: str, logs: Mapping[Crash, str] | None = None
+) -> tuple[str, str]:
     """Why the registry has no pod that is ready, in the API's own words, and what helps; each empty if it is not known.
 
     Args:
         pods: The registry's pods.
         events: The warnings of its namespace.
         login: Name of the Secret with the login for the program's images.
+        logs: The ends of the logs of the containers that have crashed, of those that could be read.
     """
     claims = (e for e in events if e.get("involvedObject", {}).get("kind") == "PersistentVolumeClaim")
     volume = words_of(newest_event(claims))
     if volume and any(condition_of(pod, "PodScheduled").get("status") == "False" for pod in pods):
         return volume, ""
+    for pod in pods:
+        for crash in crashes(pod):
+            said = last_words((logs or {}).get(crash, ""))
+            if not said:
+                terminated: Json = container_of(pod, crash.container).get("lastState", {}).get("terminated", {})
+                said = last_words(terminated.get("message", "")) or pod_trouble(pod, events)
+            words = f"the container {crash.container} ends as soon as it starts: {said}".removesuffix(": ")
+            return words, crash_fix(crash, pod["metadata"].get("namespace", "default"))
     for pod in sorted(pods, key=is_over):  # the last ones tell of the past, which may be all that anybody says
         words = pod_trouble(pod, events)
         waiting = [each for each in containers(pod) if waits_for_image(each) and each["name"] in IMAGE_SETTINGS]

@@ -1,9 +1,11 @@
 """What the doctor knows: plain data, objects as the Kubernetes API's JSON has them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from registry import names
+from registry.pod.trouble import Crash
 
 Json = dict[str, Any]
 
@@ -64,6 +66,8 @@ class Facts:
     """What agents' pods found, by name of the pod. Pods that could not be asked are missing."""
     logs: dict[str, str] = field(default_factory=dict[str, str])
     """The end of the agent's log, by name of the pod, of those pods that could not be asked."""
+    crashed: Mapping[Crash, str] = field(default_factory=dict[Crash, str])
+    """The end of the log of each container of the registry's pods that has crashed."""
     served: str = ""
     """SHA-256 of the certificate that the host serves to this machine; empty if it serves none."""
     storage: str = ""

@@ -19,7 +19,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from registry import kubeconfig, names
-from registry.pod.trouble import is_over
+from registry.pod.trouble import crashes, is_over
 from trust.agent import connect
 from trust.agent.faults import Fault
 from trust.agent.proxies import proxy_for
@@ -181,6 +181,12 @@ def _look(api: Client, declared: Declared) -> Facts:
         events=_items(core.list_namespaced_event, namespace, field_selector="type=Warning"),
         probes={pod: probe for pod, probe in probes.items() if probe},
         logs=logs,
+        crashed={
+            crash: _log(core, namespace, crash.pod, crash.container, previous=crash.previous)
+            for pod in pods
+            if _labels(pod).get("app.kubernetes.io/name") == REGISTRY
+            for crash in crashes(pod)
+        },
         served=_served(declared.host),
         storage="\n".join(
             _log(core, namespace, pod["metadata"]["name"], names.PROOF_CONTAINER)
@@ -274,10 +280,10 @@ def _probe(api: Client, namespace: str, pod: str) -> Probe | None:
     return None
 
 
-def _log(core: Client, namespace: str, pod: str, container: str = "agent") -> str:
+def _log(core: Client, namespace: str, pod: str, container: str = "agent", *, previous: bool = False) -> str:
     with contextlib.suppress(ApiException, HTTPError):
         return core.read_namespaced_pod_log(
-            pod, namespace, container=container, tail_lines=200, _request_timeout=_SECONDS
+            pod, namespace, container=container, previous=previous, tail_lines=200, _request_timeout=_SECONDS
         )
     return ""
 

@@ -54,7 +54,7 @@ def _registry_fault(facts: Facts, up: str) -> Verdict | None:
         )
         return Verdict(Code.REGISTRY_DOWN, BrokenLink.REGISTRY, sentence)
     pods = [pod for pod in facts.pods if is_labelled(pod, REGISTRY)]
-    why, fix = registry_trouble(pods, facts.events, names.IMAGE_LOGIN)
+    why, fix = registry_trouble(pods, facts.events, names.IMAGE_LOGIN, facts.crashed)
     see = f"see kubectl -n {namespace} describe pods -l app.kubernetes.io/name={REGISTRY}"
     sentence = f"The registry's pod is not ready ({why or 'nothing says why'}); {fix or see}."
     return Verdict(Code.REGISTRY_DOWN, BrokenLink.REGISTRY, sentence)

@@ -173,6 +173,43 @@ def test_a_pod_that_is_not_ready_is_told_with_the_clusters_words_and_the_fix() -
     assert told.endswith("Its events tell more: kubectl describe pods -n ns")
 
 
+class Crashing(Lists):
+    """The same with a registry that crashes, and its log, or an error in its place."""
+
+    def __init__(self, log: str | Exception) -> None:
+        waits = {"name": "registry", "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}}
+        metadata = {"name": "registry-1", "namespace": "ns"}
+        super().__init__(pods=[{"metadata": metadata, "status": {"containerStatuses": [waits]}}], events=[])
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self._log = log
+
+    def ask(self, path: str, **query: str) -> str:
+        if not path.endswith("/log"):
+            return super().ask(path, **query)
+        self.asked.append((path, query))
+        if isinstance(self._log, Exception):
+            raise self._log
+        return self._log
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("level=info\npanic: invalid region provided: x\n\ngoroutine 1:\n", "panic: invalid region provided: x; "),
+        (PermissionError("no"), "CrashLoopBackOff: back-off 40s; "),
+        (ConnectionError("no"), "CrashLoopBackOff: back-off 40s; "),
+        (LookupError("no"), "CrashLoopBackOff: back-off 40s; "),
+    ],
+)
+def test_a_registry_that_crashes_is_told_with_its_log(log: str | Exception, told: str) -> None:
+    cluster = Crashing(log)
+    sentence = pod_not_ready(cast(Cluster, cluster), "ns", "registry", "2m")
+    assert f"(the setting readyTimeout): the container registry ends as soon as it starts: {told}its log" in sentence
+    assert "kubectl logs -n ns registry-1 -c registry --previous. " in sentence
+    query = {"container": "registry", "previous": "true", "tailLines": "200"}
+    assert cluster.asked == [("/api/v1/namespaces/ns/pods/registry-1/log", query)]
+
+
 @pytest.mark.parametrize("error", [PermissionError("no"), ConnectionError("gone"), LookupError("none")])
 def test_a_pod_that_cannot_be_read_is_told_with_where_to_look(error: Exception) -> None:
     told = pod_not_ready(cast(Cluster, Lists(pods=error)), "ns", "registry", "2m")

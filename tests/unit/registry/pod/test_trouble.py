@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from registry.pod.trouble import image_fix, pod_trouble, registry_trouble
+from registry.pod.trouble import Crash, crashes, image_fix, last_words, pod_trouble, registry_trouble
 
 IMAGE = "docker.io/library/python:3.13-alpine"
 PULL = f'Failed to pull image "{IMAGE}": rpc error: code = Unknown desc = '
@@ -121,3 +121,83 @@ def test_what_a_registry_has_answered_in_several_lines_is_told_in_one() -> None:
     event = {"reason": "Failed", "message": words, "involvedObject": {"name": "p"}, "metadata": {}}
     nothing_yet = {"name": "agent", "image": IMAGE, "state": {"waiting": {"reason": "ContainerCreating"}}}
     assert "\n" not in pod_trouble(pod(nothing_yet), [event])
+
+
+PANIC = """\
+time="2026-11-27T09:00:00Z" level=info msg="redis not configured"
+panic: invalid region provided: eu-centrl-1
+
+goroutine 1 [running]:
+github.com/distribution/distribution/v3/registry/handlers.NewApp({0x1, 0x2}, 0xc0002)
+\tgithub.com/distribution/distribution/v3/registry/handlers/app.go:129 +0x1e5
+"""
+"""What distribution 3 says of a region that is misspelt."""
+BACK_OFF = "back-off 40s restarting failed container=registry pod=registry-1"
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        (PANIC, "panic: invalid region provided: eu-centrl-1"),
+        (
+            'level=panic msg="unable to configure authorization"\npanic: (*logrus.Entry) 0xc0001',
+            'level=panic msg="unable to configure authorization"',
+        ),
+        ("configuration error: error parsing /etc/config.yml: no version\nUsage:\n  registry serve\n", "configuration"),
+        ("nginx: [emerg] cannot load certificate\nnginx: configuration file test failed\n", "nginx: [emerg] cannot"),
+        ("Traceback (most recent call last):\n  File x\nOSError: no space\n\n", "OSError: no space"),
+        ("", ""),
+        ("\n \n", ""),
+    ],
+    ids=["panic", "logrus", "configuration", "nginx", "Python", "nothing", "blank lines"],
+)
+def test_the_line_that_says_why_a_program_has_ended_is_found(log: str, told: str) -> None:
+    assert last_words(log).startswith(told)
+    assert bool(last_words(log)) == bool(told)
+    assert "\n" not in last_words(log)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "0123456789abcdef0123456789abcdef",
+        "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=",
+    ],
+)
+def test_nothing_like_a_key_is_quoted_and_the_quote_is_bounded(secret: str) -> None:
+    assert last_words(f"panic: no such key {secret} at s3") == "panic: no such key (hidden) at s3"
+    for line in (
+        "panic: https://u:pass@s3.example.com/x",
+        "panic: Secret=pass&a=b",
+        "panic: password=pass",
+        "panic: X-KEY=pass",
+    ):
+        assert "pass" not in last_words(line).replace("password=", "")
+    assert len(last_words("panic: " + "no " * 1000)) < 310
+
+
+@pytest.mark.parametrize("previous", [True, False])
+def test_a_crashed_container_is_told_with_what_its_log_says_and_the_command_for_the_rest(previous: bool) -> None:
+    ended = {"name": "registry", "state": {"terminated": {"exitCode": 2, "reason": "Error"}}}
+    crashed = waiting("registry", "CrashLoopBackOff", BACK_OFF) if previous else ended
+    found = pod({"name": "nginx", "state": {"running": {}}}, crashed)
+    found["metadata"]["namespace"] = "team"
+    [crash] = crashes(found)
+    assert crash == Crash("registry-1", "registry", previous)
+    why, fix = registry_trouble([found], [], "", {crash: PANIC})
+    assert why == "the container registry ends as soon as it starts: panic: invalid region provided: eu-centrl-1"
+    command = "kubectl logs -n team registry-1 -c registry" + (" --previous" if previous else "")
+    assert fix == f"its log tells more: {command}"
+    why, unread = registry_trouble([found], [], "", {crash: ""})
+    assert why.startswith("the container registry ends as soon as it starts")
+    assert (BACK_OFF in why) == previous
+    assert unread == fix
+
+
+def test_what_has_ended_well_or_for_good_has_not_crashed() -> None:
+    done = {"name": "prepare", "state": {"terminated": {"exitCode": 0}}}
+    assert crashes(pod(done, waiting("nginx", "ErrImagePull", LIMIT))) == []
+    evicted = pod(waiting("registry", "CrashLoopBackOff", BACK_OFF))
+    evicted["status"]["phase"] = "Failed"
+    assert crashes(evicted) == []

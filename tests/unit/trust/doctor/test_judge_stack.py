@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from registry.pod.trouble import Crash
 from tests.unit.support.engine import Recorder, run_program
 from tests.unit.trust.doctor.objects_of_a_cluster import HOST, event, node, waiting
 from trust.agent import certificates
@@ -111,6 +112,14 @@ def registry_pod(status: Json) -> Json:
 def test_a_registry_whose_image_is_not_there_is_told(healthy: Facts) -> None:
     status = {"containerStatuses": [{"name": "registry", **waiting("ErrImagePull", "registry:9: not found")}]}
     assert "registry:9: not found" in registry_down(healthy, pods=[registry_pod(status)])
+
+
+def test_a_registry_that_crashes_is_told_with_its_log(healthy: Facts) -> None:
+    status = {"containerStatuses": [{"name": "registry", **waiting("CrashLoopBackOff", "back-off 40s")}]}
+    logs = {Crash("registry-1", "registry", previous=True): "panic: invalid region provided: x\n\ngoroutine 1:\n"}
+    told = registry_down(healthy, pods=[registry_pod(status)], crashed=logs)
+    assert "(the container registry ends as soon as it starts: panic: invalid region provided: x)" in told
+    assert told.endswith("registry-1 -c registry --previous.")
 
 
 def test_a_registry_whose_volume_is_not_there_is_told_by_the_volumes_event(healthy: Facts) -> None:

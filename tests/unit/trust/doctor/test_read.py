@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry import names
+from registry.pod.trouble import Crash
 from tests.unit.support.api_server import JsonHandler, serving, write_kubeconfig
 from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod, waiting
 from trust.doctor import read
@@ -20,6 +21,9 @@ _MAY_NOT = ("/api/v1/nodes", "/secrets", "/gateways", "/exec")
 class _Handler(JsonHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        if path == "/api/v1/namespaces/ns/pods/registry-1/log" and "previous=true" in self.path.lower():
+            self.answer("panic: invalid region")
+            return
         if path.endswith("/log"):
             _END.wait(30)  # as an API server that asks the kubelet of a dead node
             return
@@ -27,6 +31,9 @@ class _Handler(JsonHandler):
         down = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]
         pods = [agent_pod(), agent_pod("t2", "node-b"), agent_pod("t3", "node-c", proof=waiting("ErrImagePull"))]
         pods[1]["status"]["conditions"] = down
+        waits = {"name": "registry", **waiting("CrashLoopBackOff")}
+        metadata = {"name": "registry-1", "namespace": "ns", "labels": {"app.kubernetes.io/name": "registry"}}
+        pods.append({"metadata": metadata, "spec": {}, "status": {"containerStatuses": [waits]}})
         found = {
             "ns": {"metadata": {"name": "ns", "annotations": {names.STACK: "pr-42"}}},
             "pods": {"items": pods},
@@ -48,6 +55,9 @@ def _cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_nodes_that_may_not_be_listed_are_those_of_the_pods_and_a_silent_kubelet_ends_nothing() -> None:
     facts = read.facts_of_namespace("ns", "")
     assert facts.logs == {"trust-1": "", "t2": "", "t3": ""}
+    [(crash, log)] = facts.crashed.items()
+    assert crash == Crash("registry-1", "registry", previous=True)
+    assert "panic: invalid region" in log
     _, reports = judge(facts)
     assert [report.node for report in reports] == ["node-a", "node-b", "node-c"]
     conditions = [node["status"]["conditions"][0]["status"] for node in facts.nodes]
