@@ -30,7 +30,9 @@ help: ## List the targets
 
 $(INSTALLED): requirements-dev.lock
 	@echo 'Installing the Python packages into .venv' >&2
-	@python3 -m venv .venv 2>/dev/null || { [ "$$(id -u)" = 0 ] || { echo 'python3 cannot make the folder .venv: install its module venv (on Debian: sudo apt-get install python3-venv), and run this again' >&2; exit 1; }; \
+	@error="$$(python3 -m venv .venv 2>&1)" || { \
+	  ! python3 -c 'import ensurepip, venv' 2>/dev/null || { echo "python3 cannot make the folder .venv: $$error" >&2; exit 1; }; \
+	  [ "$$(id -u)" = 0 ] || { echo 'python3 cannot make the folder .venv: install its module venv (on Debian: sudo apt-get install python3-venv), and run this again' >&2; exit 1; }; \
 	  apt-get update -qq && apt-get install -qq -y python3-venv >&2 && python3 -m venv .venv; }
 	@$(check_python) || { rm -rf .venv; exit 1; }
 	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock >&2

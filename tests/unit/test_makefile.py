@@ -95,18 +95,33 @@ def test_help_lists_the_targets_with_awk_alone(tree: Path, tmp_path: Path) -> No
     assert len(lines) > 15
 
 
-def test_a_user_who_cannot_install_packages_is_told_which_one_is_missing(tmp_path: Path) -> None:
+def without_venv(tmp_path: Path, python3: str, uid: int = 1000) -> subprocess.CompletedProcess[str]:
+    """`make .venv/.installed` by a user with this python3."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, text in {"python3": "exit 1", "id": "echo 1000", "apt-get": "echo installed"}.items():
+    for name, text in {"python3": python3, "id": f"echo {uid}", "apt-get": "echo installed"}.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
     for name in ("Makefile", "requirements-dev.lock"):
         shutil.copy(docs.ROOT / name, tmp_path)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    done = subprocess.run(
+    return subprocess.run(
         ["make", ".venv/.installed"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_a_venv_that_fails_for_another_reason_is_told_in_pythons_own_words(tmp_path: Path, uid: int) -> None:
+    denied = "Error: [Errno 13] Permission denied: '.venv'"
+    done = without_venv(tmp_path, f'[ "$1" = -c ] || {{ echo "{denied}" >&2; exit 1; }}', uid)
+    assert done.returncode != 0
+    assert f"python3 cannot make the folder .venv: {denied}" in done.stderr
+    assert "apt-get" not in done.stderr
+    assert "installed" not in done.stdout
+
+
+def test_a_user_who_cannot_install_packages_is_told_which_one_is_missing(tmp_path: Path) -> None:
+    done = without_venv(tmp_path, "exit 1")
     assert done.returncode != 0
     assert "sudo apt-get install python3-venv" in done.stderr
     assert "installed" not in done.stdout
