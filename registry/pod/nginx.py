@@ -28,8 +28,10 @@ READERS, PUSHERS = "readers", "pushers"
 
 DRAIN = 50
 """Seconds for which open transfers go on after the pod was told to end."""
+PROCESSES = 8
+"""Processes of nginx. More than cores, since one that opens a file on a slow volume does nothing else meanwhile."""
 CONNECTIONS = 4096
-"""Connections that each of nginx's two processes can have; every request takes two, one of them to the registry."""
+"""Connections that each of nginx's processes can have; every request takes two, one of them to the registry."""
 
 _REALM = "private-registry"
 _STOPPED = "nothing can be pushed or deleted while space is freed (make gc); try again in a minute"
@@ -63,7 +65,7 @@ def _blobs(mode: AuthMode, data: str) -> str:
     reads = _asking(READERS) if mode == "basic" else ""
     return f"""
         # Blobs, in the one spelling of their paths that clients use.
-        if ($request_method = GET) {{
+        if ($plain_get) {{
             rewrite "^/v2/[a-z0-9._/-]+/blobs/sha256:[0-9a-f]{{64}}$" /blob$uri last;
         }}
         location ~ "^/blob/v2/(?<repository>.+)/blobs/sha256:(?<two>[0-9a-f]{{2}})(?<rest>[0-9a-f]{{62}})$" {{
@@ -73,9 +75,9 @@ def _blobs(mode: AuthMode, data: str) -> str:
             error_page 401 @unauthorized;
             error_page 403 404 500 = @registry;
             alias {data}/docker/registry/v2/blobs/sha256/$two/$two$rest/data;
-            # A slow volume holds up this transfer alone.
+            # A volume that is slow to read holds up this transfer alone; one that is slow to open files, one process.
             aio threads;
-            output_buffers 2 128k;
+            output_buffers 2 32k;
             default_type application/octet-stream;
             etag off;
             if_modified_since off;
@@ -91,6 +93,7 @@ def _blobs(mode: AuthMode, data: str) -> str:
         }}
         location @registry {{
             {reads}
+            limit_except GET {{ deny all; }}
             proxy_pass http://registry$request_uri;
         }}
 """
@@ -107,7 +110,7 @@ def configuration(mode: AuthMode, data: str) -> str:
         data: Folder of the registry's files; empty if they are in a bucket.
     """
     return f"""\
-worker_processes 2;
+worker_processes {PROCESSES};
 worker_rlimit_nofile {2 * CONNECTIONS};
 pid {RUN}/nginx.pid;
 error_log stderr warn;
@@ -165,6 +168,13 @@ http {{
     map $scheme$http_x_forwarded_proto $client_scheme {{
         default $scheme;
         httphttps https;
+    }}
+
+    # Requests that need nothing of the registry but its word; conditions are answered by itself.
+    map "$request_method$content_length$http_if_match$http_if_unmodified_since" $plain_get {{
+        default "";
+        GET yes;
+        GET0 yes;
     }}
 
     # The files that stop a request, by its method: pulls are never stopped, and what is deleted needs no space.

@@ -1,5 +1,6 @@
 """The real nginx in front of the real registry: whom it asks, and that a renewed certificate refuses nobody."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -38,6 +39,8 @@ MANIFEST = json.dumps(
 ).encode()
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 UPLOADS = "/v2/test/app/blobs/uploads/"
+
+LAYER = f"sha256:{hashlib.sha256(b'some layer').hexdigest()}"
 
 
 def master(made: Front) -> int:
@@ -186,10 +189,12 @@ def push_blob(made: Front, content: bytes, login: str = "") -> str:
     return digest
 
 
-def registry_itself(made: Front, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str | None], bytes]:
+def registry_itself(
+    made: Front, path: str, headers: Mapping[str, str], body: bytes = b""
+) -> tuple[int, dict[str, str | None], bytes]:
     """What the registry says without nginx in front of it: status, the headers that clients look at, and body."""
     connection = http.client.HTTPConnection("127.0.0.1", made.registry_port, timeout=20)
-    connection.request("GET", path, headers=dict(headers))
+    connection.request("GET", path, body or None, dict(headers))
     answer = connection.getresponse()
     return answer.status, looked_at(answer.headers), answer.read()
 
@@ -217,6 +222,37 @@ def test_nginx_sends_a_blob_as_the_registry_does_and_the_registry_need_not(
         assert blob_requests(made) == {"head"}, "it was asked only whether it has the blob"
         assert (status, looked_at(headers), body) == registry_itself(made, path, asked)
         assert blob_requests(made) == {"head", "get"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "body"),
+    [({"Content-Length": "5"}, b"hello"), ({"If-Match": f'"{LAYER}"'}, b""), ({"If-None-Match": f'"{LAYER}"'}, b"")],
+)
+def test_a_request_for_a_blob_with_a_body_or_conditions_is_answered_by_the_registry(
+    asked: Mapping[str, str], body: bytes, tmp_path: Path
+) -> None:
+    with front(tmp_path) as made:
+        path = f"/v2/test/app/blobs/{push_blob(made, b'some layer')}"
+        assert path.endswith(LAYER)
+        status, headers, answered = made.ask("GET", path, headers=asked, body=body)
+        assert (status, looked_at(headers), answered) == registry_itself(made, path, asked, body)
+
+
+def test_pulls_that_nobody_reads_take_less_memory_than_nginx_may_have_at_its_most_connections(tmp_path: Path) -> None:
+    count, may_have = 200, 512 * 2**20
+
+    def anonymous(made: Front) -> int:
+        statuses = [Path(f"/proc/{worker}/status").read_text() for worker in workers(made)]
+        return sum(int(re.findall(r"RssAnon:\s+(\d+)", status)[0]) for status in statuses) * 1024
+
+    with front(tmp_path, "push") as made, contextlib.ExitStack() as opened:
+        path = f"/v2/test/app/blobs/{push_blob(made, os.urandom(8_000_000), LOGINS['push'])}"
+        before = anonymous(made)
+        for _ in range(count):
+            connection = opened.enter_context(contextlib.closing(made.connect()))
+            connection.request("GET", path)
+            assert connection.getresponse().status == 200
+        assert (anonymous(made) - before) / count < may_have / (nginx.CONNECTIONS / 2)
 
 
 def test_a_blob_that_only_another_repository_has_or_whose_file_is_gone_is_what_the_registry_says(

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -284,9 +285,8 @@ def prepare(folder: Path, mode: nginx.AuthMode, ports: list[int], drain: int) ->
     }
 
     def placed(text: str) -> str:
-        for theirs, here in own.items():
-            text = text.replace(theirs, here)
-        return text
+        # At once: a port of this machine may have another one's number within it.
+        return re.sub("|".join(map(re.escape, own)), lambda found: own[found[0]], text)
 
     # In the pod nginx never is root; here it may be, and would give the right to read these files up.
     (folder / "nginx.conf").write_text("user root;\n" + placed(nginx.configuration(mode, registry.DATA)))
