@@ -265,8 +265,9 @@ class Cluster:
         except (ApiException, urllib3.exceptions.HTTPError) as error:
             raise ConnectionError(_reason(error)) from None
         if answer.status < 300:
-            if not path.endswith("/log") and _object(text) is None:
-                msg = f"{self.server} answers {answer.status} {answer.reason}, {_NO_OBJECT}"
+            # Each object and list of the API has a kind, so what reads one finds what it looks for.
+            if path.startswith("/api") and not path.endswith("/log") and "kind" not in (_object(text) or {}):
+                msg = f"{self.server} answers {answer.status} {answer.reason}, but no object of the Kubernetes API"
                 raise ConnectionError(msg)
             return text
         kinds: dict[int, type[Exception]] = {401: PermissionError, 403: PermissionError, 404: LookupError}

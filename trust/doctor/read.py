@@ -11,7 +11,7 @@ from base64 import b64decode
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kubernetes
 import kubernetes.stream
@@ -200,7 +200,14 @@ def _look(api: Client, declared: Declared) -> Facts:
 
 def _json(call: Callable[..., Any], *arguments: str, **options: str) -> Json:
     """One object or list as the API sends it, not as the client's classes."""
-    return json.loads(call(*arguments, _preload_content=False, _request_timeout=_SECONDS, **options).data)
+    answer = call(*arguments, _preload_content=False, _request_timeout=_SECONDS, **options)
+    try:
+        found = json.loads(answer.data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ApiException(status=answer.status, reason="it answers with no JSON object")
+    return cast(Json, found)
 
 
 def _items(call: Callable[..., Any], *arguments: str, **options: str) -> list[Json]:

@@ -1,5 +1,6 @@
 """Program and doctor reach and accept the API servers that kubectl does, and never call a TLS fault a login problem."""
 
+import asyncio
 import base64
 import json
 import os
@@ -17,6 +18,8 @@ import yaml
 
 from registry.cluster import Cluster, Object
 from registry.kubeconfig import KubeconfigError, connect
+from registry.pod.pods import pods_of
+from registry.waiting import rolled_out
 from tests.cluster.support.http_proxy import http_proxy
 from tests.unit.support.api_server import (
     TOKENS,
@@ -28,6 +31,8 @@ from tests.unit.support.api_server import (
     write_kubeconfig,
 )
 from tests.unit.support.settings import ROOT
+from trust.handover import hand_over
+from trust.proving import Unproved, prove
 
 client: Any = kubernetes.client
 
@@ -306,9 +311,21 @@ def test_an_answer_that_is_no_object_is_an_error_with_a_sentence_and_no_tracebac
     foreign.wake("daemonsets", "ns", "trust")
     with pytest.raises(ConnectionError, match="200 OK, but no JSON object"):
         foreign.put_data("ns", "n", {})
-    with pytest.raises(ConnectionError, match="answers 200 OK, but no JSON object"):
-        foreign.ask("/api/v1/namespaces/ns/pods", labelSelector="a=b")
     assert foreign.ask("/api/v1/namespaces/ns/pods/p/log", tailLines="5") == text.decode()
+
+
+@pytest.mark.parametrize("text", [HTML, b"", b"[]", b"{}", b'{"error": "busy"}'])
+def test_a_wait_outlasts_an_answer_that_is_no_object_of_the_api(foreign: Cluster, text: bytes) -> None:
+    """Else one such answer of a proxy would end an `up`; or, if it were read as an empty list, a wait."""
+    Foreign.status, Foreign.text = 200, text
+    with pytest.raises(ConnectionError, match="answers 200 OK, but no object of the Kubernetes API"):
+        pods_of(foreign, "ns", "registry")
+    with pytest.raises(pulumi.RunError, match="was not ready within 0s"):
+        asyncio.run(rolled_out(foreign, "ns", "registry", "0s"))
+    with pytest.raises(pulumi.RunError, match="The new CA cannot be given to the nodes.* no object of the Kubernetes"):
+        asyncio.run(hand_over(foreign, "ns", ""))
+    with pytest.raises(Unproved, match="does not say how far the nodes are: .* no object of the Kubernetes"):
+        asyncio.run(prove(foreign, "ns", "host", "0s", lambda _: None, lambda _: None))
 
 
 def test_an_up_loads_none_of_the_librarys_classes_for_groups_of_the_api(asked: Cluster) -> None:

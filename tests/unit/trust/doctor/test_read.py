@@ -62,3 +62,17 @@ def test_nodes_that_may_not_be_listed_are_those_of_the_pods_and_a_silent_kubelet
     assert [report.node for report in reports] == ["node-a", "node-b", "node-c"]
     conditions = [node["status"]["conditions"][0]["status"] for node in facts.nodes]
     assert conditions == ["True", "Unknown", "True"], "the node whose pod Kubernetes has marked"
+
+
+class _Proxy(JsonHandler):
+    def do_GET(self) -> None:
+        self.answer("Sign in")
+
+
+def test_what_is_no_api_server_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(_Proxy) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "proxy", url)))
+        with pytest.raises(
+            read.DoctorError, match="cannot be asked .it answers with no JSON object.; check KUBECONFIG"
+        ):
+            read.facts_of_namespace("ns", "")
