@@ -28,8 +28,8 @@ READERS, PUSHERS = "readers", "pushers"
 
 DRAIN = 50
 """Seconds for which open transfers go on after the pod was told to end."""
-PROCESSES = 8
-"""Processes of nginx. More than cores, since one that opens a file on a slow volume does nothing else meanwhile."""
+PROCESSES = 4
+"""Processes of nginx. One that waits for a slow volume does nothing else meanwhile."""
 CONNECTIONS = 4096
 """Connections that each of nginx's processes can have; every request takes two, one of them to the registry."""
 
@@ -75,9 +75,7 @@ def _blobs(mode: AuthMode, data: str) -> str:
             error_page 401 @unauthorized;
             error_page 403 404 500 = @registry;
             alias {data}/docker/registry/v2/blobs/sha256/$two/$two$rest/data;
-            # A volume that is slow to read holds up this transfer alone; one that is slow to open files, one process.
-            aio threads;
-            output_buffers 2 32k;
+            output_buffers 2 64k;
             default_type application/octet-stream;
             etag off;
             if_modified_since off;
