@@ -126,7 +126,7 @@ def measured() -> str:
             for stacks, _, memory, time, often in nodes
         ),
     ]
-    head = ("", f"{date}, {facts['machine']}")
+    head = ("", f"{date}, {facts['machine']}, program {facts['program']}")
     return _table(head, lines)
 
 

@@ -23,7 +23,7 @@ _INTERVAL = 1.0
 """Seconds between two looks; large clusters are looked at less often."""
 _REMIND = 60.0
 """Seconds after which the same nodes are named again."""
-_SETTLING = 3.0
+_SETTLING = 8.0
 """Seconds for which it is not said that a node does not reach the registry. That may just have become ready, and the
 way in and the agents, which have started before it, hear of that a moment later."""
 _PATIENCE = 10.0

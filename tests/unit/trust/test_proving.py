@@ -185,11 +185,11 @@ def test_who_only_starts_is_said_after_ten_seconds_and_then_once_a_minute(told: 
 @pytest.mark.parametrize("code", ["NO_REGISTRY", "NO_CONNECTION", "NO_TLS", "CERTIFICATE_MISMATCH", "PROXY_IN_THE_WAY"])
 def test_a_registry_that_an_agent_has_not_reached_yet_is_no_fault_for_a_moment(told: Told, code: str) -> None:
     unreached = Progress(missing={"node-a": Verdict(code, BrokenLink.NETWORK, "HTTP 503.")})
-    for moment in (0, 1, 2):
+    for moment in (0, 3, 7):
         told.narrator.tell(unreached, moment)
     assert not told.said
-    told.narrator.tell(Progress(missing={"node-a": Verdict("READ_ONLY", BrokenLink.FILES, "Read-only.")}), 2)
-    told.narrator.tell(unreached, 3)
+    told.narrator.tell(Progress(missing={"node-a": Verdict("READ_ONLY", BrokenLink.FILES, "Read-only.")}), 7)
+    told.narrator.tell(unreached, 8)
     both = ("READ_ONLY, Read-only.", f"{code}, HTTP 503.")
     assert told.said == [f"Waiting for 1 of 1 nodes:\n  node-a: {words}" for words in both]
 
