@@ -131,10 +131,8 @@ class Cluster:
             query: The query, beside that in the path.
 
         Raises:
-            ApiException: the API refuses.
+            ApiException: the API refuses, or, with a status of success, what it answers is no JSON object.
             HTTPError: of urllib3: it does not answer.
-
-        An answer that is no JSON object is an ApiException with the status of the answer, which is one of success.
         """
         answer = self._send(method, path, body, **query)
         if answer.status not in (OK, CREATED):

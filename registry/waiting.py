@@ -11,8 +11,8 @@ import pulumi
 
 from . import names
 from .cluster import Cluster, Object
-from .pod.pods import WAKE, pods_of
-from .pod.trouble import LAST_LINES, Crash, condition_of, crashes, gone, registry_trouble
+from .pod.pods import WAKE, log_of, pods_of
+from .pod.trouble import Crash, condition_of, crashes, gone, registry_trouble
 
 T = TypeVar("T")
 
@@ -121,10 +121,8 @@ def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> 
 
 def _end_of(cluster: Cluster, namespace: str, crash: Crash) -> str:
     """The end of the log of a container that has crashed; empty if it cannot be read."""
-    path = f"/api/v1/namespaces/{namespace}/pods/{crash.pod}/log"
-    previous = str(crash.previous).lower()
     try:
-        return cluster.ask(path, container=crash.container, previous=previous, tailLines=str(LAST_LINES))
+        return log_of(cluster, namespace, crash.pod, crash.container, previous=crash.previous)
     except (OSError, LookupError):
         return ""  # the user may not read it, the kubelet does not answer, or it has been started again
 

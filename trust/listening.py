@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from registry.pod.pods import Reader
+from registry.pod.pods import Reader, log_of
 
 _AT_ONCE = 16
 """How many logs are read at the same time."""
@@ -47,9 +47,8 @@ class Listener:
         def end_of(pod: str) -> str | None:
             if forbidden.is_set() or time.monotonic() > began + _LISTEN:
                 return None
-            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
             try:
-                text = self.reader.ask(path, container="agent", tailLines="200")
+                text = log_of(self.reader, self.namespace, pod, "agent")
             except PermissionError:
                 forbidden.set()
             except (LookupError, ConnectionError):

@@ -50,19 +50,23 @@ def _ping(mode: AuthMode) -> str:
     return "" if mode == "none" else _asking(READERS)
 
 
+def _reads(mode: AuthMode) -> str:
+    """Who is asked for what is pulled."""
+    return _asking(READERS) if mode == "basic" else ""
+
+
 def _content(mode: AuthMode) -> str:
     """Who is asked for manifests, blobs, tags and the catalog. `limit_except GET` leaves out HEAD as well."""
-    reads = _asking(READERS) if mode == "basic" else ""
     writes = "" if mode == "none" else f"limit_except GET {{ {_asking(PUSHERS)} }}"
-    return " ".join(filter(None, [reads, writes]))
+    return " ".join(filter(None, [_reads(mode), writes]))
 
 
 def _blobs(mode: AuthMode, data: str) -> str:
-    """How blobs are sent from the registry's own files, which takes half the processor time of its answers.
+    """How blobs are sent from the registry's own files, so that no byte of a layer passes through two programs.
 
     The registry is asked whether the repository has the blob. Whatever it says but yes, it says to the client itself.
     """
-    reads = _asking(READERS) if mode == "basic" else ""
+    reads = _reads(mode)
     return f"""
         # Blobs, in the one spelling of their paths that clients use.
         if ($plain_get) {{

@@ -19,8 +19,6 @@ _NO_LOGIN = re.compile(
 )
 """What runtimes say of a registry that limits pulls, and of one that asks for a login or does not accept it."""
 
-LAST_LINES = 200
-"""How many lines of a crashed container's log are read: enough for the trace that follows a panic of Go."""
 _TELLS = re.compile(r"^(panic|fatal error|configuration error): |\blevel=(panic|fatal)\b|\[emerg\]")
 """What is in the line that says why a program ends, where more lines follow it: of the registry, and of nginx."""
 _LONGEST = 300

@@ -9,7 +9,7 @@ import pulumi_kubernetes as k8s
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
 from ..pod import proof_image
-from ..pod.pods import pods_of
+from ..pod.pods import log_of, pods_of
 from ..pod.trouble import is_over
 from ..settings import SettingError
 
@@ -99,9 +99,9 @@ def fault(cluster: Cluster, namespace: str) -> tuple[str, str]:
     for pod in found:
         if is_over(pod):
             continue
-        log = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/log"
         try:
-            reason, sentence = fault_in(cluster.ask(log, container=names.PROOF_CONTAINER, tailLines="50"))
+            log = log_of(cluster, namespace, pod["metadata"]["name"], names.PROOF_CONTAINER, lines=50)
+            reason, sentence = fault_in(log)
         except (OSError, LookupError):
             continue  # it may have gone, or its node be down; another one may say what is wrong
         if reason:

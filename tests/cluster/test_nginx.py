@@ -182,13 +182,6 @@ def test_locations_are_relative_and_nothing_is_kept_on_disk(tmp_path: Path) -> N
         connection.close()
 
 
-def push_blob(made: Front, content: bytes, login: str = "") -> str:
-    """Push a blob; its digest."""
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    assert made.ask("PUT", f"{begin_upload(made, login)}&digest={digest}", body=content, login=login)[0] == 201
-    return digest
-
-
 def registry_itself(
     made: Front, path: str, headers: Mapping[str, str], body: bytes = b""
 ) -> tuple[int, dict[str, str | None], bytes]:
@@ -217,7 +210,7 @@ def test_nginx_sends_a_blob_as_the_registry_does_and_the_registry_need_not(
 ) -> None:
     content = os.urandom(3_000_000)
     with front(tmp_path) as made:
-        path = f"/v2/test/app/blobs/{push_blob(made, content)}"
+        path = "/v2/test/app/blobs/" + made.push_blob("test/app", content)
         status, headers, body = made.ask("GET", path, headers=asked)
         assert blob_requests(made) == {"head"}, "it was asked only whether it has the blob"
         assert (status, looked_at(headers), body) == registry_itself(made, path, asked)
@@ -232,7 +225,7 @@ def test_a_request_for_a_blob_with_a_body_or_conditions_is_answered_by_the_regis
     asked: Mapping[str, str], body: bytes, tmp_path: Path
 ) -> None:
     with front(tmp_path) as made:
-        path = f"/v2/test/app/blobs/{push_blob(made, b'some layer')}"
+        path = "/v2/test/app/blobs/" + made.push_blob("test/app", b"some layer")
         assert path.endswith(LAYER)
         status, headers, answered = made.ask("GET", path, headers=asked, body=body)
         assert (status, looked_at(headers), answered) == registry_itself(made, path, asked, body)
@@ -246,7 +239,7 @@ def test_pulls_that_nobody_reads_take_less_memory_than_nginx_may_have_at_its_mos
         return sum(int(re.findall(r"RssAnon:\s+(\d+)", status)[0]) for status in statuses) * 1024
 
     with front(tmp_path, "push") as made, contextlib.ExitStack() as opened:
-        path = f"/v2/test/app/blobs/{push_blob(made, os.urandom(8_000_000), LOGINS['push'])}"
+        path = "/v2/test/app/blobs/" + made.push_blob("test/app", os.urandom(8_000_000), LOGINS["push"])
         before = anonymous(made)
         for _ in range(count):
             connection = opened.enter_context(contextlib.closing(made.connect()))
@@ -259,7 +252,7 @@ def test_a_blob_that_only_another_repository_has_or_whose_file_is_gone_is_what_t
     tmp_path: Path,
 ) -> None:
     with front(tmp_path) as made:
-        digest = push_blob(made, b"some layer")
+        digest = made.push_blob("test/app", b"some layer")
         for path in (f"/v2/test/other/blobs/{digest}", f"/v2/test/app/blobs/sha256:{'0' * 64}"):
             status, headers, body = made.ask("GET", path)
             assert (status, json.loads(body)["errors"][0]["code"]) == (404, "BLOB_UNKNOWN")
@@ -272,7 +265,7 @@ def test_a_blob_that_only_another_repository_has_or_whose_file_is_gone_is_what_t
 
 def test_no_spelling_of_a_path_shows_a_blob_to_somebody_without_a_password(tmp_path: Path) -> None:
     with front(tmp_path, "basic") as made:
-        digest = push_blob(made, b"a secret layer", LOGINS["push"])
+        digest = made.push_blob("test/app", b"a secret layer", LOGINS["push"])
         paths = [f"/v2/test/app/blobs/{digest}", f"/blob/v2/test/app/blobs/{digest}", "/has-blob"]
         for path in [*paths, *(f"{prefix}{paths[0]}" for prefix in ("/", "/v2/..", "/%76%32/..", "/blob"))]:
             for suffix in ("", "?a=b", "/", "/../" + digest, "%00", "/%2e%2e/" + digest):

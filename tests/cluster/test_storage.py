@@ -33,16 +33,6 @@ def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def push_blob(made: Front, repository: str, data: bytes) -> str:
-    """Push a blob; its digest."""
-    status, headers, _ = made.ask("POST", f"/v2/{repository}/blobs/uploads/")
-    assert status == 202
-    digest = digest_of(data)
-    status, _, body = made.ask("PUT", f"{headers['Location']}&digest={digest}", body=data)
-    assert status == 201, body
-    return digest
-
-
 def image(*layers: bytes) -> tuple[bytes, bytes]:
     """The manifest of an image with these layers, and its configuration."""
     config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}).encode()
@@ -65,7 +55,7 @@ def push(made: Front, repository: str, tag: str, *layers: bytes) -> str:
     """Push an image under a tag, or by its digest if there is none; its digest."""
     manifest, config = image(*layers)
     for each in (config, *layers):
-        push_blob(made, repository, each)
+        made.push_blob(repository, each)
     assert put_manifest(made, repository, tag or digest_of(manifest), manifest)[0] == 201
     return digest_of(manifest)
 
@@ -259,7 +249,7 @@ def test_a_push_that_was_under_way_gets_an_error_and_works_when_it_is_repeated(t
     with front(tmp_path) as made:
         layer = os.urandom(2**20)
         manifest, config = image(layer)
-        push_blob(made, "test/app", config)
+        made.push_blob("test/app", config)
         upload = made.ask("POST", "/v2/test/app/blobs/uploads/")[1]["Location"]
         connection = made.connect()
         connection.putrequest("PATCH", upload)
@@ -288,7 +278,7 @@ def test_a_manifest_that_is_on_its_way_is_waited_for(tmp_path: Path) -> None:
     with front(tmp_path) as made:
         manifest, config = image(b"layer")
         for each in (config, b"layer"):
-            push_blob(made, "test/app", each)
+            made.push_blob("test/app", each)
         connection = made.connect()
         connection.putrequest("PUT", "/v2/test/app/manifests/1")
         connection.putheader("Content-Type", MANIFEST)
@@ -313,7 +303,7 @@ def test_a_manifest_that_is_on_its_way_is_waited_for(tmp_path: Path) -> None:
 
 def test_nothing_is_collected_unless_pushes_are_stopped_for_long_enough(tmp_path: Path) -> None:
     with front(tmp_path) as made:
-        push_blob(made, "test/app", b"nobody needs this")
+        made.push_blob("test/app", b"nobody needs this")
         for seconds in (0, 20):
             if seconds:
                 made.stop_pushes(seconds)
@@ -325,7 +315,7 @@ def test_nothing_is_collected_unless_pushes_are_stopped_for_long_enough(tmp_path
 
 def test_a_collection_that_nobody_watches_any_longer_ends_before_pushes_are_allowed(tmp_path: Path) -> None:
     with front(tmp_path) as made:
-        push_blob(made, "test/app", b"nobody needs this")
+        made.push_blob("test/app", b"nobody needs this")
         os.mkfifo(tmp_path / "pipe.yml")  # as if it had much to do: it waits for its configuration
         made.stop_pushes(33)
         process = made.start_gc("collect", tmp_path / "pipe.yml")

@@ -19,6 +19,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from registry import kubeconfig, names
+from registry.pod.pods import LAST_LINES
 from registry.pod.trouble import crashes, is_over
 from trust.agent import connect
 from trust.agent.faults import Fault
@@ -290,7 +291,7 @@ def _probe(api: Client, namespace: str, pod: str) -> Probe | None:
 def _log(core: Client, namespace: str, pod: str, container: str = "agent", *, previous: bool = False) -> str:
     with contextlib.suppress(ApiException, HTTPError):
         return core.read_namespaced_pod_log(
-            pod, namespace, container=container, previous=previous, tail_lines=200, _request_timeout=_SECONDS
+            pod, namespace, container=container, previous=previous, tail_lines=LAST_LINES, _request_timeout=_SECONDS
         )
     return ""
 

@@ -1,6 +1,7 @@
 """The real nginx in front of the real registry, as in the registry's pod, without a cluster."""
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -167,6 +168,15 @@ class Front:
             return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
+
+    def push_blob(self, repository: str, data: bytes, login: str = "") -> str:
+        """Push a blob; its digest."""
+        status, headers, _ = self.ask("POST", f"/v2/{repository}/blobs/uploads/", login=login)
+        assert status == 202
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        status, _, body = self.ask("PUT", f"{headers['Location']}&digest={digest}", body=data, login=login)
+        assert status == 201, body
+        return digest
 
     def metrics(self) -> str:
         """What the registry counts."""
