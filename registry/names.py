@@ -3,7 +3,7 @@
 Each is said here once. This module imports nothing, so that every part may import it, also with the system's Python.
 """
 
-VERSION = "0.1.0"
+VERSION = "0.1.1"
 """The program's version (semver.org). It is also the output `version`."""
 
 REGISTRY = "registry"

@@ -24,6 +24,7 @@ _CA = f"{_APP}/ca"
 # This is not on a volume: after a reboot, a stale "ready" would start the proof container before the agent has written
 # the CA again.
 _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
+_BYTECODE = "/tmp/bytecode"  # noqa: S108 - as above
 
 # The provider's own wait counts nodes that are down, and says of none what is missing. This condition holds at once.
 # The wait for the deletion stays.
@@ -301,7 +302,8 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         command=["python3", "-m", "agent"],
         working_dir=_APP,
         env=[
-            core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
+            # The folder of the agent's modules is read-only, and that of Python may be.
+            core.EnvVarArgs(name="PYTHONPYCACHEPREFIX", value=_BYTECODE),
             core.EnvVarArgs(name="REGISTRY_HOST", value=args.host),
             core.EnvVarArgs(name="OWNER", value=pulumi.Output.from_input(args.namespace).apply(owner_name)),
             core.EnvVarArgs(name="POD_UID", value_from=from_field("metadata.uid")),

@@ -27,6 +27,8 @@ CHECK_LOST_EVERY = 5.0
 CLEAN_UP_FOR = 40.0
 """Seconds for which the removal is tried. The pod's terminationGracePeriodSeconds is longer."""
 
+_AFRESH = "AGENT_STARTED_AFRESH"
+"""The variable in the environment that says that this is the second start, see `start_afresh`."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -121,5 +123,16 @@ def _read(ca_file: Path) -> str:
         raise Fault(Reason.CA_INVALID, sentence, path=str(ca_file), error=str(error)) from error
 
 
+def start_afresh() -> None:
+    """Start this program again, once: now it finds its modules as bytecode.
+
+    The images of Python hold none, and what compiling leaves behind in a process stays there: several megabytes on
+    every node. Nothing happens if this is the second start, or if Python may not write bytecode.
+    """
+    if _AFRESH not in os.environ and not sys.dont_write_bytecode:
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, _AFRESH: "1"})
+
+
 if __name__ == "__main__":
+    start_afresh()
     sys.exit(main())

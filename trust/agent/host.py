@@ -3,9 +3,7 @@
 import contextlib
 import os
 import re
-import shlex
 import signal
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +45,8 @@ def commands_in(root: Path) -> HostCommand:
         os.chdir("/")
 
     def run(program: str, *arguments: str) -> tuple[int, str]:
+        import subprocess  # few agents ever run a program
+
         try:
             done = subprocess.run(
                 [program, *arguments],
@@ -174,6 +174,8 @@ class Host:
         it. `backup` is the path of a copy of the original, None if there was no file. The copy takes the file's place
         in one step; if that fails, for example for want of space, nothing is changed. Raises HostError.
         """
+        import shlex  # few agents ever restart a runtime
+
         name, path, new = shlex.quote(unit), shlex.quote(file), shlex.quote(temporary_of(file))
         back = f"rm {path}"
         if backup is not None:  # the new file gets mode and owner from the old one, and its content from the copy

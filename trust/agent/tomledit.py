@@ -7,7 +7,6 @@ Grammar: https://toml.io/en/v1.0.0
 
 import contextlib
 import copy
-import difflib
 import json
 import re
 import tomllib
@@ -80,6 +79,8 @@ def has_line_of(old: str, new: str, path: Path) -> bool:
     It is not if `new` says it elsewhere or in other words, or has less than half of its lines from `old`.
     """
     before, after = _line_of(old, path), _line_of(new, path)
+    import difflib  # only where somebody else has written the file
+
     matcher = difflib.SequenceMatcher(None, old.splitlines(), new.splitlines(), autojunk=False)
     if before is None or after is None or matcher.ratio() < 0.5:
         return False
