@@ -8,13 +8,14 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from . import connect, discover, runtimes, tomledit, vendors
 from .backoff import Backoff
 from .certificates import fingerprints
 from .client import runtime_client
 from .faults import Fault, Left, Reason
-from .files import Tree
+from .files import Signature, Tree, unchanged
 from .host import Host, HostCommand
 from .node import Node, Runtime
 from .placement import GONE_FOR_GOOD, Placement
@@ -24,6 +25,9 @@ from .state import OWNERS, Ownership, State
 
 LOOK_AROUND_EVERY = 60.0
 """Seconds between two looks at all processes of the node, which cost more the more processes there are."""
+APART = 1.0
+"""Seconds between two looks that have to meet the same before the next may be a short one. Within less, a file may have
+been changed twice, and both have the same time."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,18 @@ class AgentSettings:
     """Name of the node, for sentences."""
     restart_allowed: bool = True
     """Whether a runtime that reads its configuration only at start may be restarted."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look has found that left nothing to do."""
+
+    ca: str
+    runtime: Runtime | None
+    top: Path
+    """Where the files are that the runtime sees."""
+    met: dict[str, Signature]
+    """Every file and folder that counted."""
 
 
 @dataclass
@@ -77,6 +93,12 @@ class Agent:
     _leaving: bool = False
     """Whether this agent has begun to take away what is there."""
     _next_look_around: float = float("-inf")
+    _look: _Look | None = None
+    """The last look, if it left nothing to do."""
+    _since: float = 0.0
+    """Since when all looks have found the same as that one."""
+    _short_until: float = float("-inf")
+    """Until when a look may be a short one."""
 
     def __post_init__(self) -> None:
         settings, host = self.settings, Host(self.node, self.run, self.pause, self.clock)
@@ -90,13 +112,29 @@ class Agent:
     def tick(self, ca: str) -> bool:
         """Bring the node to the wanted state; cheap if it is there. `ca` is the CA as PEM text.
 
-        If it is empty, the registry's certificate is publicly trusted, and what this owner has written is taken away.
+        As long as nothing has changed that two looks have met, the next ones are short: they ask for the times of those
+        files, and read none of them. A whole look follows at the latest when the next look around is due.
+
+        If `ca` is empty, the registry's certificate is publicly trusted, and what this owner has written is taken away.
 
         Returns False if another agent holds the lock for longer than a moment. Raises Fault if something stands in the
         way.
         """
+        last, now = self._look, self.clock()
+        if now < self._short_until and last and self._is_as_before(last, ca):
+            return True
+        self._look = None
+        self.node.met.clear()
         try:
-            return self._tick(ca)
+            done = self._tick(ca)
+            if done:
+                self._look = _Look(ca, self._runtime, self._view().top, dict(self.node.met))
+            if self._look is None or self._look != last:
+                self._since = self.clock()
+            self._short_until = float("-inf")
+            if now - self._since >= APART:
+                self._short_until = min(self._next_look_around, self._placement.due(now))
+            return done
         except OSError as error:
             path = str(error.filename or "").removeprefix(str(self._view().top)).removeprefix(str(self.node.tree.top))
             release = (self.node.tree.read("/etc/os-release") or b"").decode(errors="replace")
@@ -196,6 +234,12 @@ class Agent:
                 self._config.restore(tree, self.settings.owner)
         return True
 
+    def _is_as_before(self, look: _Look, ca: str) -> bool:
+        """Whether another look would find the same, which costs much less to find out than that look."""
+        runtime = look.runtime
+        is_same = ca == look.ca and runtime is not None and self.node.identity(runtime.process[0]) == runtime.process
+        return is_same and self._view().top == look.top and unchanged(look.met)
+
     def _layout(self, runtime: Runtime, tree: Tree) -> RuntimeLayout:
         return runtimes.layout_of(runtime, tree, self.settings.node_name, self._config.original)
 
@@ -208,6 +252,7 @@ class Agent:
         if self.clock() < self._next_look_around:
             return
         self._next_look_around = self.clock() + LOOK_AROUND_EVERY
+        met = dict(self.node.met)
         others = self._others()
         for other in self._placement.abandoned(self.node, others, self.clock()):
             problems = self._leave(other.owner, other)
@@ -215,6 +260,8 @@ class Agent:
             self.log("; ".join([f"removed what {other.owner} left on this node: {gone}", *problems]))
         for owner in self._config.orphans({*others, self.settings.owner}):
             self.log("; ".join([f"removed what {owner} left in a configuration", *self._leave(owner, None)]))
+        self.node.met.clear()
+        self.node.met.update(met)  # what the others have decides nothing at the next look
 
     def _leave(self, owner: str, ownership: Ownership | None) -> list[str]:
         """Take everything of an owner off the node; returns a sentence for each thing that stays."""

@@ -6,7 +6,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ TEMPORARY = ".private-registry-trust"
 
 _MAX_LINKS = 40
 _MISSING = -1
+
+Signature = tuple[int, ...] | None
+"""What tells one state of a file, folder or link from all others; None: nothing is there."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,19 @@ class Tree:
     openat2 does the same, but only since Linux 5.6.)
     """
 
-    def __init__(self, top: Path, before: Callable[[str, str], None] | None = None) -> None:
-        """`before(operation, path)` is called ahead of every change, so that a test can stop at each one."""
+    def __init__(
+        self,
+        top: Path,
+        before: Callable[[str, str], None] | None = None,
+        met: dict[str, Signature] | None = None,
+    ) -> None:
+        """`before(operation, path)` is called ahead of every change, so that a test can stop at each one.
+
+        What is met on a walk is noted in `met`, see `unchanged`.
+        """
         self.top = top
         self._before = before or _nothing
+        self._met = {} if met is None else met
 
     def real(self, path: str) -> str:
         """Follow every link in `path`; the kernel would resolve absolute ones against our own root, not the node's.
@@ -240,6 +252,9 @@ class Tree:
                         _close(descriptors.pop())
                     continue
                 found, target = _step(descriptors[-1], part, path)
+                if target is not None:
+                    link = f"{self.top}/{'/'.join([*parts, part])}"
+                    self._met[link] = signature(link)
                 if target is None:
                     parts.append(part)
                     descriptors.append(found)
@@ -253,17 +268,36 @@ class Tree:
                     while len(descriptors) > 1:
                         _close(descriptors.pop())
             paths = [f"/{'/'.join(parts[: number + 1])}" for number in range(len(parts))]
-            missing = (path for path, found in zip(paths, descriptors[1:], strict=True) if found == _MISSING)
-            yield _Place(
-                f"/{'/'.join(parts)}",
-                descriptors[-2] if parts else top,
-                parts[-1] if parts else ".",
-                descriptors[-1],
-                tuple(missing),
+            missing = tuple(path for path, found in zip(paths, descriptors[1:], strict=True) if found == _MISSING)
+            real = f"/{'/'.join(parts)}"
+            self._met[f"{self.top}{missing[0] if missing else real}"] = (
+                None if missing else _of(os.stat(descriptors[-1]))
             )
+            yield _Place(real, descriptors[-2] if parts else top, parts[-1] if parts else ".", descriptors[-1], missing)
         finally:
             for descriptor in descriptors:
                 _close(descriptor)
+
+
+def unchanged(met: Mapping[str, Signature]) -> bool:
+    """Whether all that walks have met is as it was: links, where they have led, and the first thing that was missing.
+
+    None of these paths goes through a link unless somebody has changed something meanwhile, and then it leads to
+    another file, or to none where there was one.
+    """
+    return all(signature(path) == known for path, known in met.items())
+
+
+def signature(path: str) -> Signature:
+    """What is at a path now, a link itself and not where it leads."""
+    try:
+        return _of(os.lstat(path))
+    except OSError:
+        return None
+
+
+def _of(found: os.stat_result) -> Signature:
+    return found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def temporary_of(path: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import cri
 from .faults import Fault, Reason
-from .files import Tree
+from .files import Signature, Tree
 
 POD_UID = "POD_UID"
 """The variable in an agent's environment that holds the uid of its pod."""
@@ -30,17 +30,19 @@ class Node:
     """Asks for the process that listens on a socket, see `cri.listener`."""
     before: Callable[[str, str], None] | None = None
     """Called ahead of every change of a file, see `files.Tree`."""
+    met: dict[str, Signature] = field(default_factory=dict[str, Signature])
+    """What walks through the node's files have met since it was emptied, see `files.unchanged`."""
 
     @property
     def tree(self) -> Tree:
         """The node's own file system."""
-        return Tree(self.proc / "1/root", self.before)
+        return Tree(self.proc / "1/root", self.before, self.met)
 
     def view(self, pid: int) -> Tree:
         """The file system that a process sees. It is the node's own one, unless the process has its own mounts."""
         if self.link(pid, "ns/mnt") in ("", self.link(1, "ns/mnt")):  # the process is gone, or shares the node's mounts
             return self.tree
-        return Tree(self.proc / f"{pid}/root", self.before)
+        return Tree(self.proc / f"{pid}/root", self.before, self.met)
 
     def link(self, pid: int, name: str) -> str:
         """Target of a link below /proc/<pid>, empty if the process is gone."""

@@ -6,6 +6,7 @@ comes after a killed agent knows what to remove.
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -116,6 +117,10 @@ class Placement:
             mine.files = wanted
             self.state.save_ownership(mine)
         self._put = copy.deepcopy(mine)
+
+    def due(self, now: float) -> float:
+        """When, after `now`, `put` has something to do although nothing has changed; infinite if it has not."""
+        return min((time for time in (self._kept_until, *self._not_before.values()) if time > now), default=math.inf)
 
     def claim_folders(self, tree: Tree, file: str) -> None:
         """Claim the folders that have to be made for another file of this owner."""

@@ -1,6 +1,7 @@
 """Several stacks on one node, and several pods of one stack."""
 
 import tomllib
+from collections import Counter
 
 import pytest
 
@@ -163,7 +164,10 @@ def test_marker_of_another_version_of_the_agent_is_understood(make_node: MakeNod
 def test_96_an_idle_agent_costs_the_same_however_many_stacks_there_are(
     make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It opens the same files with twenty others as with none, and looks at every process once a minute at most."""
+    """It opens the same files with twenty others as with none, and looks at every process once a minute at most.
+
+    Nearly all of its looks open one file, and the one in a minute that reads what counts parses no configuration.
+    """
     opened: list[str] = []
     real = Tree.open
     monkeypatch.setattr(Tree, "open", lambda tree, path, *more: opened.append(path) or real(tree, path, *more))
@@ -181,19 +185,24 @@ def test_96_an_idle_agent_costs_the_same_however_many_stacks_there_are(
     node = make_node("1.7.24", DEFAULT_1_6)
     agent = node.agent()
     agent.tick(CA)
-    costs: list[list[str]] = []
+    costs: list[tuple[str, ...]] = []
     for others in (0, 20):
         for number in range(others):
             node.agent(f"pr-{number}", f"pod-{number}", f"registry-{number}.example").tick(CA)
-        agent.tick(CA)
+        for _ in range(4):
+            node.clock += 2
+            agent.tick(CA)
         looks, minutes = 0, 3
+        seen: Counter[tuple[str, ...]] = Counter()
         for _ in range(30 * minutes):
             node.clock += 2
             opened.clear()
             agent.tick(CA)
-        costs.append(list(opened))
+            seen[tuple(opened)] += 1
+        [(usual, number)] = seen.most_common(1)
+        assert number >= 28 * minutes
+        costs.append(usual)
         assert looks <= minutes
-    assert costs[0] == costs[1]
-    assert 0 < len(costs[0]) < 20
-    parsed = {cost for cost in costs[0] if cost.startswith("parsed")}
-    assert parsed == {"parsed 0 characters"}, "that is a hosts.toml, which is not there"
+        parsed = {entry for look in seen for entry in look if entry.startswith("parsed")}
+        assert parsed == {"parsed 0 characters"}, "that is a hosts.toml, which is not there"
+    assert costs[0] == costs[1] == ("/proc/sys/kernel/random/boot_id",)
