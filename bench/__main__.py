@@ -1,7 +1,8 @@
-"""`make bench`: how long a stack takes to come and go, what pushes and pulls cost, and what an agent costs a node.
+"""`make bench`: how long a stack takes to come and go, what pushes, pulls and agents cost, and what many nodes do.
 
-It takes under twenty minutes on two idle cores, prints `results.md`, and writes it and the plot in `docs/`. See
-`--help` for less of it, such as `make bench BENCH='--scale 0.01 --rounds 1'`, which writes nothing.
+It takes about half an hour on two idle cores, and the first one some minutes more, in which it builds kwok. It prints
+`results.md`, and writes it and the plot in `docs/`. See `--help` for less of it, such as
+`make bench BENCH='--scale 0.01 --rounds 1'`, which writes nothing.
 """
 
 import argparse
@@ -9,32 +10,35 @@ import os
 from datetime import UTC, datetime
 
 from local_cluster import cluster as local_cluster
+from local_cluster import programs
 from tests.cluster.support.cluster import running_cluster
 from tests.cluster.support.stacks import Stack
 
-from . import nodes, report, throughput, timeline
+from . import nodes, report, scale, throughput, timeline
 
 STORAGES = {"volume": {"storage": "volume"}, "memory": {"storage": "memory"}}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the program on the local cluster.")
-    parser.add_argument("--scale", type=float, default=1.0, help="part of the blobs' sizes and numbers (1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="part of the blobs, stacks and simulated nodes (1)")
     parser.add_argument("--rounds", type=int, default=2, help="how often each thing is measured (2)")
-    parser.add_argument("--only", choices=["throughput", "timeline", "nodes"], help="leave the others out")
+    parser.add_argument("--only", choices=["throughput", "timeline", "nodes", "scale"], help="leave the others out")
     return parser.parse_args()
 
 
 def main() -> None:
     """Start the local cluster if need be, measure, and leave the cluster running."""
     options = _options()
+    if options.only in (None, "scale"):
+        programs.ensure(programs.MEASURED)
     if not os.environ.get("PRIVATE_REGISTRY_KEEP_CLUSTER"):
         local_cluster.up()
     cluster = running_cluster()
     date, facts = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", report.facts(cluster)
     measured = list[throughput.Throughput]()
     courses = dict[str, list[timeline.Course]]()
-    costs, joins = list[nodes.Cost](), list[nodes.Join]()
+    costs, joins, scales = list[nodes.Cost](), list[nodes.Join](), list[scale.Scale]()
 
     def wanted(part: str) -> bool:
         return options.only in (None, part)
@@ -58,7 +62,12 @@ def main() -> None:
             ):
                 print(found, flush=True)
                 costs.append(found) if isinstance(found, nodes.Cost) else joins.append(found)
-    text = report.written(date, facts, measured, courses, costs, joins)
+        if wanted("scale"):
+            count = max(1, round(scale.MOST * options.scale))
+            for each in scale.measure(cluster, first.outputs()["namespace"], count):
+                print(each, flush=True)
+                scales.append(each)
+    text = report.written(date, facts, measured, courses, costs, joins, scales)
     print(text)
     if options.only is None and options.scale == 1:
         report.RESULTS.write_text(text)

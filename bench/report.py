@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.bar import Bar
@@ -17,9 +17,10 @@ from tests.cluster.support.cluster import Cluster
 from tests.cluster.support.commands import run
 from tests.cluster.support.pictures import picture, terminal
 
-from . import timeline
+from . import scale, timeline
 from .client import CONNECTIONS
 from .nodes import Cost, Join
+from .scale import Scale
 from .throughput import Throughput
 from .timeline import Course, Step
 
@@ -94,6 +95,35 @@ def agents_table(costs: Sequence[Cost]) -> str:
     return _table(head, rows)
 
 
+def scale_table(measured: Sequence[Scale]) -> str:
+    """A row for each thing that was measured, a column for each number of nodes."""
+
+    def row(what: str, of: Callable[[Scale], float], text: str) -> list[str]:
+        return [what, *(text.format(of(each)) for each in measured)]
+
+    def size(kind: str) -> list[str]:
+        return row(f"bytes of {scale.SIZES[kind]}", lambda each: each.further.sizes.get(kind, 0), "{:,.0f}")
+
+    done = (scale.FIRST, scale.SECOND, scale.ROTATION, scale.DESTROY)
+    rows = [
+        *(row(what, lambda each, what=what: each.seconds[what], "{:.1f} s") for what in done),
+        row("the first `up` waits for the nodes", lambda each: each.wait.moment, "{:.1f} s"),
+        row("requests of the program meanwhile", lambda each: each.wait.own / each.wait.moment, "{:.1f} a second"),
+        row("requests of all meanwhile", lambda each: each.wait.every / each.wait.moment, "{:.0f} a second"),
+        row("requests of all at rest", lambda each: each.rest.every / each.rest.moment, "{:.0f} a second"),
+        row("API server meanwhile", lambda each: each.wait.processor / each.wait.moment, "{:.2f} cores"),
+        row("API server at rest", lambda each: each.rest.processor / each.rest.moment, "{:.2f} cores"),
+        row("first look at the nodes, with all logs", lambda each: each.first.seconds, "{:.2f} s"),
+        row("its requests", lambda each: each.first.requests, "{:,.0f}"),
+        row("API server for it", lambda each: each.first.processor, "{:.2f} processor seconds"),
+        row("a further look", lambda each: each.further.seconds, "{:.2f} s"),
+        row("its requests", lambda each: each.further.requests, "{:,.0f}"),
+        row("API server for it", lambda each: each.further.processor, "{:.3f} processor seconds"),
+        *map(size, scale.SIZES),
+    ]
+    return _table(["", *(f"{each.nodes:,} nodes" for each in measured)], rows)
+
+
 def plot(course: Course) -> str:
     """An SVG with the steps of an `up` that take some time, and below them what kubectl took for the same objects."""
     end = max(course.seconds[timeline.UP], course.seconds[timeline.APPLY])
@@ -115,6 +145,7 @@ def written(
     courses: Mapping[str, Sequence[Course]],
     costs: Sequence[Cost],
     joins: Sequence[Join],
+    scales: Sequence[Scale],
 ) -> str:
     """The text of `results.md`."""
     rounds = (len(measured[0].here) if measured else 0, len(next(iter(courses.values()), ())))
@@ -152,6 +183,15 @@ What one idle agent takes: the median of all agents of the cluster. It talks to 
 {agents_table(costs) if costs else "Not measured."}
 
 A node that joins, in seconds after its kubelet was Ready: {"; ".join(map(str, joins)) or "not measured"}.
+
+## Many nodes
+
+The real nodes alone, and with nodes that kwok simulates beside them: it keeps them Ready with as many leases as
+kubelets renew, says at once of their pods that they run, and gives their agents' logs. So this measures API server,
+controllers and program, and no pulls. Everything shares the cores of the one machine; requests of all include those of
+kwok and of the measurement. What follows from it for more nodes is in [docs/scale.md](../docs/scale.md).
+
+{scale_table(scales) if scales else "Not measured."}
 """
 
 

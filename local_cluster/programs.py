@@ -237,6 +237,18 @@ GROUPS = {
         module="network-policies",
         programs=(Program(name="kube-network-policies", package="sigs.k8s.io/kube-network-policies/cmd"),),
     ),
+    # What keeps simulated nodes Ready and runs nothing on them; the measurement of many nodes in bench/ needs it.
+    "kwok": Group(
+        module="kwok",
+        programs=(
+            Program(
+                name="kwok",
+                package="sigs.k8s.io/kwok/cmd/kwok",
+                module="sigs.k8s.io/kwok",
+                variables={"sigs.k8s.io/kwok/pkg/consts.Version": "v{version}"},
+            ),
+        ),
+    ),
     # The release lines of containerd before the newest, each in a folder of its name.
     **{
         f"containerd-{line}": Group(module=f"containerd-{line}", programs=_containerd(f"containerd-{line}/", module))
@@ -254,7 +266,10 @@ DEFAULT = ("cluster", "containers", "providers")
 TESTED = ("s3",)
 """What `make test` needs besides."""
 
-EXTRA = tuple(name for name in GROUPS if name not in (*DEFAULT, *TESTED))
+MEASURED = ("kwok",)
+"""What only `make bench` needs besides."""
+
+EXTRA = tuple(name for name in GROUPS if name not in (*DEFAULT, *TESTED, *MEASURED))
 """What only `make test-all` needs."""
 
 

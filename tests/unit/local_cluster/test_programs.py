@@ -34,6 +34,11 @@ def test_no_two_programs_have_the_same_name() -> None:
     assert [name for name, count in Counter(names).items() if count > 1] == []
 
 
+def test_what_only_the_bench_needs_is_built_for_nobody_else() -> None:
+    parts = (programs.DEFAULT, programs.TESTED, programs.EXTRA, programs.MEASURED)
+    assert sorted(name for part in parts for name in part) == sorted(programs.GROUPS)
+
+
 @pytest.mark.parametrize(
     ("given", "built", "fetched"),
     [
