@@ -7,6 +7,7 @@ Grammar: https://toml.io/en/v1.0.0
 
 import contextlib
 import copy
+import functools
 import json
 import re
 import tomllib
@@ -38,6 +39,7 @@ def value(text: str, path: Path) -> Any:  # noqa: ANN401 - whatever TOML can hol
     return get(_parse(text), path)
 
 
+@functools.lru_cache(maxsize=4)  # an agent that may not write a file yet asks the same at every look
 def set_key(text: str, path: Path, value: str) -> str:
     """Return `text` with the string `value` at `path`, where a string or nothing must be. Raises EditError."""
     old = _parse(text)
