@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry import names
+from registry import cluster, names
 from registry.pod.trouble import Crash
 from tests.unit.support.api_server import JsonHandler, serving, write_kubeconfig
 from tests.unit.trust.doctor.objects_of_a_cluster import agent_pod, waiting
@@ -46,6 +46,7 @@ class _Handler(JsonHandler):
 def _cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _END.clear()
     monkeypatch.setattr(read, "_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "_TIMEOUT", (5.0, 1.0))
     with serving(_Handler) as url:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
         yield
