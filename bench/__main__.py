@@ -1,7 +1,7 @@
 """`make bench`: how long a stack takes to come and go, what pushes, pulls and agents cost, and what many nodes do.
 
 It takes about half an hour on two idle cores, and the first one some minutes more, in which it builds kwok. It prints
-`results.md`, and writes it and the plot in `docs/`. See `--help` for less of it, such as
+`results.md`, and writes it, and table and plot in `docs/`. See `--help` for less of it, such as
 `make bench BENCH='--scale 0.01 --rounds 1'`, which writes nothing.
 """
 
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from local_cluster import cluster as local_cluster
 from local_cluster import programs
+from tests import docs
 from tests.cluster.support.cluster import running_cluster
 from tests.cluster.support.stacks import Stack
 
@@ -72,6 +73,7 @@ def main() -> None:
         if options.only is None and options.scale == 1:
             report.RESULTS.write_text(text)
             report.PLOT.write_text(report.plot(report.typical(courses["volume"])))
+            docs.write()
 
 
 if __name__ == "__main__":

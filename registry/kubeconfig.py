@@ -7,6 +7,8 @@ The Kubernetes library reads kubeconfigs and logs in. This module mends where it
 - From Python 3.13 on, the default is stricter than Go: it refuses the certificates of API servers that have no key
   identifiers or no key usage, as on older clusters of EKS and MicroK8s
   (https://docs.python.org/3/library/ssl.html#ssl.create_default_context).
+- The library waits for ever for an API server that accepts a connection and then does not answer the handshake of a
+  websocket, over which programs are run in pods (`create_websocket` in kubernetes/stream/ws_client.py).
 """
 
 import base64
@@ -17,15 +19,31 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import kubernetes
+import kubernetes.stream
 import yaml
 from urllib3.util import create_urllib3_context
 
 ApiClient = Any
 """The Kubernetes library's client, which has no types."""
+streams: Any = kubernetes.stream
+_HANDSHAKE = 20
+"""Seconds that the API server has for each part of the handshake of a websocket. It asks the kubelet meanwhile."""
 
 
 class KubeconfigError(Exception):
     """No kubeconfig leads to a cluster; the message is one sentence with the fix."""
+
+
+class _Websocket(streams.ws_client.WebSocket):
+    """A websocket that does not wait for ever until it is one."""
+
+    def connect(self, url: str, **options: object) -> None:
+        base: Any = super()
+        base.connect(url, timeout=_HANDSHAKE, **options)
+        base.settimeout(None)
+
+
+streams.ws_client.WebSocket = _Websocket
 
 
 class Connection(NamedTuple):

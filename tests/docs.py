@@ -1,6 +1,6 @@
 """The tables of the documentation that are made from what the program reads and from what the tests have run.
 
-`make docs` writes them into the pages; a unit test checks that they are current.
+`make docs` and `make bench` write them into the pages; a unit test checks that they are current.
 """
 
 import re
@@ -153,6 +153,11 @@ def current(text: str) -> str:
     return text
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Make the generated tables of every page anew."""
     for page in pages():
         page.write_text(current(page.read_text()))
+
+
+if __name__ == "__main__":
+    write()

@@ -144,8 +144,12 @@ def named(nodes: Sequence[str]) -> str:
 
 def reasons(missing: Mapping[str, Verdict]) -> list[str]:
     """A line per node that is missing, with its reason."""
-    lines = [f"{node}: {verdict.code}, {verdict.sentence}" for node, verdict in missing.items()]
-    return lines[:_NAMED] + ([f"and {len(lines) - _NAMED} more nodes"] if len(lines) > _NAMED else [])
+    return first([f"{node}: {verdict.code}, {verdict.sentence}" for node, verdict in missing.items()])
+
+
+def first(lines: Sequence[str]) -> list[str]:
+    """The first ones of many nodes' lines."""
+    return [*lines[:_NAMED], *([f"and {len(lines) - _NAMED} more nodes"] if len(lines) > _NAMED else [])]
 
 
 class Narrator:
@@ -157,8 +161,7 @@ class Narrator:
         self._warn = warn
         self._next, self._settled = now + _PATIENCE, now + _SETTLING
         self._proved: frozenset[str] = frozenset()
-        self._away: frozenset[str] = frozenset()
-        self._left_out: frozenset[str] = frozenset()
+        self._warned: frozenset[str] = frozenset()
         self._wrong: frozenset[tuple[str, str]] = frozenset()
 
     def tell(self, found: Progress, now: float) -> None:
@@ -167,17 +170,21 @@ class Narrator:
         new = sorted(found.proved - self._proved)
         if new:
             self._say(f"{named(new)}: proved, {len(found.proved)} of {total}")
-        for node in sorted(found.away.keys() - self._away):
-            self._warn(f"{found.away[node]} It is not waited for, and is proved when it returns.")
-        for node in sorted(found.left_out.keys() - self._left_out):
-            self._warn(found.left_out[node])
+        self._warn_of(found.away, "Such a node is not waited for, and is proved when it returns.")
+        self._warn_of(found.left_out)
         calm = (*_CALM, *(_UNREACHED if now < self._settled else ()))
         wrong = frozenset((node, v.code) for node, v in found.missing.items() if v.code not in calm)
         if found.missing and ((wrong and wrong != self._wrong) or now >= self._next):
             self._say("\n  ".join([f"Waiting for {len(found.missing)} of {total} nodes:", *reasons(found.missing)]))
             self._next = now + _REMIND
-        self._proved, self._away, self._wrong = found.proved, frozenset(found.away), wrong
-        self._left_out = frozenset(found.left_out)
+        self._proved, self._wrong = found.proved, wrong
+
+    def _warn_of(self, nodes: Mapping[str, str], *more: str) -> None:
+        """Warn once of each node, and at one look in one warning."""
+        new = sorted(nodes.keys() - self._warned)
+        if new:
+            self._warn("\n  ".join([*first([nodes[node] for node in new]), *more]))
+        self._warned |= nodes.keys()
 
 
 def look(reader: Reader, namespace: str, host: str, listener: Listener, heard: dict[str, str]) -> Facts:
@@ -322,7 +329,7 @@ def _late(found: Progress, silence: str, namespace: str, timeout: str) -> str:
         f"{len(found.proved)} of {total} nodes have pulled from the registry within {timeout} (the setting "
         f"readyTimeout). The next pulumi up waits for the others again.",
         *reasons(found.missing),
-        *(found.away.values() if not (found.proved or found.missing) else ()),
+        *(first(list(found.away.values())) if not (found.proved or found.missing) else ()),
         *((f"The cluster does not say how far the nodes are: {silence}",) if silence else ()),
     ]
     if len(lines) == 1:

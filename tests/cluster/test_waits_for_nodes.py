@@ -50,7 +50,7 @@ def test_a_node_that_is_down_is_warned_of_and_proved_when_it_returns(cluster: Cl
             first = text_of(stack)
             assert time.monotonic() - began < 90
             assert f"The kubelet of node {down} is not Ready" in first
-            assert "It is not waited for" in first
+            assert "Such a node is not waited for" in first
             for node in cluster.nodes:
                 assert node in first
             assert "3 of 3" in first

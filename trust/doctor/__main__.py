@@ -11,7 +11,12 @@ from .verdict import Code, Verdict
 
 
 def lines(
-    reports: Iterable[NodeReport], shared: Verdict | None, stack: str, here: str, storage: Verdict | None = None
+    reports: Iterable[NodeReport],
+    shared: Verdict | None,
+    stack: str,
+    here: str,
+    storage: Verdict | None = None,
+    unasked: int = 0,
 ) -> list[str]:
     """What is printed.
 
@@ -21,13 +26,19 @@ def lines(
         stack: The stack's name.
         here: What keeps this machine, and no node, from the registry.
         storage: What keeps the registry from taking what is pushed.
+        unasked: How many agents were not asked.
     """
     rows = [("all nodes", "", "", _words(shared))] if shared else []
     rows += [("registry", "", "", _words(storage))] if storage else []
     rows += [(r.node, r.runtime, r.root, _words(r.verdict) + ("" if r.counted else "  (not counted)")) for r in reports]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     printed = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return [f"Stack {stack}", *printed, *([f"From this machine: {here}"] if here else [])]
+    silent = (
+        f"There was no time to ask {unasked} of the agents, so of their nodes it is said what their pods show. If "
+        "kubectl logs is slow as well, look why the API server does not reach the kubelets."
+    )
+    told = [f"From this machine: {here}"] if here else []
+    return [f"Stack {stack}", *printed, *([silent] if unasked else []), *told]
 
 
 def _words(verdict: Verdict) -> str:
@@ -63,7 +74,7 @@ def main() -> int:
     proved = all_proved(shared, reports)
     # A fault that nodes have as well is said already, so this machine is mentioned only if all nodes are proved.
     storage = None if shared else storage_fault(found)
-    print(*lines(reports, shared, found.declared.stack, found.here if proved else "", storage), sep="\n")
+    print(*lines(reports, shared, found.declared.stack, found.here if proved else "", storage, found.unasked), sep="\n")
     return 0 if proved and not storage else 1
 
 

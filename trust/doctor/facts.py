@@ -66,6 +66,8 @@ class Facts:
     """What agents' pods found, by name of the pod. Pods that could not be asked are missing."""
     logs: dict[str, str] = field(default_factory=dict[str, str])
     """The end of the agent's log, by name of the pod, of those pods that could not be asked."""
+    unasked: int = 0
+    """How many agents that run were not asked, for want of time."""
     crashed: Mapping[Crash, str] = field(default_factory=dict[Crash, str])
     """The end of the log of each container of the registry's pods that has crashed."""
     served: str = ""

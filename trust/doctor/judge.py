@@ -32,7 +32,7 @@ from trust.machines import other_architecture, virtual
 from trust.refusals import refused
 
 from .facts import LOOKUP, REGISTRY, TRUST, Facts, Json, Probe
-from .objects import agent_pod_on, has_agent, is_labelled, name_of, node_of
+from .objects import agent_pod_on, has_agent, has_just_joined, is_labelled, name_of, node_of
 from .stack import shared_fault
 from .verdict import BrokenLink, Code, Verdict, verdict_of
 
@@ -131,12 +131,13 @@ def node_verdict(node: Json, pod: Json | None, facts: Facts, shared: Verdict | N
     ready = condition_of(node, "Ready")
     if ready.get("status") != "True":
         why = ready.get("message") or "it has never reported"
-        return Verdict(
-            Code.NODE_NOT_READY,
-            BrokenLink.NODE,
-            f"The kubelet of node {name} is not Ready ({why}); repair the node, or remove it for good: "
-            f"kubectl delete node {name}.",
+        fix = (
+            f"a node that joins is so for a moment; if it stays so, see kubectl describe node {name}"
+            if has_just_joined(node)
+            else f"repair the node, or remove it for good: kubectl delete node {name}"
         )
+        sentence = f"The kubelet of node {name} is not Ready ({why}); {fix}."
+        return Verdict(Code.NODE_NOT_READY, BrokenLink.NODE, sentence)
     if shared:
         return Verdict(shared.code, shared.link)
     if pod is None:

@@ -1,11 +1,13 @@
 """What Kubernetes objects say: pure functions over the API's JSON."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 from registry.pod.trouble import condition_of
 
 from .facts import TRUST, Json
 
+_JOINING = timedelta(minutes=5)
 _UNPLACED = "a node whose name cannot be read"
 _DOWN = "its pod was marked as not ready while all its containers were; the user may not read more of the node"
 
@@ -64,6 +66,15 @@ def nodes_of(pods: Sequence[Json], daemon_set: Json | None) -> list[Json]:
 
 def _node(name: str, ready: dict[str, str]) -> Json:
     return {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", **ready}]}}
+
+
+def has_just_joined(node: Json) -> bool:
+    """Whether a node that is not Ready was so in its first minutes, and not since. Of most such it never was Ready."""
+    since = condition_of(node, "Ready").get("lastTransitionTime")
+    joined = node["metadata"].get("creationTimestamp")
+    if not since or not joined:
+        return not condition_of(node, "Ready")
+    return datetime.fromisoformat(since) - datetime.fromisoformat(joined) < _JOINING
 
 
 def _is_marked(pod: Json) -> bool:

@@ -1,15 +1,16 @@
 """Gathers the facts from the stack's state, from the Kubernetes API, and from the agents on the nodes."""
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
 import ssl
 import subprocess
+import time
 from base64 import b64decode
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import TOO_MANY_REQUESTS
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,16 +18,17 @@ import kubernetes
 import kubernetes.stream
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
 
 from registry import kubeconfig, names
 from registry.pod.pods import LAST_LINES
-from registry.pod.trouble import crashes, is_over
+from registry.pod.trouble import condition_of, crashes, is_over
 from trust.agent import connect
 from trust.agent.faults import Fault
 from trust.agent.proxies import proxy_for
 
 from .facts import LOOKUP, REGISTRY, TRUST, Declared, Facts, Json, Probe
-from .objects import nodes_of
+from .objects import name_of, node_of, nodes_of
 
 Client = Any
 """An API of the Kubernetes client, which has no types. `_json` asks it for plain JSON, not for its own classes."""
@@ -39,6 +41,10 @@ _SECONDS = 20
 is in the way."""
 _AT_ONCE = 16
 """How many agents are asked at the same time."""
+_LISTEN = 60.0
+"""Seconds after which no further agent is asked. Those whose kubelets the API server does not reach take their time."""
+_ONCE_MORE = Retry(1, connect=False, read=False, redirect=False, other=0, raise_on_status=False, retry_after_max=20)
+"""A request that a busy API server refuses is made once more, at the time that the answer says (Retry-After)."""
 
 
 class DoctorError(Exception):
@@ -88,8 +94,11 @@ def _one_sentence(cluster: str) -> Generator[None, None, None]:
     try:
         yield
     except (ApiException, HTTPError) as error:
-        reason = getattr(error, "reason", None) or error
-        msg = f"{cluster} cannot be asked ({reason}); check KUBECONFIG and the setting kubernetes:context."
+        reason, status = getattr(error, "reason", None) or error, getattr(error, "status", None) or 0
+        fix = "check KUBECONFIG and the setting kubernetes:context"
+        if status == TOO_MANY_REQUESTS or status >= 500:
+            fix = "it is busy or about to start: run the command again; if it goes on, look at `server:` in KUBECONFIG"
+        msg = f"{cluster} cannot be asked ({reason}); {fix}."
         raise DoctorError(msg) from error
 
 
@@ -149,9 +158,11 @@ def _api(stack: str, state: Json) -> Client:
 
 def _connect(given: str, context: str) -> Client:
     try:
-        return kubeconfig.connect(given, context).client
+        api = kubeconfig.connect(given, context).client
     except kubeconfig.KubeconfigError as error:
         raise DoctorError(str(error)) from None
+    api.rest_client.pool_manager.connection_pool_kw["retries"] = _ONCE_MORE
+    return api
 
 
 def _look(api: Client, declared: Declared) -> Facts:
@@ -164,15 +175,15 @@ def _look(api: Client, declared: Declared) -> Facts:
     daemon_set = _first(_items(apps.list_namespaced_daemon_set, namespace), TRUST)
     services = [s for s in _items(core.list_namespaced_service, namespace) if s["spec"].get("type") == "LoadBalancer"]
     ingresses = _items(networking.list_namespaced_ingress, namespace)
+    nodes = nodes_of(pods, daemon_set) if nodes is None else nodes
+    up = {name_of(node) for node in nodes if _is_ready(node)}
     agents = [pod for pod in pods if _labels(pod).get("app.kubernetes.io/name") == TRUST]
-    running = [pod["metadata"]["name"] for pod in agents if _agent_runs(pod)]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        probes = dict(zip(running, pool.map(functools.partial(_probe, api, namespace), running), strict=True))
-        silent = [pod for pod in running if probes[pod] is None]
-        logs = dict(zip(silent, pool.map(functools.partial(_log, core, namespace), silent), strict=True))
+    # Those first that may have a fault to tell.
+    running = sorted((pod for pod in agents if _agent_runs(pod) and node_of(pod) in up), key=_is_ready)
+    asked = _asked(api, namespace, [name_of(pod) for pod in running])
     return Facts(
         declared=declared,
-        nodes=nodes_of(pods, daemon_set) if nodes is None else nodes,
+        nodes=nodes,
         namespace={},
         deployment=_first(_items(apps.list_namespaced_deployment, namespace), REGISTRY),
         daemon_set=daemon_set,
@@ -180,8 +191,9 @@ def _look(api: Client, declared: Declared) -> Facts:
         entrances=[*ingresses, *services, *_gateways(api, namespace)],
         pods=pods,
         events=_items(core.list_namespaced_event, namespace, field_selector="type=Warning"),
-        probes={pod: probe for pod, probe in probes.items() if probe},
-        logs=logs,
+        probes={pod: found for pod, found in asked.items() if isinstance(found, Probe)},
+        logs={pod: found for pod, found in asked.items() if isinstance(found, str)},
+        unasked=len(running) - len(asked),
         crashed={
             crash: _log(core, namespace, crash.pod, crash.container, previous=crash.previous)
             for pod in pods
@@ -262,6 +274,21 @@ def _first(things: Iterable[Json], name: str) -> Json | None:
 def _agent_runs(pod: Json) -> bool:
     statuses: list[Json] = pod.get("status", {}).get("initContainerStatuses", [])
     return any(s["name"] == "agent" and "running" in s.get("state", {}) for s in statuses)
+
+
+def _is_ready(thing: Json) -> bool:
+    return condition_of(thing, "Ready").get("status") == "True"
+
+
+def _asked(api: Client, namespace: str, pods: Sequence[str]) -> dict[str, Probe | str]:
+    """What the agents' pods find on their nodes, or else the ends of their logs; as many as there is time for."""
+    core, end = client.CoreV1Api(api), time.monotonic() + _LISTEN
+
+    def ask(pod: str) -> Probe | str | None:
+        return None if time.monotonic() > end else _probe(api, namespace, pod) or _log(core, namespace, pod)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return {pod: found for pod, found in zip(pods, pool.map(ask, pods), strict=True) if found is not None}
 
 
 def _probe(api: Client, namespace: str, pod: str) -> Probe | None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ import pytest
 import urllib3
 import yaml
 
+from registry import kubeconfig
 from registry.cluster import Cluster, Object
 from registry.kubeconfig import KubeconfigError, connect
 from registry.pod.pods import pods_of
@@ -107,6 +109,27 @@ def test_a_foreign_ca_is_a_fault_of_the_certificate_and_not_of_the_login(
         assert "Log in" not in str(caught.value)
         with pytest.raises(ConnectionError, match="certificate verify failed"):
             Cluster().ask("/version")
+
+
+class Silent(JsonHandler):
+    """An API server that accepts connections and says nothing."""
+
+    over: ClassVar[threading.Event] = threading.Event()
+
+    def do_GET(self) -> None:
+        self.over.wait(30)
+
+
+def test_a_program_in_a_pod_of_an_api_server_that_says_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulumi.runtime.set_all_config({})
+    monkeypatch.setattr(kubeconfig, "_HANDSHAKE", 0.2)
+    with serving(Silent) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
+        with pytest.raises(ConnectionError, match="timed out"):
+            Cluster().execute("ns", "registry-1", "registry", ["true"], lambda: None)
+        Silent.over.set()
 
 
 class Busy(JsonHandler):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -194,11 +194,29 @@ def test_a_registry_that_an_agent_has_not_reached_yet_is_no_fault_for_a_moment(t
     assert told.said == [f"Waiting for 1 of 1 nodes:\n  node-a: {words}" for words in both]
 
 
-def test_a_node_that_is_down_is_warned_of_once_and_again_when_it_was_back(told: Told) -> None:
+def test_a_node_that_is_down_is_warned_of_once_also_when_it_comes_and_goes(told: Told) -> None:
     down = Progress(away={"node-b": "The kubelet of node node-b is not Ready."})
     for found in (down, down, Progress(proved=frozenset({"node-b"})), down):
         told.narrator.tell(found, 0)
-    assert [line.startswith("The kubelet of node node-b is not Ready.") for line in told.warned] == [True, True]
+    [warning] = told.warned
+    assert warning.startswith("The kubelet of node node-b is not Ready.")
+
+
+@pytest.mark.parametrize("kind", ["away", "left_out"])
+def test_many_nodes_that_are_not_waited_for_are_one_warning_and_those_that_follow_another(
+    told: Told, kind: str
+) -> None:
+    sentences = {f"n{each:03}": f"Node n{each:03} is not." for each in range(301)}
+    for count in (300, 300, 0, 5, 301):
+        told.narrator.tell(replace(Progress(), **{kind: dict(list(sentences.items())[:count])}), 0)
+    many, one = told.warned
+    assert many.splitlines()[9:11] == ["  Node n009 is not.", "  and 290 more nodes"]
+    assert one.splitlines()[0] == "Node n300 is not."
+
+
+def test_where_every_one_of_many_nodes_is_down_the_first_ones_are_named_at_the_end(told: Told) -> None:
+    down = [node(f"n{each:03}", ready="Unknown") for each in range(300)]
+    assert len(message(Script([{"nodes": down}]), told).splitlines()) == 12
 
 
 def test_of_many_nodes_the_first_ones_are_named(told: Told) -> None:

@@ -40,6 +40,7 @@ def test_a_healthy_node_is_proved_and_told_in_one_line(healthy: Facts) -> None:
 def test_what_only_this_machine_lacks_is_the_last_line(healthy: Facts) -> None:
     shared, reports = judge(healthy)
     assert lines(reports, shared, "pr-42", "DNS says no.")[-1] == "From this machine: DNS says no."
+    assert "no time to ask 984 of the agents" in lines(reports, shared, "pr-42", "", unasked=984)[-1]
 
 
 def test_a_cluster_without_linux_nodes_is_not_proved(healthy: Facts) -> None:

@@ -87,6 +87,26 @@ def test_a_kubelet_that_is_down_is_named_before_the_pod_that_it_had(healthy: Fac
     assert (found.code, found.link) == ("NODE_NOT_READY", BrokenLink.NODE)
 
 
+@pytest.mark.parametrize(
+    ("joined", "since", "removed"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", False),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:01:30Z", False),
+        ("2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z", True),
+        ("", "", True),
+    ],
+)
+def test_a_node_that_has_never_been_ready_for_long_is_not_to_be_removed(
+    healthy: Facts, joined: str, since: str, removed: bool
+) -> None:
+    down = node(ready="False")
+    down["metadata"]["creationTimestamp"] = joined
+    down["status"]["conditions"][0]["lastTransitionTime"] = since
+    assert ("kubectl delete node" in verdict(replace(healthy, nodes=[down])).sentence) == removed
+    down["status"]["conditions"] = []
+    assert "kubectl delete node" not in verdict(replace(healthy, nodes=[down])).sentence
+
+
 READY = Outcome("READY", "It is so.").line()
 UNRESOLVED = Outcome(Reason.NAME_NOT_RESOLVED, "It is so.").line()
 READ_ONLY = Outcome(Reason.READ_ONLY, "It is so.").line()
