@@ -2,7 +2,7 @@
 
 The Kubernetes library reads kubeconfigs and logs in. This module mends where it differs from kubectl and the provider:
 
-- The library does not ask for compressed answers. With them a list of nodes is about a tenth as long on the line.
+- The library does not ask for compressed answers. With them a list of nodes takes a quarter of the line at most.
 - Of several files in KUBECONFIG, the first one that names a current context counts (client-go, clientcmd/loader.go).
   The library takes the last one's, and so another cluster.
 - From Python 3.13 on, the default is stricter than Go: it refuses the certificates of API servers that have no key

@@ -46,7 +46,7 @@ class Listener:
         began, forbidden, lost = time.monotonic(), threading.Event(), list[float]()
         answering = self.asked.keys() - self._failed
         due = [pod for pod in pods if pod in answering or self._alone_until <= began]
-        due.sort(key=lambda pod: (pod not in first, pod in self._failed, self.asked.get(pod, 0.0)))
+        due.sort(key=lambda pod: (pod not in first, pod in self._failed, self.asked.get(pod, float("-inf"))))
 
         def end_of(pod: str) -> str | None:
             if forbidden.is_set() or time.monotonic() > began + _LISTEN:
