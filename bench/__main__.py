@@ -67,11 +67,11 @@ def main() -> None:
             for each in scale.measure(cluster, first.outputs()["namespace"], count):
                 print(each, flush=True)
                 scales.append(each)
-    text = report.written(date, facts, measured, courses, costs, joins, scales)
-    print(text)
-    if options.only is None and options.scale == 1:
-        report.RESULTS.write_text(text)
-        report.PLOT.write_text(report.plot(report.typical(courses["volume"])))
+        text = report.written(date, facts, measured, courses, costs, joins, scales)
+        print(text)
+        if options.only is None and options.scale == 1:
+            report.RESULTS.write_text(text)
+            report.PLOT.write_text(report.plot(report.typical(courses["volume"])))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def scale_table(measured: Sequence[Scale]) -> str:
     done = (scale.FIRST, scale.SECOND, scale.ROTATION, scale.DESTROY)
     rows = [
         *(row(what, lambda each, what=what: each.seconds[what], "{:.1f} s") for what in done),
-        row("the first `up` waits for the nodes", lambda each: each.wait.moment, "{:.1f} s"),
+        row("from its DaemonSet to the end of the first `up`", lambda each: each.wait.moment, "{:.1f} s"),
         row("requests of the program meanwhile", lambda each: each.wait.own / each.wait.moment, "{:.1f} a second"),
         row("requests of all meanwhile", lambda each: each.wait.every / each.wait.moment, "{:.0f} a second"),
         row("requests of all at rest", lambda each: each.rest.every / each.rest.moment, "{:.0f} a second"),

@@ -1,8 +1,8 @@
 """What a stack costs on many nodes, most of them simulated: seconds, requests, bytes, and the API server's processor.
 
 kwok keeps the simulated nodes Ready, says of their pods that they run, and answers as their kubelets. Nothing pulls
-there, so pulls and agents are not measured; the API server, its controllers and the program do all that they do with as
-many machines.
+there, so pulls, agents and the events of kubelets are not measured; the API server, its controllers and the program do
+all else that they do with as many machines.
 """
 
 import json
@@ -37,10 +37,9 @@ SIZES = {
     "trust": "the DaemonSet",
     "pods": "the list of the namespace's pods",
     "nodes": "the list of all nodes",
-    "events": "the list of the namespace's warnings",
 }
 """What the answers hold, by the end of the path."""
-_LABEL, _PORT = "private-registry/bench", 10247
+_NAME, _LABEL, _PORT = "simulated-", "private-registry/bench", 10247
 _MODULE = "sigs.k8s.io/kwok"
 _STAGES = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
 """kwok's own rules of what becomes of nodes and pods. Of a native sidecar they say that it runs and has started."""
@@ -94,7 +93,7 @@ class Scale:
     seconds: Mapping[str, float]
     """By what was done: one of the names above."""
     wait: Sample
-    """What the API server did while the first `up` waited for the nodes."""
+    """What the API server did from when the first `up` had made the DaemonSet until its end."""
     rest: Sample
     """What it did while the stack was up and nothing happened."""
     first: Looks
@@ -151,7 +150,7 @@ def _program_user(cluster: Cluster, folder: Path, name: str) -> Generator[Cluste
 
 def node(number: int) -> dict[str, Any]:
     """A simulated node. It is not labelled as one, so a DaemonSet that is for machines is for it; others stay away."""
-    name = f"simulated-{number:04}"
+    name = f"{_NAME}{number:04}"
     labels = {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name, _LABEL: "1"}
     taint = {"key": _LABEL, "value": "1", "effect": "NoSchedule"}
     return {
@@ -163,8 +162,11 @@ def node(number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _simulated(cluster: Cluster, count: int, folder: Path) -> Generator[None]:
-    """Nodes that kwok simulates; their agents' log is the file `log` in the folder."""
+def _simulated(cluster: Cluster, namespace: str, count: int, folder: Path) -> Generator[None]:
+    """Nodes that kwok simulates; their agents' log is the file `log` in the folder.
+
+    The stack of the namespace is up, and gets pods there.
+    """
     (folder / "log").touch()
     logs = {"logs": [{"containers": ["agent"], "logsFile": str(folder / "log")}]}
     config = {"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "ClusterLogs", "metadata": {"name": "log"}, "spec": logs}
@@ -196,10 +198,22 @@ def _simulated(cluster: Cluster, count: int, folder: Path) -> Generator[None]:
             wait_until(lambda: said() == ["True"] * count, "the simulated nodes are Ready", timeout=300, interval=2)
             yield
         finally:
-            cluster.kubectl("delete", *of_ours, "--wait=false", timeout=600)
-            wait_until(lambda: not said(), "the simulated nodes are gone", timeout=300, interval=2)
-            process.terminate()
-            process.wait(30)
+            try:
+                cluster.kubectl("delete", *of_ours, "--wait=false", timeout=600)
+                wait_until(lambda: not said(), "the simulated nodes are gone", timeout=300, interval=2)
+                _end_pods(cluster, namespace)
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
+def _end_pods(cluster: Cluster, namespace: str) -> None:
+    """End the pods of nodes that are gone. Kubernetes does so by itself, but one after the other, after a minute."""
+    pods = cluster.get("pods", "-n", namespace)["items"]
+    names = [pod["metadata"]["name"] for pod in pods if pod["spec"].get("nodeName", "").startswith(_NAME)]
+    if names:
+        now = ("--force", "--wait=false", "--ignore-not-found")
+        cluster.kubectl("delete", "pods", "-n", namespace, *now, *names, timeout=300)
 
 
 def _echoed(cluster: Cluster, namespace: str, file: Path) -> None:
@@ -264,6 +278,7 @@ def _measured(cluster: Cluster, folder: Path) -> Scale:
         time.sleep(_REST)
         rest = _sample(cluster, name).since(before)
         place = (outputs["namespace"], outputs["registryUrl"])
+        _echoed(cluster, place[0], folder / "log")
         first, further = _looks(cluster, user, name, rest, place)
         stack.set(caVersion="2")
         with again_and_again(lambda: _echoed(cluster, place[0], folder / "log"), seconds=2):
@@ -284,7 +299,7 @@ def measure(cluster: Cluster, namespace: str, count: int) -> Iterator[Scale]:
     with ExitStack() as made:
         folder = Path(made.enter_context(tempfile.TemporaryDirectory()))
         yield _measured(cluster, folder)
-        made.enter_context(_simulated(cluster, count, folder))
+        made.enter_context(_simulated(cluster, namespace, count, folder))
         cluster.kubectl("rollout", "status", "daemonset/trust", "-n", namespace, "--timeout=600s", timeout=630)
         yield _measured(cluster, folder)
 

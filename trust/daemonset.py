@@ -25,6 +25,9 @@ _CA = f"{_APP}/ca"
 # the CA again.
 _READY = "/tmp/ready"  # noqa: S108 - nobody else is in the container
 _BYTECODE = "/tmp/bytecode"  # noqa: S108 - as above
+# A probe that waits by itself sees at once that the file is there. And each one that fails makes an event, which on
+# thousands of nodes would be most of what the API server writes.
+_WAIT = f"for _ in $(seq 45); do test -f {_READY} && exit; sleep 0.2; done; exit 1"
 
 # The provider's own wait counts nodes that are down, and says of none what is missing. This condition holds at once.
 # The wait for the deletion stays.
@@ -316,7 +319,10 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         # The agent retries by itself and reports why, and Pulumi's own timeout ends the wait. After ten minutes without
         # success the kubelet starts the agent afresh.
         startup_probe=core.ProbeArgs(
-            exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=1, failure_threshold=600
+            exec_=core.ExecActionArgs(command=["sh", "-c", _WAIT]),
+            period_seconds=1,
+            timeout_seconds=15,
+            failure_threshold=60,
         ),
         security_context=core.SecurityContextArgs(privileged=True),
         resources=core.ResourceRequirementsArgs(
