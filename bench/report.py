@@ -102,7 +102,9 @@ def scale_table(measured: Sequence[Scale]) -> str:
         return [what, *(text.format(of(each)) for each in measured)]
 
     def size(kind: str) -> list[str]:
-        return row(f"bytes of {scale.SIZES[kind]}", lambda each: each.further.sizes.get(kind, 0), "{:,.0f}")
+        return row(
+            f"bytes of {scale.SIZES[kind]}, before compression", lambda each: each.further.sizes.get(kind, 0), "{:,.0f}"
+        )
 
     done = (scale.FIRST, scale.SECOND, scale.ROTATION, scale.DESTROY)
     rows = [

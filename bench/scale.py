@@ -80,7 +80,7 @@ class Looks:
     seconds: float
     requests: int
     sizes: Mapping[str, int]
-    """Bytes of the answers, by the end of the path."""
+    """Bytes of the answers before compression, by the end of the path."""
     processor: float
     """Seconds for which the API server runs, less than what it runs for others meanwhile."""
 
@@ -305,7 +305,7 @@ def measure(cluster: Cluster, namespace: str, count: int) -> Iterator[Scale]:
 
 
 class _Weighed(Api):
-    """The cluster, as the program asks it; it keeps how much it was answered."""
+    """The cluster, as the program asks it; it keeps how much it was answered, as it is before compression."""
 
     sizes: dict[str, int]
     requests: int

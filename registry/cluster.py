@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache, cached_property
-from http.client import CREATED, FORBIDDEN, NOT_FOUND, OK, TOO_MANY_REQUESTS, UNAUTHORIZED
+from http.client import (
+    BAD_GATEWAY,
+    CREATED,
+    FORBIDDEN,
+    GATEWAY_TIMEOUT,
+    NOT_FOUND,
+    OK,
+    SERVICE_UNAVAILABLE,
+    TOO_MANY_REQUESTS,
+    UNAUTHORIZED,
+)
 from typing import Any, cast
 
 import kubernetes
@@ -22,6 +32,8 @@ from . import kubeconfig, names
 
 _TIMEOUT = (5.0, 15.0)
 """Seconds to wait for the connection, and for each part of an answer."""
+_LOG_TIMEOUT = (5.0, 5.0)
+"""The same for the log of a pod. The API server gets it from a kubelet, and may not reach that."""
 
 _NO_OBJECT = "but no JSON object"
 """What is said of an answer of success that is none of a Kubernetes API."""
@@ -167,7 +179,8 @@ class Cluster:
             body=body,
             auth_settings=["BearerToken"],
         )
-        answer = self._client.call_api(*request, _request_timeout=_TIMEOUT)
+        timeout = _LOG_TIMEOUT if path.endswith("/log") else _TIMEOUT
+        answer = self._client.call_api(*request, _request_timeout=timeout)
         answer.read()
         return answer
 
@@ -398,8 +411,8 @@ class Cluster:
                     place = f"/apis/{body['apiVersion']}/namespaces/{namespace}/{kind}"
                     self._call("POST", place, body, dryRun="All", fieldValidation="Strict")
         except ApiException as error:
-            if _status(error) in (OK, CREATED):
-                return ""  # what answers is no API
+            if _status(error) in (OK, CREATED, TOO_MANY_REQUESTS, BAD_GATEWAY, SERVICE_UNAVAILABLE, GATEWAY_TIMEOUT):
+                return ""  # what answers is no API, or one that is too busy to ask whoever could refuse
             # The object exists already, or the user may not make it. The provider runs into the same error later and
             # reports it.
             message = api_message(error)

@@ -2,6 +2,7 @@
 
 The Kubernetes library reads kubeconfigs and logs in. This module mends where it differs from kubectl and the provider:
 
+- The library does not ask for compressed answers. With them a list of nodes takes a quarter of the line at most.
 - Of several files in KUBECONFIG, the first one that names a current context counts (client-go, clientcmd/loader.go).
   The library takes the last one's, and so another cluster.
 - From Python 3.13 on, the default is stricter than Go: it refuses the certificates of API servers that have no key
@@ -83,6 +84,7 @@ def connect(kubeconfig: str = "", context: str = "") -> Connection:
             paths = os.pathsep.join(map(str, files))
             config.load_kube_config(paths, context or None, configuration, persist_config=False)
         client: ApiClient = cast(Any, kubernetes.client).ApiClient(configuration)
+        client.set_default_header("Accept-Encoding", "gzip")
         _accept_what_kubectl_accepts(client)
     except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         source = "the setting kubernetes:kubeconfig" if kubeconfig else os.pathsep.join(map(str, files))

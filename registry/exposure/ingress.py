@@ -1,6 +1,7 @@
 """The way in `ingress`: an Ingress serves the registry's host, at the address of the cluster's Ingress controller."""
 
 import asyncio
+import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
-from kubernetes.client.exceptions import ApiException
 
 from .. import names
 from ..cluster import Cluster, Object, has_annotation, object_names
@@ -318,10 +318,12 @@ class Ingress(pulumi.ComponentResource):
         began, said = time.monotonic(), False
         while True:
             try:
-                found = await asyncio.to_thread(args.cluster.find, path)
-            except ApiException:
+                found: Object = json.loads(await asyncio.to_thread(args.cluster.ask, path))
+            except PermissionError:
                 return []  # the user may not look
-            addresses = live_addresses(found or {})
+            except (LookupError, ConnectionError):
+                found = {}
+            addresses = live_addresses(found)
             if addresses or not waits or time.monotonic() - began > seconds_of(args.timeout):
                 return addresses
             if not said and time.monotonic() - began > _PATIENCE:

@@ -34,10 +34,10 @@ class Waiter(Reader, Protocol):
         ...
 
 
-def pods_of(reader: Reader, namespace: str, name: str) -> list[dict[str, Any]]:
+def pods_of(reader: Reader, namespace: str, name: str, **query: str) -> list[dict[str, Any]]:
     """The pods in a namespace with this name label, those included that are over. Its errors are those of `ask`."""
     path = f"/api/v1/namespaces/{namespace}/pods"
-    return json.loads(reader.ask(path, labelSelector=f"app.kubernetes.io/name={name}"))["items"]
+    return json.loads(reader.ask(path, labelSelector=f"app.kubernetes.io/name={name}", **query))["items"]
 
 
 def log_of(

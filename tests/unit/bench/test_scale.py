@@ -52,5 +52,5 @@ def test_the_table_has_a_column_for_each_number_of_nodes() -> None:
     assert "| requests of the program meanwhile | 1.5 a second | 501.5 a second |" in lines
     assert "| API server meanwhile | 0.80 cores | 0.80 cores |" in lines
     assert "| API server at rest | 0.10 cores | 0.10 cores |" in lines
-    assert "| bytes of the list of the namespace's pods | 27,000 | 9,027,000 |" in lines
-    assert "| bytes of the list of all nodes | 0 | 0 |" in lines
+    assert "| bytes of the list of the namespace's pods, before compression | 27,000 | 9,027,000 |" in lines
+    assert "| bytes of the list of all nodes, before compression | 0 | 0 |" in lines

@@ -258,6 +258,29 @@ def test_what_the_cluster_refuses_is_its_own_sentence_or_a_warning_or_nothing_as
     assert asked.refusal("pod", POD, "ns") == ""
 
 
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_cluster_that_is_busy_refuses_no_pod(asked: Cluster, status: int) -> None:
+    Asked.result = ({"kind": "Status", "message": "too many requests"}, status)
+    assert asked.refusal("pod", POD, "ns") == ""
+    Asked.result = ({"kind": "Status", "message": "failed calling webhook"}, 500)
+    assert asked.refusal("pod", POD, "ns") == "failed calling webhook"
+
+
+class _Compressing(JsonHandler):
+    def do_GET(self) -> None:
+        self.answer({"kind": "NodeList", "items": ["gzip" in self.headers["Accept-Encoding"]]})
+
+
+def test_program_and_doctor_take_compressed_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of thousands of nodes would take longer on a thin line than an API server gives a request."""
+    with serving(_Compressing) as url:
+        monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
+        assert Cluster().nodes == [True]
+        assert json.loads(Cluster().ask("/api/v1/nodes"))["items"] == [True]
+        listed = client.CoreV1Api(connect().client).list_node(_preload_content=False, _request_timeout=5)
+        assert json.loads(listed.data)["items"] == [True]
+
+
 class Foreign(JsonHandler):
     """What answers each request with a status and a text, and is no API server, or one that is busy."""
 

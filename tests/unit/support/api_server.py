@@ -1,5 +1,6 @@
 """An API server on the loopback address, with certificates as older clusters have them."""
 
+import gzip
 import json
 import ssl
 import subprocess
@@ -57,9 +58,12 @@ class JsonHandler(BaseHTTPRequestHandler):
     """Answers with JSON, and logs nothing."""
 
     def answer(self, content: object, status: int = 200) -> None:
-        """Send an answer."""
+        """Send an answer, compressed for whom takes that."""
         body = json.dumps(content).encode()
         self.send_response(status)
+        if "gzip" in self.headers.get("Accept-Encoding", ""):
+            body = gzip.compress(body)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -111,6 +111,8 @@ class QuietCluster:
             return json.dumps({"metadata": {"generation": 1}, "spec": {"replicas": 1}, "status": status})
         if "/secrets/" in path:
             return json.dumps(self.issued)
+        if "/ingresses/" in path:
+            return json.dumps(self.find(path))
         ready = {"conditions": [{"type": "Ready", "status": "True"}]}
         named = [entry["metadata"]["name"] for entry in self.nodes or ()]
         if path.endswith("/nodes"):

@@ -10,7 +10,7 @@ import pulumi
 import pytest
 
 from tests.unit.trust.agent.fixture_node import CA, OTHER_CA
-from trust import handover
+from trust import handover, listening
 from trust.agent.certificates import fingerprints
 from trust.agent.outcome import READY, Outcome
 from trust.handover import both, hand_over, has
@@ -150,6 +150,71 @@ def test_a_node_that_says_that_it_lacks_the_ca_is_waited_for_beside_one_that_say
     monkeypatch.setattr(handover, "_TIMEOUT", 0.1)
     with pytest.raises(pulumi.RunError, match="^node-b: the agent has not got the new CA"):
         hand(Nodes({"node-a": [ConnectionError("i/o timeout")], "node-b": [ready(OLD)]}))
+
+
+@dataclass
+class Slow(Nodes):
+    """A cluster that takes a second for each log. Kubelets bring the CA in a hundred seconds, or never."""
+
+    now: float = 0.0
+    without: tuple[str, ...] = ()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def ask(self, path: str, **query: str) -> str:
+        if not path.endswith("/log"):
+            return super().ask(path, **query)
+        self.now += 1.0
+        has_it = self.now > 100 and path.split("/")[-2].removeprefix("trust-") not in self.without
+        self.asked.append(path)
+        return ready(NEW, OLD) if has_it else ready(OLD)
+
+
+@pytest.mark.parametrize("count", [20, 120, 400])
+def test_no_node_is_left_unasked_however_long_it_takes_to_ask_them_all(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """What an agent said before the time was over is no fault of its node."""
+    names = [f"n{each:03}" for each in range(count)]
+    cluster = Slow({name: [] for name in names}, without=(names[3], names[-1]))
+    for module in (handover, listening):
+        monkeypatch.setattr(module, "time", cluster)
+    monkeypatch.setattr(handover, "_INTERVAL", 0.0)
+    monkeypatch.setattr(handover, "_PER_SECOND", 1e6)
+    monkeypatch.setattr(listening, "_AT_ONCE", 1)
+    with pytest.raises(pulumi.RunError, match=f"^{names[3]}, {names[-1]}: the agent has not got the new CA"):
+        hand(cluster)
+
+
+def test_a_request_that_fails_is_said_once_and_outlasted(said: list[str]) -> None:
+    class Restarting(Nodes):
+        left = 3
+
+        def ask(self, path: str, **query: str) -> str:
+            if path.endswith("/pods"):
+                assert query["resourceVersion"] == "0", "the list is not read from etcd"
+                self.left -= 1
+                if self.left >= 0:
+                    raise (ConnectionError, PermissionError, LookupError)[self.left]("too many requests")
+            return super().ask(path, **query)
+
+    cluster = Restarting({"node-a": [ready(NEW, OLD)]})
+    hand(cluster)
+    assert said == ["The cluster does not say which nodes have the new CA: too many requests"]
+    assert cluster.left == -1
+
+
+def test_a_cluster_that_does_not_answer_in_time_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(Nodes):
+        def ask(self, path: str, **query: str) -> str:
+            if path.endswith("/pods"):
+                raise ConnectionError("i/o timeout")
+            return super().ask(path, **query)
+
+    monkeypatch.setattr(handover, "_TIMEOUT", 0.05)
+    with pytest.raises(pulumi.RunError, match="its certificate is not served yet: i/o timeout"):
+        hand(Silent({"node-a": [ready(OLD)]}))
 
 
 def test_of_many_nodes_the_first_ones_are_named(said: list[str]) -> None:

@@ -50,6 +50,43 @@ def test_a_thousand_kubelets_that_cannot_be_reached_take_a_fifth_of_the_time_at_
     assert spent < 600 / 4
 
 
+@pytest.mark.parametrize(("count", "rate"), [(30, 0.3), (1000, 20.0)])
+def test_nodes_that_join_behind_a_firewall_take_no_larger_part_of_the_time(
+    cluster: Kubelets, count: int, rate: float
+) -> None:
+    listener, spent = Listener(cluster, "ns"), 0.0
+    while cluster.now < 600:
+        began = cluster.now
+        assert listener.read([f"t{each:04}" for each in range(min(count, int(began * rate)))]) == {}
+        spent += cluster.now - began
+        cluster.now += 1.0
+    assert spent < 600 / 4
+
+
+def test_one_kubelet_that_cannot_be_reached_keeps_no_log_away_that_has_come_before(cluster: Kubelets) -> None:
+    cluster.dead = lambda pod: pod == "t2"
+    listener = Listener(cluster, "ns")
+    assert listener.read(["t1"]).keys() == {"t1"}
+    assert listener.read(["t1", "t2"]).keys() == {"t1"}
+    assert listener.read(["t1", "t2", "t3"]).keys() == {"t1"}
+    cluster.now += 61.0
+    assert listener.read(["t1", "t2", "t3"]).keys() == {"t1", "t3"}
+
+
+def test_where_not_all_logs_are_read_at_once_the_next_time_begins_with_the_others(cluster: Kubelets) -> None:
+    class Slow(Kubelets):
+        def ask(self, path: str, **query: str) -> str:
+            with self._lock:
+                cluster.now += 0.1
+            return super().ask(path, **query)
+
+    slow, pods = Slow(dead=lambda _: False, takes=0.0), [f"t{each:04}" for each in range(400)]
+    listener = Listener(slow, "ns")
+    heard = [listener.read(pods).keys() for _ in range(3)]
+    assert all(len(each) < 150 for each in heard)
+    assert len(heard[0] | heard[1] | heard[2]) == sum(map(len, heard))
+
+
 def test_a_log_that_can_be_had_is_read_behind_many_that_cannot(cluster: Kubelets) -> None:
     cluster.dead = lambda pod: pod < "t0100"
     listener, heard = Listener(cluster, "ns"), set[str]()

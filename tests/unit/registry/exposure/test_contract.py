@@ -269,15 +269,21 @@ def test_the_ports_that_a_load_balancer_opens_on_nodes_are_reached_at_their_addr
 
 
 class Unpublished(QuietCluster):
-    """A cluster whose Ingress controller publishes nothing for a while, or for ever."""
+    """A cluster whose Ingress controller publishes nothing for a while, or for ever, or that is busy so long."""
 
-    def __init__(self, *, looks: int) -> None:
+    def __init__(self, *, looks: int, busy: bool = False) -> None:
         super().__init__()
-        self.looks = looks
+        self.looks, self.busy = looks, busy
 
     def find(self, path: str) -> Object | None:
         self.looks -= "/ingresses/" in path
         return super().find(path) if self.looks < 0 else {}
+
+    def ask(self, path: str, **query: str) -> str:
+        found = super().ask(path, **query)
+        if self.busy and "/ingresses/" in path and self.looks >= 0:
+            raise ConnectionError("429 Too Many Requests")
+        return found
 
 
 def test_an_ingress_whose_address_is_set_is_not_awaited() -> None:
@@ -296,6 +302,15 @@ def test_what_an_ingress_controller_publishes_beside_the_address_that_is_set_cou
     known = run_component(Recorder(), make("ingress", address="10.0.0.1", found=late))
     assert known["served.addresses"] == ["10.0.0.1", ADDRESS]
     assert known["served.host"] == HOST
+
+
+def test_a_cluster_that_is_busy_does_not_end_the_wait_for_what_an_ingress_controller_publishes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingress, "_INTERVAL", 0.01)
+    busy = Unpublished(looks=3, busy=True)
+    known = run_component(Recorder(), make("ingress", address="10.0.0.1", found=busy))
+    assert known["served.addresses"] == ["10.0.0.1", ADDRESS]
 
 
 @pytest.mark.parametrize("silent", [True, False])

@@ -54,7 +54,7 @@ class _Handler(JsonHandler):
 def _cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _END.clear()
     monkeypatch.setattr(read, "_SECONDS", 0.5)
-    monkeypatch.setattr(cluster, "_TIMEOUT", (5.0, 1.0))
+    monkeypatch.setattr(cluster, "_LOG_TIMEOUT", (5.0, 1.0))
     with serving(_Handler) as url:
         monkeypatch.setenv("KUBECONFIG", str(write_kubeconfig(tmp_path / "kubeconfig", url)))
         yield
