@@ -263,6 +263,7 @@ class Agent:
             return
         self._next_look_around = self.clock() + LOOK_AROUND_EVERY
         met = dict(self.node.met)
+        self._placement.keep(self.node, self.connected, self.clock())
         others = self._others()
         for other in self._placement.abandoned(self.node, others, self.clock()):
             problems = self._leave(other.owner, other)
