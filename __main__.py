@@ -97,7 +97,7 @@ nodes = NodeTrust(
     ),
 )
 identity.guard(namespace)
-pulumi.export("registryUrl", confirmed(served, cluster, nodes.daemon_set))
+pulumi.export("registryUrl", identity.without_former(confirmed(served, cluster, nodes.daemon_set)))
 pulumi.export("address", served.address)
 pulumi.export("caCertificate", certificate.ca_certificate)
 pulumi.export("namespace", namespace)

@@ -106,8 +106,20 @@ class Cluster:
             pulumi.RunError: the API server cannot be reached.
             ApiException: it gives no answer, because the user may not ask, for example.
         """
+        return self._if_there("GET", path)
+
+    def delete(self, path: str) -> None:
+        """Have the API server delete an object, which may be gone already; its end is not waited for.
+
+        Raises:
+            pulumi.RunError: the API server cannot be reached.
+            ApiException: it refuses.
+        """
+        self._if_there("DELETE", path)
+
+    def _if_there(self, method: str, path: str) -> Object | None:
         try:
-            return self._call("GET", path)
+            return self._call(method, path)
         except ApiException as error:
             if _status(error) == NOT_FOUND:
                 return None

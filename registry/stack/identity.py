@@ -1,9 +1,10 @@
 """The stack as the cluster sees it: its namespace, the connection to the cluster, and the seed of its secrets."""
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -15,6 +16,7 @@ from ..cluster import Cluster
 from ..hostname import stack_namespace
 from ..settings import Settings
 from ..waiting import timeouts
+from .former import has_telling_name, remove_former
 from .guard import make_guard
 from .provider import make_provider
 from .recorded import IDENTITY, SEED_NAME, Recorded, instance_id
@@ -161,6 +163,7 @@ class Identity(pulumi.ComponentResource):
         """Make seed, provider and namespace."""
         super().__init__(IDENTITY, name, None, opts)
         self._made: list[pulumi.Resource] = []
+        self._cluster, self._telling = args.cluster, list[tuple[str, pulumi.Resource]]()
         self._child = pulumi.ResourceOptions(parent=self, transformations=[self.bind])
         # Every secret is derived from this one. Secrets have to be random, and have to stay the same even if all
         # objects of the cluster are lost. A generated key is the only random value that this program's packages keep
@@ -223,7 +226,28 @@ class Identity(pulumi.ComponentResource):
         chosen = pulumi.ResourceOptions(provider=self._provider_of_all)
         if _ends_with_its_namespace(args.type_, args.props):
             chosen.deleted_with = self._namespace
+        kind = args.type_.rpartition(":")[2]
+        if has_telling_name(kind, args.props):
+            chosen.retain_on_delete = True
+            self._telling.append((kind, args.resource))
         return pulumi.ResourceTransformationResult(args.props, pulumi.ResourceOptions.merge(args.opts, chosen))
+
+    def without_former(self, done: pulumi.Output[str]) -> pulumi.Output[str]:
+        """`done`, when what the stack used before is deleted; see the module `former`.
+
+        Args:
+            done: What is known once nothing needs that any more.
+        """
+        # What the state has says what there is, also where an `up` is limited to some targets.
+        present = [pulumi.Output.all(kind, cast(Any, made).metadata["name"]) for kind, made in self._telling]
+
+        async def removed(known: Sequence[Any]) -> str:
+            own, namespace, *pairs = known
+            if not pulumi.runtime.is_dry_run():
+                await asyncio.to_thread(remove_former, self._cluster, namespace, {tuple(pair) for pair in pairs})
+            return own
+
+        return pulumi.Output.all(done, self.namespace, *present).apply(removed)
 
     def guard(self, namespace: pulumi.Input[str]) -> None:
         """Make what stops a `destroy` on another cluster; call it when everything else is declared.

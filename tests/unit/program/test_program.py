@@ -164,7 +164,7 @@ def test_the_agent_starts_first_and_the_proof_only_after_it_is_ready(made: Recor
     pod = made.of(":DaemonSet")["spec"]["template"]["spec"]
     agent = pod["initContainers"][0]
     assert agent["restartPolicy"] == "Always"
-    assert agent["startupProbe"]["exec"]["command"][:2] == ["test", "-f"]
+    assert "test -f /tmp/ready" in agent["startupProbe"]["exec"]["command"][-1]
     assert pod["containers"][0]["imagePullPolicy"] == "Always"
     assert pod["tolerations"] == [{"operator": "Exists"}]
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
@@ -312,7 +312,7 @@ def needs_of(recorder: Recorder, key: tuple[str, str]) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("later", [False, True], ids=["first up", "later up"])
 @pytest.mark.parametrize("exposure", get_args(Exposure))
-def test_destroy_waits_for_pods_and_way_in_side_by_side_and_leaves_the_rest_to_the_end_of_the_namespace(
+def test_destroy_waits_for_pods_and_load_balancer_side_by_side_and_leaves_the_rest_to_the_end_of_the_namespace(
     exposure: str, later: bool
 ) -> None:
     recorder = Recorder(state=UP_BEFORE if later else {})
@@ -324,18 +324,21 @@ def test_destroy_waits_for_pods_and_way_in_side_by_side_and_leaves_the_rest_to_t
         and not key[0].endswith((":Namespace", ":ServicePatch"))
         and inputs["metadata"]["namespace"] == NAMESPACE
     }
-    awaited = {key for key in own if not recorder.ends_with[key]}
+    awaited = {key for key in own if not recorder.ends_with[key] and key not in recorder.retained}
     balanced = [key for key, made in own.items() if made.get("spec", {}).get("type") == "LoadBalancer"]
     kinds = {key[0].rpartition(":")[2] for key in awaited}
-    ways_in = {"ingress": {"Ingress"}, "gateway": {"Gateway", "TLSRoute"}, "loadBalancer": {"Service"}}
-    assert kinds == {"Deployment", "DaemonSet"} | ways_in.get(exposure, set())
+    assert kinds == {"Deployment", "DaemonSet"} | ({"Service"} if balanced else set())
+    ways_in = {"ingress": {"Ingress"}, "gateway": {"Gateway", "TLSRoute"}}
+    assert {key[0].rpartition(":")[2] for key in recorder.retained} == {"ConfigMap"} | ways_in.get(exposure, set())
     assert [key for key in awaited if key[0].endswith(":Service")] == balanced
     for key in awaited:
         assert not needs_of(recorder, key) & awaited, key
         assert ("kubernetes:core/v1:Namespace", "namespace") in needs_of(recorder, key), "it is deleted last"
     elsewhere = {key for key in recorder.resources if key[1].startswith("shares-") and key not in own}
     assert {recorder.ends_with[key] for key in elsewhere} == {""}
-    assert {recorder.ends_with[key] for key in own.keys() - awaited} == {"kubernetes:core/v1:Namespace"}
+    assert {recorder.ends_with[key] for key in own.keys() - awaited - recorder.retained} == {
+        "kubernetes:core/v1:Namespace"
+    }
 
 
 def rolled_out_and_what_was_made_before(

@@ -53,6 +53,9 @@ class QuietCluster:
         ]
     )
 
+    deleted: list[str] = field(default_factory=list)
+    """The paths of what the program has deleted."""
+
     issued: Object = field(default_factory=lambda: issued_secret("issued-ca"))
     """The answer for every Secret."""
 
@@ -69,6 +72,9 @@ class QuietCluster:
             return self.read("", kind, "", "")
         balanced = kind in ("services", "ingresses")
         return self.objects.get(path, {"status": {"loadBalancer": {"ingress": self.published}}} if balanced else None)
+
+    def delete(self, path: str) -> None:
+        self.deleted.append(path)
 
     def ingress_classes(self) -> list[Object] | None:
         return None

@@ -52,6 +52,8 @@ class Recorder(pulumi.runtime.Mocks):
     """Type and name of what each resource depends on, by the resource's type and its name."""
     ends_with: dict[tuple[str, str], str] = field(default_factory=dict)
     """The type of what each resource is deleted with, by the resource's type and its name; empty for nothing."""
+    retained: set[tuple[str, str]] = field(default_factory=set)
+    """Type and name of the resources whose objects Pulumi does not delete."""
     aliases: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     """The types under which the state may know each resource as well, by the resource's type and its name."""
     registered: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -122,6 +124,7 @@ class _Monitor(mocks.MockMonitor):
         self._recorder.providers[key] = request.provider.split("::")[3] if request.provider else ""
         self._recorder.dependencies[key] = {(_type(urn), urn.rpartition("::")[2]) for urn in request.dependencies}
         self._recorder.ends_with[key] = _type(request.deletedWith)
+        self._recorder.retained |= {key} if request.retainOnDelete else set()
         self._recorder.aliases[key] = {alias.spec.type for alias in request.aliases}
         return super().RegisterResource(request)
 
