@@ -1,7 +1,11 @@
 """The agent's process: settings from the environment, a look at the node every two seconds, removal on SIGTERM."""
 
-import os
 import signal
+
+if __name__ == "__main__":  # what is imported next takes long, and a signal that comes meanwhile waits as well
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -124,7 +128,7 @@ def _read(ca_file: Path) -> str:
 
 
 def start_afresh() -> None:
-    """Start this program again, once: now it finds its modules as bytecode.
+    """Start this program again, once: now it finds its modules as bytecode. What is blocked stays so.
 
     The images of Python hold none, and what compiling leaves behind in a process stays there: several megabytes on
     every node. Nothing happens if this is the second start, or if Python may not write bytecode.

@@ -186,8 +186,8 @@ class Agent:
             if not held:
                 return False
             mine = self._state.ownership(owner)
-            if self._claimed and mine and mine.pod != self.settings.pod:
-                return True  # a younger pod is responsible now
+            if self._gives_way(mine):
+                return True
             self._config.settle(tree, runtime)
             layout, ca_file = self._layout(runtime, tree), f"{OWNERS}/{owner}.crt"
             plan = self._config.as_read(tree, runtime, layout.plan(self.settings.host, ca_file), ca_file)
@@ -223,8 +223,8 @@ class Agent:
             if not held:
                 return False
             mine = self._state.ownership(self.settings.owner)
-            if self._claimed and mine and mine.pod != self.settings.pod:
-                return True  # a younger pod is responsible now
+            if self._gives_way(mine):
+                return True
             self._config.settle(tree, self._current_runtime())
             with self._writing.attempt():
                 self._placement.put(tree, mine, self._others, [], b"", self.clock())
@@ -232,6 +232,16 @@ class Agent:
                 self.status.roots = []
                 self._clean_up_after_others()
                 self._config.restore(tree, self.settings.owner)
+        return True
+
+    def _gives_way(self, mine: Ownership | None) -> bool:
+        """Whether a younger pod is responsible now; a look around asks whether that still runs."""
+        if not self._claimed or mine is None or mine.pod == self.settings.pod:
+            return False
+        if self.clock() >= self._next_look_around:
+            if not self.node.pods({mine.pod}):
+                return False
+            self._next_look_around = self.clock() + LOOK_AROUND_EVERY
         return True
 
     def _is_as_before(self, look: _Look, ca: str) -> bool:
@@ -253,6 +263,7 @@ class Agent:
             return
         self._next_look_around = self.clock() + LOOK_AROUND_EVERY
         met = dict(self.node.met)
+        self._placement.keep(self.node, self.connected, self.clock())
         others = self._others()
         for other in self._placement.abandoned(self.node, others, self.clock()):
             problems = self._leave(other.owner, other)

@@ -16,8 +16,9 @@ from .node import Node
 from .runtime_contract import RuntimeLayout
 from .state import OWNERS, Ownership, State
 
-HOST_KEPT = 60.0
-"""How long (s) a node still trusts the host before: until the new one is proved on every node, pulls go there."""
+HOST_KEPT = 600.0
+"""How long (s) a node still trusts the host before once it does without: `up` may go on for minutes on other nodes, and
+until it has ended pulls go there."""
 OTHER_FILES_EVERY = 60.0
 """Seconds between two attempts at a file that the running runtime does not read, and that could not be written."""
 GONE_FOR_GOOD = 600.0
@@ -37,8 +38,8 @@ class Placement:
     log: Callable[[str], None]
     _put: Ownership | None = None
     """What this agent has saved once all was in place."""
-    _kept_until: float = float("-inf")
-    """Until when the files of the host before stay."""
+    _kept_until: float = math.inf
+    """Until when the files of hosts before stay, see `keep`."""
     _not_before: dict[str, float] = field(default_factory=dict[str, float])
     """When a file that could not be written is tried again, by its path; the first file is not among them."""
     _gone_since: dict[str, float] = field(default_factory=dict[str, float])
@@ -76,16 +77,23 @@ class Placement:
         ca: bytes,
         now: float,
     ) -> None:
-        """Write the CA to `files`, and remove it from where it was wanted before: for another host not at once.
+        """Write the CA to `files`, and remove it from where it was wanted before.
 
-        `mine` is what this owner has so far. `others` tells what the other owners have; it is called only if something
-        has changed since the last time, so that an idle agent costs the same however many stacks there are. `now` is
-        the time by any clock. Raises OSError if the first file, which the runtime reads, cannot be written.
+        For another host it is not removed at once, see `keep`, and kept up to date until then. `mine` is what this
+        owner has so far. `others` tells what the other owners have; it is called only if something has changed since
+        the last time, so that an idle agent costs the same however many stacks there are. `now` is the time by any
+        clock. Raises OSError if the first file, which the runtime reads, cannot be written.
         """
-        wanted = dict.fromkeys(files, hashlib.sha256(ca).hexdigest())
-        complete = mine and (mine.files == wanted or now < self._kept_until)
+        if mine and mine.host != self.host:
+            mine.host, mine.before, self._kept_until = self.host, sorted({*mine.before, mine.pod}), math.inf
+        elif mine and now >= self._kept_until:
+            mine.before = []
+        kept = mine.files if mine and mine.before else {}
+        if ca:  # without one they stay as they are
+            files = [*files, *(path for path in kept if path not in files and tree.real(path) == path)]
+        wanted = kept | dict.fromkeys(files, hashlib.sha256(ca).hexdigest())
         tried = [file for file in files if file == files[0] or now >= self._not_before.get(file, now)]
-        if mine == self._put and complete and all(tree.read(file) == ca for file in tried):
+        if mine and mine == self._put and mine.files == wanted and all(tree.read(file) == ca for file in tried):
             return
         mine = mine or Ownership(self.owner, self.host, self.pod)
         inherited = [folder for other in others().values() for folder in other.folders]
@@ -96,11 +104,7 @@ class Placement:
             if file not in mine.files and tree.exists(file) and not file.startswith(f"{OWNERS}/"):
                 # Somebody has copied the folder with our file in it, as a refresh of MicroK8s's snap does.
                 folders[file.rpartition("/")[0]] = None
-        if mine.host != self.host:
-            self._kept_until = now + HOST_KEPT
-        old = [path for path in mine.files if path not in wanted]
-        mine.host, mine.pod = self.host, self.pod
-        mine.files, mine.folders = mine.files | wanted, list(folders)
+        mine.pod, mine.files, mine.folders = self.pod, mine.files | wanted, list(folders)
         self.state.save_ownership(mine)
         for file in files:
             try:
@@ -111,12 +115,24 @@ class Placement:
                 if file == files[0]:
                     raise
                 self._not_before[file] = now + OTHER_FILES_EVERY
-        if old and now >= self._kept_until:
+        if mine.files != wanted:
+            # A path may lead to a wanted file by now, through a link that has taken the place of a folder.
+            old = [path for path in mine.files if path not in wanted and tree.real(path) not in wanted]
             for error in _remove(tree, old, folders):
                 raise error
             mine.files = wanted
             self.state.save_ownership(mine)
         self._put = copy.deepcopy(mine)
+
+    def keep(self, node: Node, connected: bool, now: float) -> None:
+        """Keep the files of hosts before for HOST_KEPT from when this node does without them.
+
+        Until then pulls may go there: as long as this agent is not `connected` to its own host, and as long as a pod
+        of theirs runs on the node, which ends only once the node has pulled from the new host.
+        """
+        pods = set(self._put.before) - {self.pod} if self._put else set[str]()
+        is_needed = not connected or bool(pods and node.pods(pods))
+        self._kept_until = math.inf if is_needed else min(self._kept_until, now + HOST_KEPT)
 
     def due(self, now: float) -> float:
         """When, after `now`, `put` has something to do although nothing has changed; infinite if it has not."""

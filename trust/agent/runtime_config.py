@@ -286,6 +286,9 @@ class RuntimeConfig:
         change, tree, file = wanted.change, wanted.tree, wanted.edit.file
         is_new = wanted.current != wanted.text
         if is_new:
+            if _sha(wanted.current) == change.written:
+                memory.restarted = {}  # we replace what is ours, so a later return to an earlier content is no loop
+                self.state.save_runtime_memory(memory)
             change.process, change.replaced = wanted.process, _sha(wanted.current)
         change.written = wanted.digest
         folders(file)

@@ -40,6 +40,8 @@ class Ownership:
     """SHA-256 of each file that we wrote, by path."""
     folders: list[str] = field(default_factory=list[str])
     """Folders that we made. Each is removed once it is empty."""
+    before: list[str] = field(default_factory=list[str])
+    """Uids of the pods whose files for other hosts are still among these."""
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The agent's package as its ConfigMap carries it to the nodes: flat, and nothing but the standard library."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,23 @@ def test_the_agent_starts_once_more_when_its_modules_have_been_compiled(
     assert done.stdout.splitlines() == ["start"] * starts + ["['an argument']"]
     compiled = {path.name.partition(".")[0] for path in tmp_path.rglob("*.pyc")}
     assert {"agent", "files", "ssl"} <= compiled if starts == 2 else not compiled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "blocked"),
+    [(["-m", "agent"], True), (["-m", "agent.probe"], False), (["-c", "import agent.__main__"], False)],
+)
+def test_the_agent_alone_blocks_signals_and_does_so_before_its_long_imports(
+    tmp_path: Path, arguments: list[str], blocked: bool
+) -> None:
+    """One that ends the pod in this moment must not end an agent that has files on the node."""
+    shutil.copytree(FOLDER, tmp_path / "agent", ignore=shutil.ignore_patterns("__pycache__"))
+    tell = "import signal, sys; print(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())); sys.exit()"
+    (tmp_path / "agent/connect.py").write_text(tell)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, text=True, capture_output=True, timeout=60, check=True
+    )
+    assert done.stdout == f"{blocked}\n"
 
 
 def test_an_idle_agent_has_not_loaded_what_few_agents_ever_use() -> None:

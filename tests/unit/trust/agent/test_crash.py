@@ -20,6 +20,7 @@ from tests.unit.trust.agent.fixture_node import (
     killer,
 )
 from trust.agent.agent import Agent
+from trust.agent.placement import HOST_KEPT
 
 CASES = {
     "explicit path": ("1.7.24", EXPLICIT, 0),
@@ -133,6 +134,37 @@ def test_killed_while_it_rotates(case: tuple[Iterator[FixtureNode], int], ca: st
         assert successor.tick(ca)
         assert node.trusts(ca)
         assert len(node.restarts) == restarts
+        successor.remove()
+        assert node.tree() == original
+
+
+@pytest.mark.parametrize("next_is", ["the same pod", "SIGTERM"])
+def test_killed_while_the_host_changes(case: tuple[Iterator[FixtureNode], int], next_is: str) -> None:
+    """No folder of a host is without its CA at any time; with inline mirrors there is one host only."""
+    nodes, restarts = case
+    node = next(nodes)
+    original = node.tree()
+    mirrors = "mirrors" in str(original)
+
+    def make(stop: Stop) -> Agent:
+        nonlocal node
+        node = next(nodes)
+        node.agent().tick(CA)
+        node.end_pods("pod-1")
+        return node.agent(pod="pod-2", host="new.example", before=stop)
+
+    for _ in killed_at_each_change(make, lambda agent: agent.tick(CA)):
+        successor = node.agent(pod="pod-2", host="new.example")
+        if next_is != "SIGTERM":
+            assert mirrors or node.trusts()
+            assert successor.tick(CA)
+            assert mirrors or node.trusts()
+            assert node.trusts(CA, "new.example")
+            assert len(node.restarts) <= restarts + mirrors
+            for _ in range(3):
+                node.clock += HOST_KEPT
+                assert successor.tick(CA)
+            assert not node.trusts()
         successor.remove()
         assert node.tree() == original
 

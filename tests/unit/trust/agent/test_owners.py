@@ -65,6 +65,46 @@ def test_pod_that_was_passed_over_takes_the_files_back_when_the_younger_one_leav
     assert node.trusts()
 
 
+@pytest.mark.parametrize("config", [EXPLICIT, DEFAULT_1_6, MIRRORS])
+def test_pod_that_was_passed_over_takes_the_files_back_when_the_younger_one_is_gone_without_a_word(
+    make_node: MakeNode, config: str
+) -> None:
+    """As when somebody ends it by force, after an `up` to another host that has failed."""
+    node = make_node("1.6.20", config)
+    before = node.tree()
+    old, new = node.agent(pod="old"), node.agent(pod="new", host="new.example")
+    old.tick(CA)
+    new.tick(CA)
+    (node.root / "etc/containerd/certs.d" / HOST / "pr-42.crt").unlink(missing_ok=True)
+    for _ in range(5):
+        node.clock += LOOK_AROUND_EVERY
+        assert old.tick(CA)
+    assert not node.trusts(), "not its business"
+    node.end_pods("new")
+    for _ in range(5):
+        node.clock += LOOK_AROUND_EVERY / 4
+        assert old.tick(CA)
+    assert node.trusts()
+    assert old.remove()
+    assert node.tree() == before
+
+
+def test_a_pod_that_was_passed_over_asks_whether_the_younger_one_runs_once_a_minute_at_most(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+    pods = Node.pods
+    monkeypatch.setattr(Node, "pods", lambda node, uids: asked.append(uids) or pods(node, uids))
+    node = make_node()
+    old, new = node.agent(pod="old"), node.agent(pod="new")
+    old.tick(CA)
+    new.tick(CA)
+    for _ in range(90):
+        node.clock += 2
+        assert old.tick(CA)
+    assert asked == [{"new"}] * 3
+
+
 def test_agents_take_turns(make_node: MakeNode) -> None:
     node = make_node()
     agent, other = node.agent(), node.agent("pr-43")

@@ -10,15 +10,19 @@ from tests.unit.trust.agent.fixture_node import (
     CA,
     CERTIFICATE,
     CERTS_D,
+    DEFAULT_1_6,
     EXPLICIT,
     HOST,
     LAYOUTS,
+    MIRRORS,
     OTHER_CA,
     FixtureNode,
     MakeNode,
     fault_of,
 )
-from trust.agent.faults import Reason
+from trust.agent.agent import LOOK_AROUND_EVERY, Agent
+from trust.agent.client import Client
+from trust.agent.faults import Fault, Reason
 from trust.agent.placement import HOST_KEPT
 
 
@@ -156,24 +160,80 @@ def test_a_folder_that_was_copied_with_our_file_in_it_goes_as_well(tmp_path: Pat
         assert {path.relative_to(data / revision) for path in (data / revision).rglob("*")} == before
 
 
-def test_the_host_before_is_trusted_until_up_has_ended_for_sure_and_leaves_nothing(make_node: MakeNode) -> None:
+NEW_HOST = "new.example"
+NEW_CERTIFICATE = CERTIFICATE.replace(HOST, NEW_HOST)
+
+
+def not_there(_host: str, _ca: str, _client: Client) -> None:
+    raise Fault(Reason.NAME_NOT_RESOLVED, "no such name")
+
+
+def look_for(node: FixtureNode, seconds: float, *agents: Agent, ca: str = CA) -> None:
+    """Let agents look again and again for some time, and more often than anything is due."""
+    until = node.clock + seconds
+    while node.clock < until:
+        node.clock += 20
+        for agent in agents:
+            fault_of(agent, ca)
+
+
+@pytest.mark.parametrize("old_pod_runs", [True, False])
+def test_the_host_before_is_trusted_as_long_as_the_new_one_is_not_reached(
+    make_node: MakeNode, old_pod_runs: bool
+) -> None:
+    node = make_node()
+    old = node.agent()
+    old.tick(CA)
+    new = node.agent(pod="pod-2", host=NEW_HOST, check=not_there)
+    if not old_pod_runs:
+        node.end_pods("pod-1")
+    look_for(node, 2 * HOST_KEPT, new, *([old] if old_pod_runs else []))
+    assert node.trusts(CA)
+    (node.root / CERTIFICATE[1:]).unlink()
+    look_for(node, LOOK_AROUND_EVERY, new, ca=CA + OTHER_CA)
+    assert node.trusts(CA + OTHER_CA), "it is kept as it was when it was the host"
+
+
+def test_the_host_before_is_trusted_while_its_pod_runs_and_then_until_up_has_ended_for_sure_and_leaves_nothing(
+    make_node: MakeNode,
+) -> None:
+    """A pod ends once the one that follows is ready on its node; with an `up` that has failed it stays."""
     node = make_node()
     before = node.tree()
-    node.agent().tick(CA)
-    agent = node.agent(pod="pod-2", host="new.example")
-    agent.tick(CA)
+    old = node.agent()
+    old.tick(CA)
+    new = node.agent(pod="pod-2", host=NEW_HOST)
+    new.tick(CA)
     kept = node.tree()
-    new = CERTIFICATE.replace(HOST, "new.example")
-    assert {CERTIFICATE, new} <= kept.keys()
-    node.clock += HOST_KEPT - 1
-    agent.tick(CA)
+    assert {CERTIFICATE, NEW_CERTIFICATE} <= kept.keys()
+    look_for(node, 2 * HOST_KEPT, new, old)
+    assert not old.remove()
+    node.end_pods("pod-1")
+    look_for(node, HOST_KEPT - LOOK_AROUND_EVERY, new)
     assert node.tree() == kept
-    node.clock += 2
-    agent.tick(CA)
-    assert new in node.tree()
+    look_for(node, 2 * LOOK_AROUND_EVERY, new)
+    assert node.trusts(CA, NEW_HOST)
     assert f"{CERTS_D}/{HOST}" not in node.tree()
-    agent.remove()
+    new.remove()
     assert node.tree() == before
+
+
+@pytest.mark.parametrize("config", [EXPLICIT, DEFAULT_1_6, MIRRORS])
+def test_an_agent_that_was_killed_keeps_the_host_before_no_shorter_and_not_for_ever(
+    make_node: MakeNode, config: str
+) -> None:
+    node = make_node("1.6.20", config)
+    node.agent().tick(CA)
+    for check in (not_there, not_there, lambda *_: None):
+        kept = [path for path in node.tree() if HOST in path]
+        agent = node.agent(pod="pod-2", host=NEW_HOST, check=check)
+        look_for(node, HOST_KEPT - LOOK_AROUND_EVERY, agent)
+        assert [path for path in node.tree() if HOST in path] == kept
+    node.end_pods("pod-1")
+    look_for(node, HOST_KEPT + 2 * LOOK_AROUND_EVERY, agent)
+    assert not [path for path in node.tree() if HOST in path]
+    assert '"before": []' in (node.read("/var/lib/private-registry-trust/pr-42.json") or ""), "it asks for no pod now"
+    assert node.trusts(CA, NEW_HOST)
 
 
 def test_an_agent_that_goes_takes_the_host_before_with_it(make_node: MakeNode) -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.trust.agent.fixture_node import CA, CONFIG, CONTAINERD, DEFAULT_1_6, FixtureNode, MakeNode, fault_of
+from tests.unit.trust.agent.fixture_node import (
+    CA,
+    CONFIG,
+    CONTAINERD,
+    DEFAULT_1_6,
+    MIRRORS,
+    FixtureNode,
+    MakeNode,
+    fault_of,
+)
 from trust.agent import host
 from trust.agent.client import Client
 from trust.agent.faults import Fault, Left, Reason, Stopped
@@ -207,6 +216,24 @@ def test_change_that_others_keep_taking_back_does_not_become_a_restart_loop(make
         assert fault is not None
         assert fault.reason == Reason.CONFIG_REVERTED
     assert len(node.restarts) == 1
+
+
+def test_a_host_that_returns_is_not_taken_for_a_change_that_others_take_back(make_node: MakeNode) -> None:
+    """With inline mirrors the key names the host, so each other host is one more restart, also one that was before."""
+    node = make_node(config=MIRRORS)
+    before = node.tree()
+    for number, name in enumerate(["a.example", "b.example"] * 3):
+        agent = node.agent(pod=f"pod-{number}", host=name)
+        assert agent.tick(CA)
+        assert node.trusts(CA, name)
+        assert len(node.restarts) == number + 1
+    node.write(CONFIG, MIRRORS)
+    node.start_runtime()
+    fault = fault_of(agent)
+    assert fault is not None
+    assert fault.reason == Reason.CONFIG_REVERTED, "these were others"
+    assert agent.remove()
+    assert node.tree() == before
 
 
 def test_reboot_brings_trust_back_with_at_most_one_restart(make_node: MakeNode) -> None:
