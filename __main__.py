@@ -35,7 +35,8 @@ namespace = with_image_login("image-login", settings.image_pull_secret, namespac
 exposure = make_exposure(settings, cluster, namespace, recorded.exposure)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
-host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
+place = pulumi.Output.all(namespace, exposure.address, exposure.port)
+host = place.apply(lambda known: own_host(settings, cluster, recorded.instance, *known))
 certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
 served = exposure.serve(host, certificate.secret).unordered()
 

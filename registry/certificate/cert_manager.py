@@ -161,8 +161,8 @@ class CertManagerCertificate(pulumi.ComponentResource):
     Ready when: 1. the CA exists, and the nodes trust it if it is another one than before; 2. cert-manager has issued
     the server certificate. It renews both without this program. The CA keeps its key when it is renewed, so each server
     certificate can be verified with the old CA certificate and with the new one. The CA may sign for the host's domain
-    only, if cert-manager's feature gate NameConstraints is on, as it is by default from 1.17 on. Delete removes issuers
-    and certificates; their Secrets go with the namespace.
+    only, if cert-manager's feature gate NameConstraints is on, as it is by default from 1.17 on. Delete leaves issuers,
+    certificates and their Secrets to the end of the namespace.
     Does not: install cert-manager, or hand the CA's Secret to anyone.
     """
 

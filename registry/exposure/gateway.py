@@ -144,7 +144,7 @@ class Gateway(pulumi.ComponentResource):
     The Gateway needs no certificate, so it can exist and have an address before the host is known. No proxy on the way
     sets limits for pushes.
     Ready when: 1. the controller has programmed the Gateway; 2. the Gateway has an address, unless the settings name
-    one; 3. the controller has accepted the route. Delete removes Gateway, route and Service.
+    one; 3. the controller has accepted the route. Delete leaves all to the end of the namespace.
     Does not: use a Gateway that exists already, or wait for the registry.
     """
 

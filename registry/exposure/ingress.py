@@ -205,7 +205,7 @@ class Ingress(pulumi.ComponentResource):
     Ingress for a host that nobody can ask for. Where the settings name the address or the host, there is none.
     Ready when: 1. the Ingress controller has published an address for the placeholder; 2. it has published one for the
     registry's Ingress; 3. both are the same. Where the settings name the address, the controller need not publish any.
-    Delete removes the Ingresses.
+    Delete leaves the Ingresses to the end of the namespace.
     Does not: make a certificate or a Service.
     """
 

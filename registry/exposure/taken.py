@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pulumi
 from kubernetes.client.exceptions import ApiException
 
+from .. import names
 from ..cluster import Cluster, Object, api_message
 from ..hostname import is_ip_address, split_port
 from ..pod.images import Images
@@ -40,8 +41,8 @@ def hosts_of(entry: Object) -> Iterator[str]:
     yield from map(str, spec.get("hostnames") or [])
 
 
-def server_of(host: str, namespace: str, found: Mapping[str, Sequence[Object]]) -> Server | None:
-    """Whoever serves a host outside of the namespace; None if nobody does.
+def servers_of(host: str, namespace: str, found: Mapping[str, Sequence[Object]]) -> Sequence[Server]:
+    """Who serves a host outside of the namespace.
 
     A wildcard such as `*.example.com` does not count, since the more exact host takes precedence.
 
@@ -56,7 +57,7 @@ def server_of(host: str, namespace: str, found: Mapping[str, Sequence[Object]]) 
         for entry in entries
         if entry["metadata"]["namespace"] != namespace and host in hosts_of(entry)
     ]
-    return min(servers, key=lambda server: (server.namespace, server.name), default=None)
+    return sorted(servers, key=lambda server: (server.namespace, server.name))
 
 
 def taken_error(host: str, address: str, server: Server) -> pulumi.RunError:
@@ -93,8 +94,10 @@ def circle_error(host: str, images: Images) -> pulumi.RunError | None:
     )
 
 
-async def own_host(settings: Settings, cluster: Cluster, namespace: str, address: str, port: int) -> str:
+async def own_host(settings: Settings, cluster: Cluster, instance: str, namespace: str, address: str, port: int) -> str:
     """The registry's host, which nobody else's Ingress or route serves; see `host_of`.
+
+    In a namespace of the same instance, which the stack is about to leave, they are its own.
 
     Raises:
         pulumi.RunError: no host can be made from the address, somebody else serves it, or the program's own images
@@ -107,10 +110,19 @@ async def own_host(settings: Settings, cluster: Cluster, namespace: str, address
     if settings.exposure not in ("ingress", "gateway"):
         return host  # it leads to a Service of the stack's own, by an address or a port that no other one has
     found = await asyncio.to_thread(_everything, cluster)
-    server = server_of(split_port(host)[0], namespace, found)
-    if server:
-        raise taken_error(host, address, server)
+    for server in servers_of(split_port(host)[0], namespace, found):
+        if not await asyncio.to_thread(_is_of, instance, server.namespace, cluster):
+            raise taken_error(host, address, server)
     return host
+
+
+def _is_of(instance: str, namespace: str, cluster: Cluster) -> bool:
+    """Whether a namespace is one of this instance of the stack."""
+    try:
+        found = cluster.find(f"/api/v1/namespaces/{namespace}") if instance else None
+    except ApiException:
+        return False  # the user may not look
+    return found is not None and found["metadata"].get("labels", {}).get(names.INSTANCE) == instance
 
 
 def _everything(cluster: Cluster) -> dict[str, list[Object]]:

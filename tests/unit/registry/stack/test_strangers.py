@@ -141,3 +141,13 @@ def test_namespaces_that_the_state_does_not_know_are_left_over() -> None:
     cluster = cast(Cluster, QuietCluster(objects={path: {"items": items}}))
     recorded = Recorded(instance=OURS.instance, namespace="own")
     assert strangers.leftovers(cluster, recorded, "new") == ["old"]
+
+
+def test_a_move_to_another_namespace_that_has_not_ended_is_not_taken_back() -> None:
+    """Pulumi would delete the namespace that the stack is in again, and every image."""
+    moving = Recorded(instance=OURS.instance, cluster=OURS.cluster, namespace="registry-b")
+    objects = {"/api/v1/namespaces/registry-a": there("registry-a", moving.instance)}
+    [error] = errors(objects, moving, namespace="registry-a")
+    says(error, "from the namespace registry-a to registry-b has not ended", "pulumi config set namespace registry-b")
+    assert not errors(objects, moving, namespace="registry-b")
+    assert not errors(objects, moving)
