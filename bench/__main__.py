@@ -1,8 +1,8 @@
 """`make bench`: how long a stack takes to come and go, what pushes, pulls and agents cost, and what many nodes do.
 
-It takes about half an hour on two idle cores, and the first one some minutes more, in which it builds kwok. It prints
+It takes about twenty minutes on two idle cores, and the first one some minutes more, in which it builds kwok. It prints
 `results.md`, and writes it, and table and plot in `docs/`. See `--help` for less of it, such as
-`make bench BENCH='--scale 0.01 --rounds 1'`, which writes nothing.
+`make bench BENCH='--scale 0.01'`, which writes nothing, and of more, such as `make bench BENCH='--rounds 3'`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ STORAGES = {"volume": {"storage": "volume"}, "memory": {"storage": "memory"}}
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the program on the local cluster.")
     parser.add_argument("--scale", type=float, default=1.0, help="part of the blobs, stacks and simulated nodes (1)")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each thing is measured (2)")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each thing is measured (1)")
     parser.add_argument("--only", choices=["throughput", "timeline", "nodes", "scale"], help="leave the others out")
     return parser.parse_args()
 
@@ -59,7 +59,7 @@ def main() -> None:
         if wanted("nodes"):
             counts = sorted({1, max(1, round(20 * options.scale))})
             for found in nodes.measure(
-                cluster, first.outputs()["namespace"], counts, 30 * options.scale, options.rounds
+                cluster, first.outputs()["namespace"], counts, 20 * options.scale, options.rounds
             ):
                 print(found, flush=True)
                 costs.append(found) if isinstance(found, nodes.Cost) else joins.append(found)

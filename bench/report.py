@@ -98,8 +98,8 @@ def agents_table(costs: Sequence[Cost]) -> str:
 def scale_table(measured: Sequence[Scale]) -> str:
     """A row for each thing that was measured, a column for each number of nodes."""
 
-    def row(what: str, of: Callable[[Scale], float], text: str) -> list[str]:
-        return [what, *(text.format(of(each)) for each in measured)]
+    def row(what: str, of: Callable[[Scale], float | None], text: str) -> list[str]:
+        return [what, *(text.format(found) if (found := of(each)) is not None else "" for each in measured)]
 
     def size(kind: str) -> list[str]:
         return row(
@@ -108,7 +108,7 @@ def scale_table(measured: Sequence[Scale]) -> str:
 
     done = (scale.FIRST, scale.SECOND, scale.ROTATION, scale.DESTROY)
     rows = [
-        *(row(what, lambda each, what=what: each.seconds[what], "{:.1f} s") for what in done),
+        *(row(what, lambda each, what=what: each.seconds.get(what), "{:.1f} s") for what in done),
         row("from its DaemonSet to the end of the first `up`", lambda each: each.wait.moment, "{:.1f} s"),
         row("requests of the program meanwhile", lambda each: each.wait.own / each.wait.moment, "{:.1f} a second"),
         row("requests of all meanwhile", lambda each: each.wait.every / each.wait.moment, "{:.0f} a second"),
@@ -161,17 +161,18 @@ Written by `make bench` on {date}. Seconds depend on the machine; ratios compare
 ## Throughput
 
 Ratio: throughput divided by that of the registry alone, which is a process that does TLS itself and is reached at the
-loopback address; the median of {rounds[0]} rounds, in each of which both were measured one after the other. *nginx as a
-process* is reached there as well, so it is what nginx costs; the ways in add the network of the cluster, and `ingress`
-adds Traefik. All keep images in memory, and `auth` is `push`. The client (`bench/client.py`) moves {CONNECTIONS} blobs
-at once over as many TLS connections, and reads and writes no files; it shares the cores with what it measures.
+loopback address; the median of the rounds ({rounds[0]}), in each of which both were measured one after the other.
+*nginx as a process* is reached there as well, so it is what nginx costs; the ways in add the network of the cluster,
+and `ingress` adds Traefik. All keep images in memory, and `auth` is `push`. The client (`bench/client.py`) moves
+{CONNECTIONS} blobs at once over as many TLS connections, and reads and writes no files; it shares the cores with what
+it measures.
 
 {throughput_table(measured) if measured else "Not measured."}
 
 ## From nothing to trusted and back
 
-The median of {rounds[1]} rounds with `exposure: ingress`, while another stack is up, so that no container runtime is
-restarted. kubectl gets the objects with the values that `up` has found out before, such as the address and the
+The median of the rounds ({rounds[1]}) with `exposure: ingress`, while another stack is up, so that no container runtime
+is restarted. kubectl gets the objects with the values that `up` has found out before, such as the address and the
 certificate; so it does less.
 
 {timeline_table(courses) if courses else "Not measured."}

@@ -43,7 +43,7 @@ _NAME, _LABEL, _PORT = "simulated-", "private-registry/bench", 10247
 _MODULE = "sigs.k8s.io/kwok"
 _STAGES = ("node/fast", "node/heartbeat-with-lease", "pod/fast")
 """kwok's own rules of what becomes of nodes and pods. Of a native sidecar they say that it runs and has started."""
-_REST = 30.0
+_REST = 15.0
 """Seconds for which the API server is looked at while nothing happens."""
 _LOOKS = 20
 _SETTINGS = {"storage": "memory", "storageSize": "50Mi", "readyTimeout": "10m"}
@@ -262,8 +262,8 @@ def _looks(cluster: Cluster, user: Cluster, schema: str, rest: Sample, place: Se
     return Looks(**one[0], processor=alone), Looks(**many[-1], processor=(together - alone) / _LOOKS)
 
 
-def _measured(cluster: Cluster, folder: Path) -> Scale:
-    """Measure with the nodes that the cluster has now."""
+def _measured(cluster: Cluster, folder: Path, *, rotated: bool) -> Scale:
+    """Measure with the nodes that the cluster has now, also another CA if it is to be rotated."""
     name, seconds = f"bench-{secrets.token_hex(3)}", dict[str, float]()
 
     def timed(what: str, *arguments: str) -> None:
@@ -280,9 +280,10 @@ def _measured(cluster: Cluster, folder: Path) -> Scale:
         place = (outputs["namespace"], outputs["registryUrl"])
         _echoed(cluster, place[0], folder / "log")
         first, further = _looks(cluster, user, name, rest, place)
-        stack.set(caVersion="2")
-        with again_and_again(lambda: _echoed(cluster, place[0], folder / "log"), seconds=2):
-            timed(ROTATION, "up")
+        if rotated:
+            stack.set(caVersion="2")
+            with again_and_again(lambda: _echoed(cluster, place[0], folder / "log"), seconds=2):
+                timed(ROTATION, "up")
         timed(DESTROY, "destroy")
         count = len(cluster.kubectl("get", "nodes", "-o", "name").split())
     return Scale(nodes=count, seconds=seconds, wait=wait, rest=rest, first=first, further=further)
@@ -298,10 +299,10 @@ def measure(cluster: Cluster, namespace: str, count: int) -> Iterator[Scale]:
     """
     with ExitStack() as made:
         folder = Path(made.enter_context(tempfile.TemporaryDirectory()))
-        yield _measured(cluster, folder)
+        yield _measured(cluster, folder, rotated=False)  # it is waited for until the kubelets come to it
         made.enter_context(_simulated(cluster, namespace, count, folder))
         cluster.kubectl("rollout", "status", "daemonset/trust", "-n", namespace, "--timeout=600s", timeout=630)
-        yield _measured(cluster, folder)
+        yield _measured(cluster, folder, rotated=True)
 
 
 class _Weighed(Api):
