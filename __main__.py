@@ -35,8 +35,7 @@ namespace = with_image_login("image-login", settings.image_pull_secret, namespac
 exposure = make_exposure(settings, cluster, namespace, recorded.exposure)
 
 # 2. The host is made from namespace and address, and is served with its certificate.
-place = pulumi.Output.all(namespace, exposure.address, exposure.port)
-host = place.apply(lambda known: own_host(settings, cluster, recorded.instance, *known))
+host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
 certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
 served = exposure.serve(host, certificate.secret).unordered()
 

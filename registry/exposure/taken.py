@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import pulumi
 from kubernetes.client.exceptions import ApiException
 
-from .. import names
 from ..cluster import Cluster, Object, api_message
 from ..hostname import is_ip_address, split_port
 from ..pod.images import Images
-from ..settings import Settings
+from ..settings import SettingError, Settings
 from .address import host_of
 
 _GATEWAY_API = "/apis/gateway.networking.k8s.io"
@@ -22,6 +21,8 @@ PATHS: Mapping[str, Sequence[str]] = {
     "TLSRoute": [f"{_GATEWAY_API}/{version}/tlsroutes" for version in ("v1", "v1alpha3", "v1alpha2")],
 }
 """Where the API lists the objects that serve hosts. Every version that the cluster serves lists them all."""
+_SHARED = ("ingress", "gateway")
+"""The ways in whose controllers serve others as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,8 @@ def hosts_of(entry: Object) -> Iterator[str]:
     yield from map(str, spec.get("hostnames") or [])
 
 
-def servers_of(host: str, namespace: str, found: Mapping[str, Sequence[Object]]) -> Sequence[Server]:
-    """Who serves a host outside of the namespace.
+def server_of(host: str, namespace: str, found: Mapping[str, Sequence[Object]]) -> Server | None:
+    """Whoever serves a host outside of the namespace; None if nobody does.
 
     A wildcard such as `*.example.com` does not count, since the more exact host takes precedence.
 
@@ -57,7 +58,7 @@ def servers_of(host: str, namespace: str, found: Mapping[str, Sequence[Object]])
         for entry in entries
         if entry["metadata"]["namespace"] != namespace and host in hosts_of(entry)
     ]
-    return sorted(servers, key=lambda server: (server.namespace, server.name))
+    return min(servers, key=lambda server: (server.namespace, server.name), default=None)
 
 
 def taken_error(host: str, address: str, server: Server) -> pulumi.RunError:
@@ -94,10 +95,8 @@ def circle_error(host: str, images: Images) -> pulumi.RunError | None:
     )
 
 
-async def own_host(settings: Settings, cluster: Cluster, instance: str, namespace: str, address: str, port: int) -> str:
+async def own_host(settings: Settings, cluster: Cluster, namespace: str, address: str, port: int) -> str:
     """The registry's host, which nobody else's Ingress or route serves; see `host_of`.
-
-    In a namespace of the same instance, which the stack is about to leave, they are its own.
 
     Raises:
         pulumi.RunError: no host can be made from the address, somebody else serves it, or the program's own images
@@ -107,22 +106,35 @@ async def own_host(settings: Settings, cluster: Cluster, instance: str, namespac
     circle = circle_error(host, settings.images)
     if circle:
         raise circle
-    if settings.exposure not in ("ingress", "gateway"):
+    if settings.exposure not in _SHARED:
         return host  # it leads to a Service of the stack's own, by an address or a port that no other one has
     found = await asyncio.to_thread(_everything, cluster)
-    for server in servers_of(split_port(host)[0], namespace, found):
-        if not await asyncio.to_thread(_is_of, instance, server.namespace, cluster):
-            raise taken_error(host, address, server)
+    server = server_of(split_port(host)[0], namespace, found)
+    if server:
+        raise taken_error(host, address, server)
     return host
 
 
-def _is_of(instance: str, namespace: str, cluster: Cluster) -> bool:
-    """Whether a namespace is one of this instance of the stack."""
-    try:
-        found = cluster.find(f"/api/v1/namespaces/{namespace}") if instance else None
-    except ApiException:
-        return False  # the user may not look
-    return found is not None and found["metadata"].get("labels", {}).get(names.INSTANCE) == instance
+def move_error(settings: Settings, cluster: Cluster, former: str) -> pulumi.RunError | None:
+    """The error of a stack that is to move to another namespace with a host that the former one serves until the end.
+
+    Args:
+        settings: The settings.
+        cluster: The cluster.
+        former: The namespace that the stack has; empty if it has none.
+    """
+    host, namespace = settings.host, settings.namespace
+    if not host or not former or namespace in ("", former) or settings.exposure not in _SHARED:
+        return None
+    server = server_of(split_port(host)[0], namespace, _everything(cluster))
+    if server is None or server.namespace != former:
+        return None
+    rule = (
+        f"the host {host} is served from the namespace {former} until the stack has moved, and it can lead to one "
+        "registry only"
+    )
+    other = "to move all the same, give it another host: pulumi config set host registry-2.example.com"
+    return SettingError("namespace", namespace, rule, former, more=other)
 
 
 def _everything(cluster: Cluster) -> dict[str, list[Object]]:

@@ -3,11 +3,14 @@
 For a change Pulumi makes the new object first, and deletes the former one by its name when all else is done. But that
 `up` may fail before, and its change be taken back: then the next one uses the former object again, and Pulumi deletes
 it in the end all the same, since the state still says so. So Pulumi deletes none of these (`retain_on_delete`), and the
-program does, once every node is proved: whatever the stack's namespace holds of them that was not made just now.
+program does, once every node is proved: whatever the stack's namespace holds of them that was not made just now. What
+is no way in, and the state still had at the beginning, goes at the next `up` only: one that is limited to some targets
+may have it in use.
 What this deliberately does not do: it looks at no object without this program's labels, and at no other namespace.
 """
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
@@ -27,6 +30,9 @@ _PLACES = (
     ("ConfigMap", "/api/v1", "configmaps"),
 )
 """Each kind, and where the API has its objects."""
+_END_SECONDS, _END_INTERVAL = 60.0, 0.5
+"""How long (s) the end of what is deleted is waited for, as a controller may have something to clean up, and how often
+it is looked at."""
 _OURS = urlencode({"labelSelector": "app.kubernetes.io/part-of=private-registry"})
 
 
@@ -54,13 +60,28 @@ def remove_former(cluster: Cluster, namespace: str, present: Collection[tuple[st
         path = f"{group}/namespaces/{namespace}/{plural}"
         try:
             found = cluster.find(f"{path}?{_OURS}") or {}  # the cluster may not know this kind
-            for entry in found.get("items", []):
-                name = entry["metadata"]["name"]
-                if has_telling_name(kind, entry) and (kind, name) not in present:
-                    cluster.delete(f"{path}/{name}")
+        except ApiException:
+            return  # nor the user have anything to do with it
+        telling = [entry["metadata"]["name"] for entry in found.get("items", []) if has_telling_name(kind, entry)]
+        former = [f"{path}/{name}" for name in telling if (kind, name) not in present]
+        try:
+            for each in former:
+                cluster.delete(each)
+            _wait_for_the_end(cluster, former)
         except (ApiException, pulumi.RunError) as error:
             why = api_message(error) if isinstance(error, ApiException) else str(error)
             pulumi.log.warn(f"What the stack used before stays in its namespace until the next `pulumi up`: {why}")
 
     with ThreadPoolExecutor(len(_PLACES)) as pool:
         list(pool.map(remove, _PLACES))
+
+
+def _wait_for_the_end(cluster: Cluster, paths: Sequence[str]) -> None:
+    """Wait until objects are gone: an `up` that wants one of them again must not meet it while it ends."""
+    deadline = time.monotonic() + _END_SECONDS
+    for path in paths:
+        while cluster.find(path) is not None:
+            if time.monotonic() > deadline:
+                *_, plural, name = path.split("/")
+                raise pulumi.RunError(f"{plural}/{name} is still being deleted, {_END_SECONDS:g} s after it was to go")
+            time.sleep(_END_INTERVAL)

@@ -163,7 +163,8 @@ class Identity(pulumi.ComponentResource):
         """Make seed, provider and namespace."""
         super().__init__(IDENTITY, name, None, opts)
         self._made: list[pulumi.Resource] = []
-        self._cluster, self._telling = args.cluster, list[tuple[str, pulumi.Resource]]()
+        self._cluster, self._spared = args.cluster, args.recorded.telling
+        self._telling: list[tuple[str, pulumi.Resource]] = []
         self._child = pulumi.ResourceOptions(parent=self, transformations=[self.bind])
         # Every secret is derived from this one. Secrets have to be random, and have to stay the same even if all
         # objects of the cluster are lost. A generated key is the only random value that this program's packages keep
@@ -202,7 +203,12 @@ class Identity(pulumi.ComponentResource):
         # The namespace is not among the outputs: these are in the state before it is made, so that an `up` that is
         # killed while it is made has recorded where that was.
         self.register_outputs(
-            {"clusterId": self.cluster_id, "context": args.cluster.context, "instanceId": self.instance}
+            {
+                "clusterId": self.cluster_id,
+                "context": args.cluster.context,
+                "instanceId": self.instance,
+                "wanted": given,
+            }
         )
 
     def bind(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
@@ -238,13 +244,14 @@ class Identity(pulumi.ComponentResource):
         Args:
             done: What is known once nothing needs that any more.
         """
-        # What the state has says what there is, also where an `up` is limited to some targets.
+        # An `up` that is limited to some targets has others in use: those that the state has, not the program.
         present = [pulumi.Output.all(kind, cast(Any, made).metadata["name"]) for kind, made in self._telling]
 
         async def removed(known: Sequence[Any]) -> str:
             own, namespace, *pairs = known
             if not pulumi.runtime.is_dry_run():
-                await asyncio.to_thread(remove_former, self._cluster, namespace, {tuple(pair) for pair in pairs})
+                kept = self._spared | {tuple(pair) for pair in pairs}
+                await asyncio.to_thread(remove_former, self._cluster, namespace, kept)
             return own
 
         return pulumi.Output.all(done, self.namespace, *present).apply(removed)

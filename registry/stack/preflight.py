@@ -9,6 +9,7 @@ import pulumi
 from ..certificate import choice as certificates
 from ..cluster import Cluster
 from ..exposure import choice as exposures
+from ..exposure.taken import move_error
 from ..settings import Settings
 from ..storage import volume
 from . import provider, stored, strangers
@@ -81,6 +82,7 @@ def preflight(settings: Settings, cluster: Cluster, recorded: Recorded) -> bool:
         version_error(version),
         *strangers.errors(settings, cluster, recorded),
         *exposures.errors(settings, cluster, recorded.exposure),
+        move_error(settings, cluster, recorded.namespace),
         *certificates.errors(settings, cluster),
         volume.storage_class_error(settings.storage.storage_class, classes, there.storage_class if there else ""),
         *stored.losses(moved, there, allowed=settings.allow_data_loss),

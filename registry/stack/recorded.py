@@ -31,6 +31,8 @@ _BINDING = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
 _SEED = "tls:index/privateKey:PrivateKey"
 _SERVER = "tls:index/locallySignedCert:LocallySignedCert"
 _REQUEST = "tls:index/certRequest:CertRequest"
+SPARED = ("Certificate", "ConfigMap", "Issuer")
+"""Kinds of which the program deletes what the state had at the beginning of an `up` no sooner than at the next one."""
 SEED_NAME = "identity-seed"
 """Name of the resource from whose public key the instance's id is made."""
 
@@ -47,6 +49,10 @@ class Recorded:
     """Id of this instance of the stack; see `instance_id`."""
     namespace: str = ""
     """Name of the stack's namespace."""
+    wanted: str = ""
+    """Name of the namespace that the last `up` was for, whether it has ended or not; empty if the program chose it."""
+    telling: frozenset[tuple[str, str]] = frozenset()
+    """Kind and name of what cert-manager keeps for the stack, and of the agents' program."""
     daemon_set: bool = False
     """Whether the stack has the DaemonSet of its nodes."""
     constraints: tuple[str, ...] = ()
@@ -76,8 +82,12 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
     found: dict[str, Mapping[str, Any]] = {}
     trusted, before_renewal, addresses = "", "", set[str]()
     constraints: list[str] = []
+    telling = set[tuple[str, str]]()
     for urn, resource in resources.items():
         kind, name = str(resource["type"]), urn.rpartition("::")[2]
+        made = resource["outputs"].get("metadata", {}).get("name")
+        if made and (short := kind.rpartition(":")[2]) in SPARED:
+            telling.add((short, str(made)))
         if kind in (IDENTITY, _NAMESPACE, _DAEMON_SET, _SERVER, _REQUEST) or (kind, name) == (_SEED, SEED_NAME):
             found[kind] = resource["outputs"]
         elif kind == _BINDING:
@@ -103,6 +113,8 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         context=str(identity.get("context") or ""),
         instance=instance_id(public_key) if public_key else "",
         namespace=str(metadata.get("name") or ""),
+        wanted=str(identity.get("wanted") or ""),
+        telling=frozenset(telling),
         daemon_set=_DAEMON_SET in found,
         constraints=tuple(sorted(constraints)),
         certificates=CertificateState(

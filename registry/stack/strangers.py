@@ -144,22 +144,23 @@ def _error(path: str, fix: str, found: Object | None | ApiException, recorded: R
             return None
         if _ends(metadata):
             return pulumi.RunError(_still_there(place[0], found, "pulumi up --refresh"))
-        return _going_back(place[0], recorded) if recorded.namespace not in ("", place[0]) else None
+        known = [name for name in (recorded.wanted, recorded.namespace) if name]
+        return _going_back(place[0], known[0]) if known and place[0] not in known else None
     if len(place) == 1 and _ends(metadata):
         return pulumi.RunError(_still_there(place[0], found, "pulumi up"))
     return pulumi.RunError(f"The {what} exists already, and is not this stack's. {fix}.")
 
 
-def _going_back(namespace: str, recorded: Recorded) -> pulumi.RunError:
+def _going_back(namespace: str, wanted: str) -> pulumi.RunError:
     """The error of a stack that was on its way to another namespace, and is to be in the former one again.
 
     Pulumi deletes what a move leaves behind at the end of the next `up` that succeeds, by its name, also if that is in
     use again by then. The state that it shows to programs does not tell.
     """
     return pulumi.RunError(
-        f"An `up` that was to move this stack from the namespace {namespace} to {recorded.namespace} has not ended. "
+        f"An `up` that was to move this stack from the namespace {namespace} to {wanted} has not ended. "
         f"The next one that ends deletes {namespace} with every image, also if the stack is there again by then. So go "
-        f"on (pulumi config set namespace {recorded.namespace}); until that has ended, the registry in {namespace} "
+        f"on (pulumi config set namespace {wanted}); until that has ended, the registry in {namespace} "
         "serves what it has. To give both up: pulumi destroy"
     )
 

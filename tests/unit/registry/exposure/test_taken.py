@@ -7,14 +7,14 @@ import pulumi
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from registry import names
 from registry.cluster import Cluster, Object
-from registry.exposure.taken import PATHS, own_host
+from registry.exposure.taken import PATHS, move_error, own_host
 from registry.settings import load
 from tests.unit.support.clusters import QuietCluster
+from tests.unit.support.errors import says
 from tests.unit.support.settings import FakeConfig, having
 
-HOST, INSTANCE = "registry-x.10-0-0-1.nip.io", "0123456789ab"
+HOST = "registry-x.10-0-0-1.nip.io"
 
 
 def serving(namespace: str, kind: str, host: str) -> Object:
@@ -25,7 +25,7 @@ def serving(namespace: str, kind: str, host: str) -> Object:
 def host(found: dict[str, list[Object]], address: str = "10.0.0.1", port: int = 443, **values: Any) -> str:
     objects: dict[str, Object] = {path: {"items": items} for path, items in found.items()}
     cluster = cast(Cluster, QuietCluster(objects=objects))
-    return asyncio.run(own_host(having(**values), cluster, INSTANCE, "registry-x", address, port))
+    return asyncio.run(own_host(having(**values), cluster, "registry-x", address, port))
 
 
 @pytest.mark.parametrize("exposure", ["ingress", "gateway"])
@@ -65,28 +65,11 @@ def test_whatever_serves_no_such_host_elsewhere_is_no_error(item: Object) -> Non
     assert host({PATHS["Ingress"][0]: [item]}) == HOST
 
 
-@pytest.mark.parametrize("instance", [INSTANCE, "ba9876543210"])
-def test_the_namespace_that_the_stack_is_about_to_leave_is_no_stranger_and_that_of_another_stack_is(
-    instance: str,
-) -> None:
-    objects: dict[str, Object] = {
-        PATHS["Ingress"][0]: {"items": [serving("registry-a", "Ingress", "registry.example.com")]},
-        "/api/v1/namespaces/registry-a": {"metadata": {"labels": {names.INSTANCE: instance}}},
-    }
-    cluster, settings = cast(Cluster, QuietCluster(objects=objects)), having(host="registry.example.com")
-    asked = own_host(settings, cluster, INSTANCE, "registry-b", "10.0.0.1", 443)
-    if instance == INSTANCE:
-        assert asyncio.run(asked) == "registry.example.com"
-    else:
-        with pytest.raises(pulumi.RunError, match="Ingress registry-a/theirs"):
-            asyncio.run(asked)
-
-
 @pytest.mark.parametrize("exposure", ["ingress", "loadBalancer"])
 def test_images_that_would_come_from_this_very_registry_are_refused(exposure: str) -> None:
     settings = load(FakeConfig(imageRegistry=f"{HOST}/hub", exposure=exposure))
     with pytest.raises(pulumi.RunError, match=f"{HOST}/hub/registry:3 would come from.*set imageRegistry docker.io"):
-        asyncio.run(own_host(settings, cast(Cluster, QuietCluster()), "", "registry-x", "10.0.0.1", 443))
+        asyncio.run(own_host(settings, cast(Cluster, QuietCluster()), "registry-x", "10.0.0.1", 443))
 
 
 def test_a_host_of_the_settings_is_compared_without_its_port() -> None:
@@ -100,5 +83,27 @@ def test_a_user_who_may_not_list_them_goes_on() -> None:
         def find(self, path: str) -> Object | None:
             raise ApiException(status=403, reason="Forbidden")
 
-    question = own_host(having(), cast(Cluster, Refusing()), "", "registry-x", "10.0.0.1", 443)
+    question = own_host(having(), cast(Cluster, Refusing()), "registry-x", "10.0.0.1", 443)
     assert asyncio.run(question) == HOST
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        ({"namespace": "registry-b"}, True),
+        ({"namespace": "registry-b", "exposure": "loadBalancer"}, False),
+        ({"namespace": "registry-a"}, False),
+        ({}, False),
+        ({"namespace": "registry-b", "host": "other.example.com"}, False),
+    ],
+)
+def test_a_stack_does_not_move_with_a_host_that_its_former_namespace_serves(
+    values: dict[str, str], refused: bool
+) -> None:
+    served = {"items": [serving("registry-a", "Ingress", "registry.example.com")]}
+    cluster = cast(Cluster, QuietCluster(objects={PATHS["Ingress"][0]: served}))
+    settings = having(**{"exposure": "ingress", "host": "registry.example.com", **values})
+    error = move_error(settings, cluster, "registry-a")
+    assert bool(error) == refused
+    if error:
+        says(error, "namespace", "registry-b", "served from the namespace registry-a", "pulumi config set host")

@@ -7,6 +7,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from registry.cluster import Cluster, Object
+from registry.stack import former
 from registry.stack.former import has_telling_name, remove_former
 from tests.unit.support.clusters import QuietCluster
 
@@ -57,3 +58,33 @@ def test_what_cannot_be_deleted_is_warned_of_and_the_rest_goes(monkeypatch: pyte
 def test_what_has_one_name_for_good_is_left_to_pulumi(kind: str) -> None:
     assert not has_telling_name(kind, {})
     assert not has_telling_name("ConfigMap", {"data": {}})
+
+
+def test_a_user_who_may_not_list_a_kind_has_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trimmed(QuietCluster):
+        def find(self, path: str) -> Object | None:
+            if path.startswith("/apis/cert-manager.io"):
+                raise ApiException(status=403, reason="Forbidden")
+            return super().find(path)
+
+    warnings = list[str]()
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    remove_former(cast(Cluster, Trimmed()), "ns", set())
+    assert not warnings
+
+
+def test_what_goes_is_waited_for_and_what_does_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, warnings = list[str](), list[str]()
+
+    class Lasting(QuietCluster):
+        def find(self, path: str) -> Object | None:
+            asked.append(path)
+            return {} if path == f"{INGRESSES}/lasting" else super().find(path)
+
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    monkeypatch.setattr(former, "_END_SECONDS", 0.1)
+    monkeypatch.setattr(former, "_END_INTERVAL", 0.01)
+    remove_former(cast(Cluster, Lasting(objects={f"{INGRESSES}{OURS}": named("lasting")})), "ns", set())
+    assert asked.count(f"{INGRESSES}/lasting") > 1
+    [warning] = warnings
+    assert "ingresses/lasting is still being deleted" in warning

@@ -1,5 +1,6 @@
 """What belongs to somebody else is refused before anything is made, and what is the stack's own is taken over."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pulumi
@@ -145,9 +146,17 @@ def test_namespaces_that_the_state_does_not_know_are_left_over() -> None:
 
 def test_a_move_to_another_namespace_that_has_not_ended_is_not_taken_back() -> None:
     """Pulumi would delete the namespace that the stack is in again, and every image."""
-    moving = Recorded(instance=OURS.instance, cluster=OURS.cluster, namespace="registry-b")
-    objects = {"/api/v1/namespaces/registry-a": there("registry-a", moving.instance)}
-    [error] = errors(objects, moving, namespace="registry-a")
-    says(error, "from the namespace registry-a to registry-b has not ended", "pulumi config set namespace registry-b")
-    assert not errors(objects, moving, namespace="registry-b")
-    assert not errors(objects, moving)
+    a, b = "registry-a", "registry-b"
+    objects = {f"/api/v1/namespaces/{name}": there(name, OURS.instance) for name in (a, b)}
+    for namespace in (b, ""):  # empty: somebody has deleted it, and the state was refreshed
+        [error] = errors(objects, replace(OURS, namespace=namespace, wanted=b), namespace=a)
+        assert f"from the namespace {a} to {b} has not ended" in error
+        assert f"pulumi config set namespace {b}" in error
+    assert not errors(objects, replace(OURS, namespace=b, wanted=b))
+
+
+@pytest.mark.parametrize("namespace", ["registry-a", "registry-b"])
+def test_a_move_that_was_killed_before_the_state_had_the_namespace_goes_on_or_back(namespace: str) -> None:
+    recorded = replace(OURS, namespace="registry-a", wanted="registry-b")
+    objects = {f"/api/v1/namespaces/{name}": there(name, OURS.instance) for name in ("registry-a", "registry-b")}
+    assert not errors(objects, recorded, namespace=namespace)
