@@ -68,6 +68,8 @@ class QuietCluster:
 
     def find(self, path: str) -> Object | None:
         kind = path.split("/")[-2]
+        if path in self.deleted:
+            return None
         if kind == "gateways":
             return self.read("", kind, "", "")
         balanced = kind in ("services", "ingresses")
