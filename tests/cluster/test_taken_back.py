@@ -30,7 +30,7 @@ def ways_in(deployed: Deployed) -> set[str]:
     return {entry["metadata"]["name"] for entry in found}
 
 
-@pytest.mark.parametrize("setting", ["host", "ingressClass"])
+@pytest.mark.parametrize("setting", ["host", pytest.param("ingressClass", marks=pytest.mark.slow)])
 def test_a_change_that_fails_and_is_taken_back_leaves_the_way_in_that_was_there(
     cluster: Cluster, idle_class: str, tmp_path: Path, setting: str
 ) -> None:
