@@ -244,12 +244,12 @@ class Identity(pulumi.ComponentResource):
         Args:
             done: What is known once nothing needs that any more.
         """
-        # An `up` that is limited to some targets has others in use: those that the state has, not the program.
         present = [pulumi.Output.all(kind, cast(Any, made).metadata["name"]) for kind, made in self._telling]
 
         async def removed(known: Sequence[Any]) -> str:
             own, namespace, *pairs = known
             if not pulumi.runtime.is_dry_run():
+                # An `up` that is limited to some targets may have in use what the state has, and the program has not.
                 kept = self._spared | {tuple(pair) for pair in pairs}
                 await asyncio.to_thread(remove_former, self._cluster, namespace, kept)
             return own

@@ -52,7 +52,7 @@ class Recorded:
     wanted: str = ""
     """Name of the namespace that the last `up` was for, whether it has ended or not; empty if the program chose it."""
     telling: frozenset[tuple[str, str]] = frozenset()
-    """Kind and name of what cert-manager keeps for the stack, and of the agents' program."""
+    """Kind and name of each object of the kinds in `SPARED`."""
     daemon_set: bool = False
     """Whether the stack has the DaemonSet of its nodes."""
     constraints: tuple[str, ...] = ()
