@@ -63,6 +63,7 @@ registry = Registry(
         auth=credentials.mode,
         storage=settings.storage,
         seed=identity.seed,
+        guard=identity.guard,
         volume_anew=volume_anew,
         timeout=settings.ready_timeout,
     ),
@@ -79,7 +80,6 @@ lookup = Lookup(
     ),
 )
 shares = make_shares("shares", settings, identity, served.host, lookup.data, credentials.docker_config)
-found = resolved(served.host, served.address, settings, recorded.exposure.addresses)
 
 # 5. Every node trusts it, and has pulled the proof image. A new stack's nodes begin while the registry starts.
 nodes = NodeTrust(
@@ -88,7 +88,7 @@ nodes = NodeTrust(
         settings=settings,
         namespace=namespace,
         cluster=cluster,
-        host=found,
+        host=resolved(served.host, served.address, settings, recorded.exposure.addresses),
         lookup=lookup,
         proof=registry.proof,
         ready=confirmed(served, cluster, registry.ready),
@@ -96,7 +96,7 @@ nodes = NodeTrust(
         pull_secret=credentials.pull_secret,
     ),
 )
-identity.guard(namespace)
+identity.close(namespace)
 pulumi.export("registryUrl", identity.without_former(confirmed(served, cluster, nodes.daemon_set)))
 pulumi.export("address", served.address)
 pulumi.export("caCertificate", certificate.ca_certificate)

@@ -3,11 +3,10 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -20,7 +19,7 @@ from .pod import nginx, proof_image
 from .pod.images import Images
 from .settings import Bucket, Settings, Storage
 from .storage import bucket, volume
-from .waiting import after, awaited, pod_not_ready, rolled_out, timeouts, unordered
+from .waiting import after, pod_not_ready, rolled_out, timeouts, unordered
 
 _LABELS = names.labels(names.REGISTRY)
 _SPREAD = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
@@ -36,12 +35,23 @@ _REQUESTED = 64 * 2**20
 """Bytes of memory that it is promised, not counting these images."""
 _UPLOADS = 512 * 2**20
 """Bytes of memory that it may use besides, for the uploads that are on their way into a bucket."""
-_LEAVE = 5
+_LEAVE = 4
 """Seconds for which a pod that was told to end goes on as before. Meanwhile others take over from it, or another one.
 
 The cluster sends connections to a pod that is about to end where there is no other one. If that were gone already,
 whoever connects would get no answer at all, and would wait for it for half a minute.
 """
+
+
+_NOT_AWAITED = {"pulumi.com/skipAwait": "true", "pulumi.com/deletionPropagationPolicy": "background"}
+"""Annotations of the Deployment. The program waits for its pods itself, and `destroy` need not wait for them by
+themselves, since the end of the namespace waits for all pods in it."""
+
+
+_WAIT = f"for _ in $(seq 90); do test -f {_READY} && exit; sleep 0.1; done; exit 1"
+"""A probe that waits by itself sees at once that the proof image is there, and with it the whole pod is ready."""
+_NEVER = 2**31 - 1
+"""More tries than a probe ever makes: a container that waits for its storage has nothing to be started afresh for."""
 
 
 def configuration(used: Bucket | None = None) -> dict[str, object]:
@@ -105,6 +115,8 @@ class RegistryArgs:
     """Where images are kept."""
     seed: pulumi.Input[str]
     """The stack's seed, by which nobody can guess the bucket's keys from what the pods carry."""
+    guard: k8s.core.v1.Service | None
+    """The Service that lasts as long as the stack; None if there is none."""
     volume_anew: bool
     """Whether a volume that is there is replaced by an empty one."""
     timeout: str
@@ -138,7 +150,8 @@ class Registry(pulumi.ComponentResource):
 
         used = args.storage.bucket
         keys = [bucket.make_secret(names.BUCKET, args.namespace, used.keys, child)] if used and used.keys else []
-        data = _data(name, args, child)
+        network = network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
+        data = _data(name, args, [args.guard, network] if args.guard else [], child)
         files = _files(args)
         config = k8s.core.v1.ConfigMap(
             f"{name}-config",
@@ -147,14 +160,11 @@ class Registry(pulumi.ComponentResource):
             opts=child,
         )
 
-        def reason(asked: Mapping[str, Any]) -> str:
-            namespace = str(asked["metadata"]["namespace"])
-            _, sentence = volume.fault(args.cluster, namespace)
-            return sentence or pod_not_ready(args.cluster, namespace, name, args.timeout)
-
         deployment = k8s.apps.v1.Deployment(
             f"{name}-deployment",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=args.namespace, labels=_LABELS),
+            metadata=k8s.meta.v1.ObjectMetaArgs(
+                name=name, namespace=args.namespace, labels=_LABELS, annotations=_NOT_AWAITED
+            ),
             spec=k8s.apps.v1.DeploymentSpecArgs(
                 replicas=args.storage.replicas,
                 strategy=_strategy(args.storage),
@@ -162,17 +172,15 @@ class Registry(pulumi.ComponentResource):
                 template=_template(args, files, data, config.metadata.name),
             ),
             # New pods read the new keys.
-            opts=pulumi.ResourceOptions.merge(
-                awaited(f"{name}-not-ready", self, args.timeout, reason), pulumi.ResourceOptions(depends_on=keys)
-            ),
+            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(depends_on=keys)),
         )
         if args.storage.replicas > 1:
             _keep_one(name, args.namespace, child)
-        network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
 
         async def ready(namespace: str) -> bool:
             if not pulumi.runtime.is_dry_run():
-                await rolled_out(args.cluster, namespace, name, args.timeout)
+                say, late = partial(pulumi.log.info, resource=self), partial(_late, args, namespace, name)
+                await rolled_out(args.cluster, namespace, name, args.timeout, say, late)
                 await asyncio.to_thread(volume.check, args.cluster, namespace)
             return True
 
@@ -184,13 +192,27 @@ class Registry(pulumi.ComponentResource):
         self.register_outputs({"proof": self.proof, "removal": self.removal})
 
 
-def _data(name: str, args: RegistryArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.VolumeArgs | None:
+def _late(args: RegistryArgs, namespace: str, name: str) -> str:
+    """Why the pod is not ready when the time is up: its storage if it is that, and else what the cluster says."""
+    _, sentence = volume.fault(args.cluster, namespace)
+    return sentence or pod_not_ready(args.cluster, namespace, name, args.timeout)
+
+
+def _data(
+    name: str, args: RegistryArgs, owners: Sequence[volume.Owner], opts: pulumi.ResourceOptions
+) -> k8s.core.v1.VolumeArgs | None:
     """Claim a volume if the storage is one; the pod's volume `data`, if it has any."""
     storage = args.storage
     match storage.kind:
         case "volume":
             return volume.claimed(
-                name, args.namespace, storage.size, storage.storage_class, anew=args.volume_anew, opts=opts
+                name,
+                args.namespace,
+                storage.size,
+                storage.storage_class,
+                owners=owners,
+                anew=args.volume_anew,
+                opts=opts,
             )
         case "memory":
             return volume.memory(storage.size)
@@ -283,6 +305,7 @@ def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1
         auth=pulumi.Output.from_input("basic"),
         storage=settings.storage,
         seed="sample",
+        guard=None,
         volume_anew=False,
         timeout="0s",
     )
@@ -433,11 +456,17 @@ def _proof_container(args: RegistryArgs) -> k8s.core.v1.ContainerArgs:
             core.EnvVarArgs(name="PYTHONDONTWRITEBYTECODE", value="1"),
             core.EnvVarArgs(name="NAMESPACE", value_from=core.EnvVarSourceArgs(field_ref=own_namespace)),
         ],
+        startup_probe=core.ProbeArgs(
+            exec_=core.ExecActionArgs(command=["sh", "-c", _WAIT]),
+            period_seconds=1,
+            timeout_seconds=15,
+            failure_threshold=_NEVER,
+        ),
         readiness_probe=core.ProbeArgs(exec_=core.ExecActionArgs(command=["test", "-f", _READY]), period_seconds=2),
         # A pod is ready as long as all of its containers are.
-        lifecycle=_lingering("python3", "-c", f"import time; time.sleep({_LEAVE})"),
+        lifecycle=_lingering("sleep", str(_LEAVE)),
         security_context=_restricted(),
-        resources=_resources(requests=("10m", "24Mi"), limits=("500m", "96Mi")),
+        resources=_resources(requests=("10m", "24Mi"), limits=("1", "96Mi")),
         volume_mounts=[
             _mount("config", CONFIG),
             *([] if args.storage.bucket else [_mount("data", DATA)]),

@@ -19,7 +19,11 @@ T = TypeVar("T")
 _TIMED_OUT = "timed out waiting"
 """Part of the provider's error when a wait has reached its time-out (provider source, await/internal/awaiter.go)."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_INTERVAL = 0.5
+_INTERVAL = 0.25
+"""Seconds between two looks at a Deployment."""
+_PATIENCE, _WHY, _REMIND = 10.0, 5.0, 60.0
+"""Seconds before a wait for a Deployment says why, between two looks for another reason, and until it says the same
+again."""
 
 
 def after(value: pulumi.Input[T], *ready: pulumi.Input[object]) -> pulumi.Output[T]:
@@ -94,25 +98,28 @@ def is_rolled_out(deployment: Object) -> bool:
     return seen and all(status.get(key) == wanted for key in ("replicas", "updatedReplicas", "readyReplicas"))
 
 
-def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> str:
-    """The error of the registry's pod if it is not ready within the time: the reason, and what to do.
+def pod_trouble(cluster: Cluster, namespace: str, name: str) -> str:
+    """Why the registry's pod is not ready, in the cluster's words, and what helps; empty if nothing says so.
 
     Args:
-        cluster: The cluster, which is asked for the reason.
+        cluster: The cluster, which is asked.
         namespace: Namespace of the Deployment.
         name: Its name, and the value of the name label of its pods.
-        timeout: How long it was waited for, such as `2m`.
     """
     place = f"/api/v1/namespaces/{namespace}"
-    why, fix = "", ""
     try:
         pods = pods_of(cluster, namespace, name)
         events = json.loads(cluster.ask(f"{place}/events", fieldSelector="type=Warning"))["items"]
         logs = {crash: _end_of(cluster, namespace, crash) for pod in pods for crash in crashes(pod)}
         why, fix = registry_trouble(pods, events, names.IMAGE_LOGIN, logs)
     except (OSError, LookupError):
-        pass  # the user may not read them, or the API does not answer: then the sentence says where to look
-    because = "; ".join(filter(None, (why.rstrip("."), fix)))
+        return ""  # the user may not read them, or the API does not answer: then the sentence says where to look
+    return "; ".join(filter(None, (why.rstrip("."), fix)))
+
+
+def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> str:
+    """The error of the registry's pod if it is not ready within the time `timeout`: the reason, and what to do."""
+    because = pod_trouble(cluster, namespace, name)
     return (
         f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} (the setting "
         f"readyTimeout){because and ': ' + because}. Its events tell more: kubectl describe pods -n {namespace}"
@@ -127,30 +134,39 @@ def _end_of(cluster: Cluster, namespace: str, crash: Crash) -> str:
         return ""  # the user may not read it, the kubelet does not answer, or it has been started again
 
 
-async def rolled_out(cluster: Cluster, namespace: str, name: str, timeout: str) -> None:
-    """Wait until a Deployment is rolled out.
+async def rolled_out(
+    cluster: Cluster, namespace: str, name: str, timeout: str, say: Callable[[str], None], late: Callable[[], str]
+) -> None:
+    """Wait until a Deployment is rolled out, and say why it is not, when that takes long.
 
-    This works around a bug of the provider: just after an update it can mistake old pods for new ones and return early
-    (provider source, await/deployment.go). So the Deployment is polled here. The provider's own wait stays on, because
-    it explains why a pod does not start.
+    The provider's own wait can mistake old pods for new ones just after an update, and return early (provider source,
+    await/deployment.go). And what it waits for at the creation it waits for at the deletion.
 
     Args:
         cluster: The cluster.
         namespace: Namespace of the Deployment.
         name: Its name.
         timeout: How long to wait, such as `2m`.
+        say: Prints a line.
+        late: Gives the sentence with which the wait ends when the time is up.
 
     Raises:
         pulumi.RunError: the Deployment is not rolled out within the time, or somebody has deleted it or taken its pods.
     """
-    deadline = time.monotonic() + seconds_of(timeout)
-    woken = time.monotonic()
+    begun = woken = looked = time.monotonic()
+    said, said_at = "", 0.0
     while not is_rolled_out(found := await asyncio.to_thread(_deployment, cluster, namespace, name)):
-        if condition_of(found, "ReplicaFailure").get("status") == "True" and time.monotonic() > woken + WAKE:
+        now = time.monotonic()
+        if condition_of(found, "ReplicaFailure").get("status") == "True" and now > woken + WAKE:
             await asyncio.to_thread(cluster.wake, "deployments", namespace, name)
-            woken = time.monotonic()
-        if time.monotonic() > deadline:
-            raise pulumi.RunError(await asyncio.to_thread(pod_not_ready, cluster, namespace, name, timeout))
+            woken = now
+        if now > begun + seconds_of(timeout):
+            raise pulumi.RunError(await asyncio.to_thread(late))
+        if now > max(begun + _PATIENCE, looked + _WHY):
+            why, looked = await asyncio.to_thread(pod_trouble, cluster, namespace, name), now
+            if why != said or now > said_at + _REMIND:
+                say(f"The registry's pod is not ready yet{why and ': ' + why}")
+                said, said_at = why, now
         await asyncio.sleep(_INTERVAL)
 
 

@@ -326,7 +326,7 @@ def _pod(args: NodeTrustArgs, agent_config_map: pulumi.Input[str]) -> k8s.core.v
         ),
         security_context=core.SecurityContextArgs(privileged=True),
         resources=core.ResourceRequirementsArgs(
-            requests={"cpu": "10m", "memory": "32Mi"}, limits={"cpu": "500m", "memory": "128Mi"}
+            requests={"cpu": "10m", "memory": "32Mi"}, limits={"cpu": "1", "memory": "128Mi"}
         ),
         volume_mounts=[
             core.VolumeMountArgs(name="agent", mount_path=f"{_APP}/agent", read_only=True),

@@ -12,6 +12,7 @@ Source: the service LanguageRuntime, language.proto, as in the Python package `p
 """
 
 import asyncio
+import atexit
 import logging
 import os
 import runpy
@@ -161,8 +162,13 @@ def main() -> None:
     sys.stdout.flush()
     if not host.idle.is_set():
         os._exit(0)  # a program that still runs would be waited for
-    # What a program has put off until the interpreter's end is done: the Kubernetes client removes key files then.
     server.stop(grace=None).wait()
+    # What a program has put off until the interpreter's end is done: the Kubernetes client removes key files then. To
+    # take a thousand modules down one by one would hold up the engine, which waits for this process.
+    atexit._run_exitfuncs()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way to have them run now
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ http {{
     absolute_redirect off;
 
     # A client may stop in the middle of a transfer for as long as this, and hold an idle connection for as long.
-    client_header_timeout 30s;
+    client_header_timeout 10s;
     client_body_timeout 5m;
     send_timeout 5m;
     keepalive_timeout 75s;

@@ -17,7 +17,7 @@ from ..hostname import stack_namespace
 from ..settings import Settings
 from ..waiting import timeouts
 from .former import has_telling_name, remove_former
-from .guard import make_guard
+from .guard import SERVICE, close_guard, make_guard
 from .provider import make_provider
 from .recorded import IDENTITY, SEED_NAME, Recorded, instance_id
 
@@ -114,13 +114,20 @@ _PASSIVE = (
 """Kinds whose objects nobody has to clean up after, but for a Service of type LoadBalancer."""
 
 
-def _ends_with_its_namespace(kind: str, props: Mapping[str, object]) -> bool:
+_OWNERS = (SERVICE, f"{names.REGISTRY}-network")
+"""The resources that own the volume (`storage.volume`). They end before the namespace, so that it does."""
+
+
+def _ends_with_its_namespace(kind: str, name: str, props: Mapping[str, object]) -> bool:
     """Whether `destroy` may leave an object to the end of the stack's namespace, and so has less to ask and wait for.
 
-    A claim has to be left: it stays while a pod uses it, and an `up` that was killed may leave a pod that no state
-    knows. The end of the namespace ends every pod in it first. The Deployment and the DaemonSet are no such objects:
-    where pods are left, the namespace's controller comes back after half of the longest time that they may take.
+    A claim has to be left, or to end with its owners: it stays while a pod uses it, and an `up` that was killed may
+    leave a pod that no state knows. The end of the namespace ends every pod in it first. The Deployment and the
+    DaemonSet are no such objects: their pods have to be gone when the namespace's controller first looks, five seconds
+    after the deletion, or it comes back as late as half a minute later.
     """
+    if name in _OWNERS:
+        return False
     metadata, spec = props.get("metadata"), props.get("spec")
     own = isinstance(metadata, k8s.meta.v1.ObjectMetaArgs) and isinstance(metadata.namespace, pulumi.Output)
     balanced = isinstance(spec, k8s.core.v1.ServiceSpecArgs) and spec.type == "LoadBalancer"
@@ -158,6 +165,8 @@ class Identity(pulumi.ComponentResource):
     """The id of this instance of the stack."""
     cluster_id: str
     """UID of the cluster's namespace kube-system; empty if the user may not read it."""
+    guard: k8s.core.v1.Service | None
+    """The Service that is nowhere but on this cluster; None if it is not known which one this is."""
 
     def __init__(self, name: str, args: IdentityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make seed, provider and namespace."""
@@ -200,6 +209,7 @@ class Identity(pulumi.ComponentResource):
             ),
         )
         self.namespace = self._namespace.metadata.name
+        self.guard = make_guard(self.cluster_id, self.namespace, self._child) if self.cluster_id else None
         # The namespace is not among the outputs: these are in the state before it is made, so that an `up` that is
         # killed while it is made has recorded where that was.
         self.register_outputs(
@@ -230,7 +240,7 @@ class Identity(pulumi.ComponentResource):
                 lambda known: {**(known or {}), **TAKEN_OVER}
             )
         chosen = pulumi.ResourceOptions(provider=self._provider_of_all)
-        if _ends_with_its_namespace(args.type_, args.props):
+        if _ends_with_its_namespace(args.type_, args.name, args.props):
             chosen.deleted_with = self._namespace
         kind = args.type_.rpartition(":")[2]
         if has_telling_name(kind, args.props):
@@ -256,14 +266,14 @@ class Identity(pulumi.ComponentResource):
 
         return pulumi.Output.all(done, self.namespace, *present).apply(removed)
 
-    def guard(self, namespace: pulumi.Input[str]) -> None:
-        """Make what stops a `destroy` on another cluster; call it when everything else is declared.
+    def close(self, namespace: pulumi.Input[str]) -> None:
+        """Have `destroy` ask the guard before anything else; call it when everything else is declared.
 
         Args:
             namespace: The stack's namespace, once it is known to take the stack's pods.
         """
-        if self.cluster_id:
-            make_guard(self.cluster_id, namespace, list(self._made), self._child)
+        if self.guard:
+            close_guard(self.cluster_id, self.guard, namespace, list(self._made), self._child)
 
 
 def make_identity(name: str, settings: Settings, cluster: Cluster, recorded: Recorded) -> Identity:

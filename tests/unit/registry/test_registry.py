@@ -1,6 +1,7 @@
 """The registry's component alone: what its pod is made of."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from typing import Any, cast, get_args
 
@@ -33,6 +34,7 @@ def made(*, auth: AuthMode = "push", storage: Callable[[], Storage] = stored) ->
             auth=pulumi.Output.from_input(auth),
             storage=storage(),
             seed="seed",
+            guard=None,
             volume_anew=False,
             timeout="2m",
         )
@@ -112,8 +114,28 @@ def test_a_pod_that_was_told_to_end_stays_ready_until_another_one_is() -> None:
     recorder, _ = made()
     lingering = {name for name, each in containers(recorder).items() if "preStop" in each.get("lifecycle", {})}
     assert lingering == {each["name"] for each in pod(recorder)["containers"]}
-    assert containers(recorder)["nginx"]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
-    assert pod(recorder)["terminationGracePeriodSeconds"] == 5 + nginx.DRAIN + 10
+    assert containers(recorder)["nginx"]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "4"]
+    assert pod(recorder)["terminationGracePeriodSeconds"] == 4 + nginx.DRAIN + 10
+
+
+def test_destroy_does_not_wait_for_the_pods_by_themselves_since_the_namespace_waits_for_them() -> None:
+    annotations = made()[0].of(":Deployment")["metadata"]["annotations"]
+    assert annotations["pulumi.com/skipAwait"] == "true"
+    assert annotations["pulumi.com/deletionPropagationPolicy"] == "background"
+
+
+def test_a_volume_that_one_object_alone_would_own_is_owned_by_none() -> None:
+    """Where the cluster is not known there is no guard, and somebody may delete the other object by hand."""
+    assert "ownerReferences" not in made()[0].of(":PersistentVolumeClaim")["metadata"]
+
+
+def test_the_pod_is_ready_as_soon_as_the_proof_image_is_there_and_waits_for_a_slow_storage_without_end() -> None:
+    probe = containers(made()[0])["proof-image"]["startupProbe"]
+    assert probe["failureThreshold"] == 2**31 - 1
+    script = probe["exec"]["command"][-1].replace("seq 90", "seq 2")
+    assert subprocess.run(["sh", "-c", script.replace("/run/proof/ready", "/dev/null")], check=False).returncode == 1
+    ready = script.replace("/run/proof/ready", __file__)
+    assert subprocess.run(["sh", "-c", ready], timeout=5, check=False).returncode == 0
 
 
 def test_the_pod_gets_the_programs_that_it_runs_and_no_other() -> None:

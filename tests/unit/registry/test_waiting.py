@@ -80,17 +80,51 @@ class Answers:
         return json.dumps(answer)
 
 
+def wait_for(answers: object, timeout: str) -> list[str]:
+    """What the wait says until it ends."""
+    said: list[str] = []
+    asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", timeout, said.append, lambda: "too late"))
+    return said
+
+
 def test_the_wait_ends_with_the_roll_out() -> None:
     unseen = (PermissionError("may not"), ConnectionError("no answer"))
     answers = Answers(*unseen, deployment(seen=1), deployment(updated=0), deployment())
-    asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1m"))
+    assert wait_for(answers, "1m") == []
     assert answers.left == [deployment()]
 
 
-def test_the_wait_is_bounded_and_says_where_to_look() -> None:
-    answers = Answers(deployment(ready=0))
-    with pytest.raises(pulumi.RunError, match="within 1s .the setting readyTimeout.*describe pods -n team"):
-        asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1s"))
+def test_the_wait_is_bounded() -> None:
+    with pytest.raises(pulumi.RunError, match="^too late$"):
+        wait_for(Answers(deployment(ready=0)), "1s")
+
+
+class Troubled(Answers):
+    """A cluster with a Deployment that becomes ready after some looks, and with pods, which change at the second."""
+
+    def __init__(self, *pods: list[Object]) -> None:
+        super().__init__(*[deployment(ready=0)] * 8, deployment())
+        self._pods = list(pods)
+
+    def ask(self, path: str, **query: str) -> str:
+        if not path.endswith("/pods"):
+            return super().ask(path, **query)
+        return json.dumps({"items": self._pods.pop(0) if len(self._pods) > 1 else self._pods[0]})
+
+
+def test_a_wait_that_takes_long_says_why_when_that_changes_and_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starting = "The registry's pod is not ready yet"
+    limited = f"{starting}: ErrImagePull: 429 Too Many Requests; docker.io limits how often"
+    for name, seconds in (("_PATIENCE", 0), ("_WHY", 0), ("_INTERVAL", 0.01), ("_REMIND", 60)):
+        monkeypatch.setattr(waiting, name, seconds)
+    said = wait_for(Troubled([], [LIMIT]), "1m")
+    assert [line[: len(limited)] for line in said] == [starting, limited]
+    monkeypatch.setattr(waiting, "_REMIND", 0)
+    assert len(wait_for(Troubled([LIMIT]), "1m")) > 2
+    monkeypatch.setattr(waiting, "_PATIENCE", 10)
+    assert wait_for(Troubled([LIMIT]), "1m") == []
 
 
 def test_a_controller_that_lets_the_pod_wait_after_refusals_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +132,7 @@ def test_a_controller_that_lets_the_pod_wait_after_refusals_is_woken(monkeypatch
     refused["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True"}]
     monkeypatch.setattr(waiting, "WAKE", 0.05)
     answers = Answers(refused)
-    asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", "1m"))
+    wait_for(answers, "1m")
     assert answers.woken == [("deployments", "team", "registry")]
 
 
@@ -111,7 +145,7 @@ def test_a_controller_that_lets_the_pod_wait_after_refusals_is_woken(monkeypatch
 )
 def test_what_somebody_has_changed_by_hand_is_not_waited_for(found: Object | Exception, what: str) -> None:
     with pytest.raises(pulumi.RunError) as caught:
-        asyncio.run(rolled_out(cast(Cluster, Answers(found)), "team", "registry", "1h"))
+        wait_for(Answers(found), "1h")
     assert str(caught.value).startswith(f"The Deployment registry in the namespace team {what}, and the stack's state")
     assert str(caught.value).endswith("pulumi up --refresh")
 
