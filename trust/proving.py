@@ -19,7 +19,7 @@ from trust.doctor.objects import name_of, node_of, nodes_of
 from trust.doctor.verdict import Code, Verdict
 from trust.listening import Listener
 
-_INTERVAL = 1.0
+_INTERVAL = 0.5
 """Seconds between two looks; large clusters are looked at less often."""
 _REMIND = 60.0
 """Seconds after which the same nodes are named again."""
