@@ -38,6 +38,7 @@ exposure = make_exposure(settings, cluster, namespace, recorded.exposure)
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
 certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
 served = exposure.serve(host, certificate.secret).unordered()
+early = served.host if recorded.daemon_set else host  # nobody pulls from a new stack yet
 
 # 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
 credentials = Credentials(
@@ -46,7 +47,7 @@ credentials = Credentials(
         namespace=namespace,
         seed=identity.seed,
         auth=settings.auth,
-        host=host,
+        host=early,
         addresses=served.addresses,
         password_version=settings.password_version,
     ),
@@ -57,13 +58,12 @@ registry = Registry(
         namespace=namespace,
         cluster=cluster,
         images=settings.images,
-        host=host,
+        host=early,
         tls_secret=certificate.secret,
         secret=credentials.secret,
         auth=credentials.mode,
         storage=settings.storage,
         seed=identity.seed,
-        guard=identity.guard,
         volume_anew=volume_anew,
         timeout=settings.ready_timeout,
     ),
@@ -96,7 +96,7 @@ nodes = NodeTrust(
         pull_secret=credentials.pull_secret,
     ),
 )
-identity.close(namespace)
+identity.guard(namespace)
 pulumi.export("registryUrl", identity.without_former(confirmed(served, cluster, nodes.daemon_set)))
 pulumi.export("address", served.address)
 pulumi.export("caCertificate", certificate.ca_certificate)

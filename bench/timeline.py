@@ -59,10 +59,14 @@ def steps_of(lines: Iterable[tuple[float, str]], end: float) -> list[Step]:
                 done.append(Step(f"{kind.rpartition(':')[2]} {name}", begun[name], moment))
     done.sort(key=lambda step: step.begin)
     before = Step("start of Pulumi and program, questions to the cluster", 0, min(begun.values(), default=end))
-    return [before, *done, Step("registry ready, every node proved, end", max([step.end for step in done], default=end), end)]
+    return [
+        before,
+        *done,
+        Step("registry ready, every node proved, end", max([step.end for step in done], default=end), end),
+    ]
 
 
-def objects_of(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def objects_of(state: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The Kubernetes objects of a stack's state with its secrets in plain text, as they were sent to the API.
 
     Owners are left out: once the stack is destroyed, the cluster would take what they own for left behind.

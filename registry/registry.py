@@ -19,7 +19,7 @@ from .pod import nginx, proof_image
 from .pod.images import Images
 from .settings import Bucket, Settings, Storage
 from .storage import bucket, volume
-from .waiting import after, pod_not_ready, rolled_out, timeouts, unordered
+from .waiting import after, pod_trouble, rolled_out, timeouts, unordered
 
 _LABELS = names.labels(names.REGISTRY)
 _SPREAD = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
@@ -115,8 +115,6 @@ class RegistryArgs:
     """Where images are kept."""
     seed: pulumi.Input[str]
     """The stack's seed, by which nobody can guess the bucket's keys from what the pods carry."""
-    guard: k8s.core.v1.Service | None
-    """The Service that lasts as long as the stack; None if there is none."""
     volume_anew: bool
     """Whether a volume that is there is replaced by an empty one."""
     timeout: str
@@ -150,8 +148,7 @@ class Registry(pulumi.ComponentResource):
 
         used = args.storage.bucket
         keys = [bucket.make_secret(names.BUCKET, args.namespace, used.keys, child)] if used and used.keys else []
-        network = network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
-        data = _data(name, args, [args.guard, network] if args.guard else [], child)
+        data = _data(name, args, child)
         files = _files(args)
         config = k8s.core.v1.ConfigMap(
             f"{name}-config",
@@ -176,11 +173,12 @@ class Registry(pulumi.ComponentResource):
         )
         if args.storage.replicas > 1:
             _keep_one(name, args.namespace, child)
+        network_policy.reachable(name, args.namespace, _LABELS, [nginx.PLAIN_PORT, nginx.TLS_PORT], child)
 
         async def ready(namespace: str) -> bool:
             if not pulumi.runtime.is_dry_run():
-                say, late = partial(pulumi.log.info, resource=self), partial(_late, args, namespace, name)
-                await rolled_out(args.cluster, namespace, name, args.timeout, say, late)
+                say, why = partial(pulumi.log.info, resource=self), partial(_why, args, namespace, name)
+                await rolled_out(args.cluster, namespace, name, args.timeout, say, why)
                 await asyncio.to_thread(volume.check, args.cluster, namespace)
             return True
 
@@ -192,27 +190,19 @@ class Registry(pulumi.ComponentResource):
         self.register_outputs({"proof": self.proof, "removal": self.removal})
 
 
-def _late(args: RegistryArgs, namespace: str, name: str) -> str:
-    """Why the pod is not ready when the time is up: its storage if it is that, and else what the cluster says."""
+def _why(args: RegistryArgs, namespace: str, name: str) -> str:
+    """Why the pod is not ready: its storage if it is that, and else what the cluster says; empty if nothing does."""
     _, sentence = volume.fault(args.cluster, namespace)
-    return sentence or pod_not_ready(args.cluster, namespace, name, args.timeout)
+    return sentence or pod_trouble(args.cluster, namespace, name)
 
 
-def _data(
-    name: str, args: RegistryArgs, owners: Sequence[volume.Owner], opts: pulumi.ResourceOptions
-) -> k8s.core.v1.VolumeArgs | None:
+def _data(name: str, args: RegistryArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.VolumeArgs | None:
     """Claim a volume if the storage is one; the pod's volume `data`, if it has any."""
     storage = args.storage
     match storage.kind:
         case "volume":
             return volume.claimed(
-                name,
-                args.namespace,
-                storage.size,
-                storage.storage_class,
-                owners=owners,
-                anew=args.volume_anew,
-                opts=opts,
+                name, args.namespace, storage.size, storage.storage_class, anew=args.volume_anew, opts=opts
             )
         case "memory":
             return volume.memory(storage.size)
@@ -305,7 +295,6 @@ def registry_pod(settings: Settings, cluster: Cluster) -> tuple[str, k8s.core.v1
         auth=pulumi.Output.from_input("basic"),
         storage=settings.storage,
         seed="sample",
-        guard=None,
         volume_anew=False,
         timeout="0s",
     )

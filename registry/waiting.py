@@ -117,15 +117,6 @@ def pod_trouble(cluster: Cluster, namespace: str, name: str) -> str:
     return "; ".join(filter(None, (why.rstrip("."), fix)))
 
 
-def pod_not_ready(cluster: Cluster, namespace: str, name: str, timeout: str) -> str:
-    """The error of the registry's pod if it is not ready within the time `timeout`: the reason, and what to do."""
-    because = pod_trouble(cluster, namespace, name)
-    return (
-        f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} (the setting "
-        f"readyTimeout){because and ': ' + because}. Its events tell more: kubectl describe pods -n {namespace}"
-    )
-
-
 def _end_of(cluster: Cluster, namespace: str, crash: Crash) -> str:
     """The end of the log of a container that has crashed; empty if it cannot be read."""
     try:
@@ -135,7 +126,7 @@ def _end_of(cluster: Cluster, namespace: str, crash: Crash) -> str:
 
 
 async def rolled_out(
-    cluster: Cluster, namespace: str, name: str, timeout: str, say: Callable[[str], None], late: Callable[[], str]
+    cluster: Cluster, namespace: str, name: str, timeout: str, say: Callable[[str], None], why: Callable[[], str]
 ) -> None:
     """Wait until a Deployment is rolled out, and say why it is not, when that takes long.
 
@@ -148,7 +139,7 @@ async def rolled_out(
         name: Its name.
         timeout: How long to wait, such as `2m`.
         say: Prints a line.
-        late: Gives the sentence with which the wait ends when the time is up.
+        why: Gives the reason, and what helps; empty if it is not known. It may take a while.
 
     Raises:
         pulumi.RunError: the Deployment is not rolled out within the time, or somebody has deleted it or taken its pods.
@@ -160,13 +151,18 @@ async def rolled_out(
         if condition_of(found, "ReplicaFailure").get("status") == "True" and now > woken + WAKE:
             await asyncio.to_thread(cluster.wake, "deployments", namespace, name)
             woken = now
-        if now > begun + seconds_of(timeout):
-            raise pulumi.RunError(await asyncio.to_thread(late))
-        if now > max(begun + _PATIENCE, looked + _WHY):
-            why, looked = await asyncio.to_thread(pod_trouble, cluster, namespace, name), now
-            if why != said or now > said_at + _REMIND:
-                say(f"The registry's pod is not ready yet{why and ': ' + why}")
-                said, said_at = why, now
+        late = now > begun + seconds_of(timeout)
+        if late or now > max(begun + _PATIENCE, looked + _WHY):
+            reason, looked = (await asyncio.to_thread(why)).rstrip("."), now
+            because = reason and f": {reason}"
+            if late:
+                raise pulumi.RunError(
+                    f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} "
+                    f"(the setting readyTimeout){because}. Its events tell more: kubectl describe pods -n {namespace}"
+                )
+            if reason != said or now > said_at + _REMIND:
+                say(f"The registry's pod is not ready yet{because}")
+                said, said_at = reason, now
         await asyncio.sleep(_INTERVAL)
 
 

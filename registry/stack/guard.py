@@ -20,8 +20,6 @@ import pulumi_kubernetes as k8s
 
 from .. import names
 
-SERVICE = "guard"
-"""Name of the Service as a resource of the stack."""
 _LABELS = names.labels("guard")
 _NOT_AWAITED = {"pulumi.com/skipAwait": "true"}
 
@@ -31,47 +29,31 @@ def guard_name(cluster_id: str) -> str:
     return f"only-on-cluster-{cluster_id[:8]}"
 
 
-def make_guard(cluster_id: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions) -> k8s.core.v1.Service:
-    """Make the Service that is nowhere but on this cluster.
+def make_guard(
+    cluster_id: str, namespace: pulumi.Input[str], others: Sequence[pulumi.Resource], opts: pulumi.ResourceOptions
+) -> None:
+    """Make the guard.
 
     Args:
         cluster_id: UID of the cluster's namespace kube-system.
         namespace: The stack's namespace.
-        opts: Options of the Service.
+        others: Every other resource of the stack.
+        opts: Options of the guard's resources.
     """
-    return k8s.core.v1.Service(
-        SERVICE,
-        metadata=k8s.meta.v1.ObjectMetaArgs(
-            name=guard_name(cluster_id), namespace=namespace, labels=_LABELS, annotations=_NOT_AWAITED
-        ),
+    name = guard_name(cluster_id)
+    service = k8s.core.v1.Service(
+        "guard",
+        metadata=k8s.meta.v1.ObjectMetaArgs(name=name, namespace=namespace, labels=_LABELS, annotations=_NOT_AWAITED),
         # A Service without a port has to be headless.
         spec=k8s.core.v1.ServiceSpecArgs(type="ClusterIP", cluster_ip="None"),
         opts=opts,
     )
-
-
-def close_guard(
-    cluster_id: str,
-    guard: k8s.core.v1.Service,
-    namespace: pulumi.Input[str],
-    others: Sequence[pulumi.Resource],
-    opts: pulumi.ResourceOptions,
-) -> None:
-    """Make the patch that is deleted before everything else.
-
-    Args:
-        cluster_id: UID of the cluster's namespace kube-system.
-        guard: The Service that is nowhere but on this cluster.
-        namespace: The stack's namespace.
-        others: Every other resource of the stack.
-        opts: Options of the patch.
-    """
     k8s.core.v1.ServicePatch(
-        guard_name(cluster_id),
+        name,
         metadata=k8s.meta.v1.ObjectMetaPatchArgs(
-            name=guard.metadata.name,
+            name=service.metadata.name,
             namespace=namespace,
             annotations={**_NOT_AWAITED, "private-registry/cluster": cluster_id},
         ),
-        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[*others, guard])),
+        opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[*others, service])),
     )

@@ -15,9 +15,9 @@ from ..certificate.tls import KEY_OUTPUTS
 from ..cluster import Cluster
 from ..hostname import stack_namespace
 from ..settings import Settings
-from ..waiting import timeouts
+from ..waiting import seconds_of
 from .former import has_telling_name, remove_former
-from .guard import SERVICE, close_guard, make_guard
+from .guard import make_guard
 from .provider import make_provider
 from .recorded import IDENTITY, SEED_NAME, Recorded, instance_id
 
@@ -99,6 +99,8 @@ def required_labels(settings: Settings) -> dict[str, str]:
     return {POD_SECURITY: standard, **names.NAMESPACE_OUT_OF_MESH}
 
 
+_PODS = 75
+"""Seconds that the registry's pod may need to end, with what is open there; the namespace's end waits for it."""
 _PASSIVE = (
     "ConfigMap",
     "NetworkPolicy",
@@ -114,20 +116,14 @@ _PASSIVE = (
 """Kinds whose objects nobody has to clean up after, but for a Service of type LoadBalancer."""
 
 
-_OWNERS = (SERVICE, f"{names.REGISTRY}-network")
-"""The resources that own the volume (`storage.volume`). They end before the namespace, so that it does."""
-
-
-def _ends_with_its_namespace(kind: str, name: str, props: Mapping[str, object]) -> bool:
+def _ends_with_its_namespace(kind: str, props: Mapping[str, object]) -> bool:
     """Whether `destroy` may leave an object to the end of the stack's namespace, and so has less to ask and wait for.
 
-    A claim has to be left, or to end with its owners: it stays while a pod uses it, and an `up` that was killed may
-    leave a pod that no state knows. The end of the namespace ends every pod in it first. The Deployment and the
-    DaemonSet are no such objects: their pods have to be gone when the namespace's controller first looks, five seconds
-    after the deletion, or it comes back as late as half a minute later.
+    A claim has to be left: it stays while a pod uses it, and an `up` that was killed may leave a pod that no state
+    knows. The end of the namespace ends every pod in it first. The Deployment and the DaemonSet are no such objects:
+    their pods should be gone when the namespace's controller first looks, five seconds after the deletion. Where pods
+    are left, it comes back after half of the longest time that they may take.
     """
-    if name in _OWNERS:
-        return False
     metadata, spec = props.get("metadata"), props.get("spec")
     own = isinstance(metadata, k8s.meta.v1.ObjectMetaArgs) and isinstance(metadata.namespace, pulumi.Output)
     balanced = isinstance(spec, k8s.core.v1.ServiceSpecArgs) and spec.type == "LoadBalancer"
@@ -165,8 +161,6 @@ class Identity(pulumi.ComponentResource):
     """The id of this instance of the stack."""
     cluster_id: str
     """UID of the cluster's namespace kube-system; empty if the user may not read it."""
-    guard: k8s.core.v1.Service | None
-    """The Service that is nowhere but on this cluster; None if it is not known which one this is."""
 
     def __init__(self, name: str, args: IdentityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         """Make seed, provider and namespace."""
@@ -203,13 +197,14 @@ class Identity(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(
                 self._child,
                 pulumi.ResourceOptions(
-                    custom_timeouts=timeouts(args.timeout),
+                    custom_timeouts=pulumi.CustomTimeouts(
+                        create=args.timeout, update=args.timeout, delete=f"{seconds_of(args.timeout) + _PODS}s"
+                    ),
                     hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(f"{name}-conflict", explain_conflict)]),
                 ),
             ),
         )
         self.namespace = self._namespace.metadata.name
-        self.guard = make_guard(self.cluster_id, self.namespace, self._child) if self.cluster_id else None
         # The namespace is not among the outputs: these are in the state before it is made, so that an `up` that is
         # killed while it is made has recorded where that was.
         self.register_outputs(
@@ -240,7 +235,7 @@ class Identity(pulumi.ComponentResource):
                 lambda known: {**(known or {}), **TAKEN_OVER}
             )
         chosen = pulumi.ResourceOptions(provider=self._provider_of_all)
-        if _ends_with_its_namespace(args.type_, args.name, args.props):
+        if _ends_with_its_namespace(args.type_, args.props):
             chosen.deleted_with = self._namespace
         kind = args.type_.rpartition(":")[2]
         if has_telling_name(kind, args.props):
@@ -266,14 +261,14 @@ class Identity(pulumi.ComponentResource):
 
         return pulumi.Output.all(done, self.namespace, *present).apply(removed)
 
-    def close(self, namespace: pulumi.Input[str]) -> None:
-        """Have `destroy` ask the guard before anything else; call it when everything else is declared.
+    def guard(self, namespace: pulumi.Input[str]) -> None:
+        """Make what stops a `destroy` on another cluster; call it when everything else is declared.
 
         Args:
             namespace: The stack's namespace, once it is known to take the stack's pods.
         """
-        if self.guard:
-            close_guard(self.cluster_id, self.guard, namespace, list(self._made), self._child)
+        if self.cluster_id:
+            make_guard(self.cluster_id, namespace, list(self._made), self._child)
 
 
 def make_identity(name: str, settings: Settings, cluster: Cluster, recorded: Recorded) -> Identity:

@@ -13,8 +13,6 @@ from ..pod.pods import log_of, pods_of
 from ..pod.trouble import is_over
 from ..settings import SettingError
 
-Owner = k8s.core.v1.Service | k8s.networking.v1.NetworkPolicy
-"""What can own a volume here."""
 _DEFAULT_CLASS = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
@@ -130,35 +128,22 @@ def memory(size: str) -> k8s.core.v1.VolumeArgs:
     return core.VolumeArgs(name="data", empty_dir=core.EmptyDirVolumeSourceArgs(medium="Memory", size_limit=size))
 
 
-def _owned_by(owner: Owner) -> k8s.meta.v1.OwnerReferenceArgs:
-    return k8s.meta.v1.OwnerReferenceArgs(
-        api_version=owner.api_version, kind=owner.kind, name=owner.metadata.name, uid=owner.metadata.uid
-    )
-
-
 def claimed(
     name: str,
     namespace: pulumi.Input[str],
     size: str,
     storage_class: str,
     *,
-    owners: Sequence[Owner],
     anew: bool,
     opts: pulumi.ResourceOptions,
 ) -> k8s.core.v1.VolumeArgs:
     """The pod's volume `data` on a volume that is claimed for it.
-
-    The cluster deletes the claim when it has deleted all of its owners. So it is gone before the namespace at
-    `destroy`, which waits for nothing of it. The provider would wait, and Kubernetes' controller of namespaces comes
-    back five seconds later where it meets a claim.
 
     Args:
         name: Name of the claim in the namespace.
         namespace: Namespace of the claim.
         size: Size of the volume, a Kubernetes quantity.
         storage_class: StorageClass of the volume; empty for the one that it has, and at first for the default one.
-        owners: Objects that last as long as the stack: several, since somebody may delete one by hand. Empty if the
-            claim ends with the namespace alone.
         anew: Whether a volume that is there is replaced by an empty one, since it cannot be changed as wanted.
         opts: Options of the claim.
     """
@@ -172,10 +157,9 @@ def claimed(
             name=name,
             namespace=namespace,
             labels=names.labels(names.REGISTRY),
-            # The Deployment's wait covers the claim. The claim's own wait expects the phase "Pending" if the class
+            # The wait for the pods covers the claim. The claim's own wait expects the phase "Pending" if the class
             # binds at first use, so it would never end once the volume is bound (provider source, await/awaiters.go).
             annotations={"pulumi.com/skipAwait": "true"},
-            owner_references=[_owned_by(owner) for owner in owners] or None,
         ),
         spec=core.PersistentVolumeClaimSpecArgs(
             access_modes=["ReadWriteOnce"],

@@ -20,7 +20,7 @@ from .report import Reports
 
 TICK = 2.0
 """Seconds between two looks at the node."""
-SOON = 0.25
+SOON = 0.5
 """The same while the registry has not been reached: it may be starting, as at the first `up` of a stack."""
 SOON_FOR = 30.0
 """Seconds from the agent's start on for which it looks that often."""

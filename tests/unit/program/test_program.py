@@ -219,9 +219,7 @@ def test_a_quota_for_the_agents_priority_class_limits_nothing_and_comes_before_e
     assert scope == {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
     assert made.of(":DaemonSet")["spec"]["template"]["spec"]["priorityClassName"] == "system-node-critical"
     assert spec["hard"] == {"pods": "1M"}
-    kinds = [
-        typ.rpartition(":")[2] for typ, name in made.resources if typ.startswith("kubernetes:") and name != "guard"
-    ]
+    kinds = [typ.rpartition(":")[2] for typ, _ in made.resources if typ.startswith("kubernetes:")]
     assert kinds[:3] == ["Namespace", "ServiceAccount", "ResourceQuota"]
 
 
@@ -328,17 +326,6 @@ def test_destroy_waits_for_pods_and_load_balancer_side_by_side_and_leaves_the_re
     }
     awaited = {key for key in own if not recorder.ends_with[key] and key not in recorder.retained}
     balanced = [key for key, made in own.items() if made.get("spec", {}).get("type") == "LoadBalancer"]
-    owners = {
-        ("kubernetes:core/v1:Service", "guard"),
-        ("kubernetes:networking.k8s.io/v1:NetworkPolicy", "registry-network"),
-    }
-    assert owners < awaited
-    assert {
-        (each["kind"], each["uid"]) for each in recorder.of(":PersistentVolumeClaim")["metadata"]["ownerReferences"]
-    } == {(kind.rpartition(":")[2], f"uid of {name}") for kind, name in owners}, (
-        "the claim ends with these, which takes no time, and is gone before the namespace"
-    )
-    awaited -= owners
     kinds = {key[0].rpartition(":")[2] for key in awaited}
     assert kinds == {"Deployment", "DaemonSet"} | ({"Service"} if balanced else set())
     ways_in = {"ingress": {"Ingress"}, "gateway": {"Gateway", "TLSRoute"}}
@@ -349,7 +336,7 @@ def test_destroy_waits_for_pods_and_load_balancer_side_by_side_and_leaves_the_re
         assert ("kubernetes:core/v1:Namespace", "namespace") in needs_of(recorder, key), "it is deleted last"
     elsewhere = {key for key in recorder.resources if key[1].startswith("shares-") and key not in own}
     assert {recorder.ends_with[key] for key in elsewhere} == {""}
-    assert {recorder.ends_with[key] for key in own.keys() - awaited - owners - recorder.retained} == {
+    assert {recorder.ends_with[key] for key in own.keys() - awaited - recorder.retained} == {
         "kubernetes:core/v1:Namespace"
     }
 
@@ -397,6 +384,15 @@ def test_nodes_that_could_ask_a_registry_that_is_replaced_and_those_without_an_a
     before = rolled_out_and_what_was_made_before(monkeypatch, recorder, "lookup-client-setup", **settings)
     assert "trust-daemonset" not in before
     assert recorder.of(":DaemonSet")
+
+
+def test_what_those_need_who_pull_now_changes_only_when_another_host_is_served() -> None:
+    """An `up` whose way in never comes must leave the login for the former host, and the pod that serves it."""
+    recorder = Recorder(state=UP_BEFORE)
+    run_program(recorder, **SHARES)
+    made = [name for _, name in recorder.resources]
+    after = made[made.index("ingress-served") :]
+    assert {"credentials-secret", "registry-deployment", "shares-pull-team-a"} <= set(after)
 
 
 def test_two_stacks_of_one_name_share_no_name_that_others_can_see() -> None:

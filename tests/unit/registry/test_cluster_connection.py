@@ -366,8 +366,8 @@ def test_a_wait_outlasts_an_answer_that_is_no_object_of_the_api(foreign: Cluster
     Foreign.status, Foreign.text = 200, text
     with pytest.raises(ConnectionError, match="answers 200 OK, but no object of the Kubernetes API"):
         pods_of(foreign, "ns", "registry")
-    with pytest.raises(pulumi.RunError, match="^too late$"):
-        asyncio.run(rolled_out(foreign, "ns", "registry", "0s", print, lambda: "too late"))
+    with pytest.raises(pulumi.RunError, match="was not ready within 0s"):
+        asyncio.run(rolled_out(foreign, "ns", "registry", "0s", print, str))
     with pytest.raises(pulumi.RunError, match="The new CA cannot be given to the nodes.* no object of the Kubernetes"):
         asyncio.run(hand_over(foreign, "ns", ""))
     with pytest.raises(Unproved, match="does not say how far the nodes are: .* no object of the Kubernetes"):

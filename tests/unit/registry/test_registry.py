@@ -34,7 +34,6 @@ def made(*, auth: AuthMode = "push", storage: Callable[[], Storage] = stored) ->
             auth=pulumi.Output.from_input(auth),
             storage=storage(),
             seed="seed",
-            guard=None,
             volume_anew=False,
             timeout="2m",
         )
@@ -122,11 +121,6 @@ def test_destroy_does_not_wait_for_the_pods_by_themselves_since_the_namespace_wa
     annotations = made()[0].of(":Deployment")["metadata"]["annotations"]
     assert annotations["pulumi.com/skipAwait"] == "true"
     assert annotations["pulumi.com/deletionPropagationPolicy"] == "background"
-
-
-def test_a_volume_that_one_object_alone_would_own_is_owned_by_none() -> None:
-    """Where the cluster is not known there is no guard, and somebody may delete the other object by hand."""
-    assert "ownerReferences" not in made()[0].of(":PersistentVolumeClaim")["metadata"]
 
 
 def test_the_pod_is_ready_as_soon_as_the_proof_image_is_there_and_waits_for_a_slow_storage_without_end() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import pulumi
@@ -9,7 +10,7 @@ import pytest
 
 from registry import waiting
 from registry.cluster import Cluster, Object
-from registry.waiting import after, awaited, is_rolled_out, pod_not_ready, rolled_out, unordered
+from registry.waiting import after, awaited, is_rolled_out, pod_trouble, rolled_out, unordered
 
 
 @pytest.mark.parametrize(
@@ -80,10 +81,10 @@ class Answers:
         return json.dumps(answer)
 
 
-def wait_for(answers: object, timeout: str) -> list[str]:
+def wait_for(answers: object, timeout: str, why: Callable[[], str] = str) -> list[str]:
     """What the wait says until it ends."""
     said: list[str] = []
-    asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", timeout, said.append, lambda: "too late"))
+    asyncio.run(rolled_out(cast(Cluster, answers), "team", "registry", timeout, said.append, why))
     return said
 
 
@@ -94,37 +95,33 @@ def test_the_wait_ends_with_the_roll_out() -> None:
     assert answers.left == [deployment()]
 
 
-def test_the_wait_is_bounded() -> None:
-    with pytest.raises(pulumi.RunError, match="^too late$"):
-        wait_for(Answers(deployment(ready=0)), "1s")
-
-
-class Troubled(Answers):
-    """A cluster with a Deployment that becomes ready after some looks, and with pods, which change at the second."""
-
-    def __init__(self, *pods: list[Object]) -> None:
-        super().__init__(*[deployment(ready=0)] * 8, deployment())
-        self._pods = list(pods)
-
-    def ask(self, path: str, **query: str) -> str:
-        if not path.endswith("/pods"):
-            return super().ask(path, **query)
-        return json.dumps({"items": self._pods.pop(0) if len(self._pods) > 1 else self._pods[0]})
+@pytest.mark.parametrize(("reason", "because"), [("", ""), ("It is full.", ": It is full")])
+def test_the_wait_is_bounded_and_says_why_and_where_to_look(reason: str, because: str) -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        wait_for(Answers(deployment(ready=0)), "1s", lambda: reason)
+    assert str(caught.value) == (
+        "The pod of the Deployment registry in the namespace team was not ready within 1s (the setting readyTimeout)"
+        f"{because}. Its events tell more: kubectl describe pods -n team"
+    )
 
 
 def test_a_wait_that_takes_long_says_why_when_that_changes_and_again_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     starting = "The registry's pod is not ready yet"
-    limited = f"{starting}: ErrImagePull: 429 Too Many Requests; docker.io limits how often"
     for name, seconds in (("_PATIENCE", 0), ("_WHY", 0), ("_INTERVAL", 0.01), ("_REMIND", 60)):
         monkeypatch.setattr(waiting, name, seconds)
-    said = wait_for(Troubled([], [LIMIT]), "1m")
-    assert [line[: len(limited)] for line in said] == [starting, limited]
+    looks = [deployment(ready=0)] * 8
+
+    def said(*reasons: str) -> list[str]:
+        left = list(reasons)
+        return wait_for(Answers(*looks, deployment()), "1m", lambda: left.pop(0) if len(left) > 1 else left[0])
+
+    assert said("", "It is full.") == [starting, f"{starting}: It is full"]
     monkeypatch.setattr(waiting, "_REMIND", 0)
-    assert len(wait_for(Troubled([LIMIT]), "1m")) > 2
+    assert len(said("It is full.")) == len(looks)
     monkeypatch.setattr(waiting, "_PATIENCE", 10)
-    assert wait_for(Troubled([LIMIT]), "1m") == []
+    assert said("It is full.") == []
 
 
 def test_a_controller_that_lets_the_pod_wait_after_refusals_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,12 +196,8 @@ class Lists:
 
 
 def test_a_pod_that_is_not_ready_is_told_with_the_clusters_words_and_the_fix() -> None:
-    told = pod_not_ready(cast(Cluster, Lists(pods=[LIMIT], events=[])), "ns", "registry", "2m")
-    assert told.startswith(
-        "The pod of the Deployment registry in the namespace ns was not ready within 2m (the setting readyTimeout): "
-        "ErrImagePull: 429 Too Many Requests; docker.io limits how often it is pulled from"
-    )
-    assert told.endswith("Its events tell more: kubectl describe pods -n ns")
+    told = pod_trouble(cast(Cluster, Lists(pods=[LIMIT], events=[])), "ns", "registry")
+    assert told.startswith("ErrImagePull: 429 Too Many Requests; docker.io limits how often it is pulled from")
 
 
 class Crashing(Lists):
@@ -237,20 +230,16 @@ class Crashing(Lists):
 )
 def test_a_registry_that_crashes_is_told_with_its_log(log: str | Exception, told: str) -> None:
     cluster = Crashing(log)
-    sentence = pod_not_ready(cast(Cluster, cluster), "ns", "registry", "2m")
-    assert f"(the setting readyTimeout): the container registry ends as soon as it starts: {told}its log" in sentence
-    assert "kubectl logs -n ns registry-1 -c registry --previous. " in sentence
+    sentence = pod_trouble(cast(Cluster, cluster), "ns", "registry")
+    assert sentence.startswith(f"the container registry ends as soon as it starts: {told}its log")
+    assert sentence.endswith("kubectl logs -n ns registry-1 -c registry --previous")
     query = {"container": "registry", "previous": "true", "tailLines": "200"}
     assert cluster.asked == [("/api/v1/namespaces/ns/pods/registry-1/log", query)]
 
 
 @pytest.mark.parametrize("error", [PermissionError("no"), ConnectionError("gone"), LookupError("none")])
-def test_a_pod_that_cannot_be_read_is_told_with_where_to_look(error: Exception) -> None:
-    told = pod_not_ready(cast(Cluster, Lists(pods=error)), "ns", "registry", "2m")
-    assert told == (
-        "The pod of the Deployment registry in the namespace ns was not ready within 2m (the setting readyTimeout). "
-        "Its events tell more: kubectl describe pods -n ns"
-    )
+def test_of_a_pod_that_cannot_be_read_nothing_is_told(error: Exception) -> None:
+    assert pod_trouble(cast(Cluster, Lists(pods=error)), "ns", "registry") == ""
 
 
 @pytest.mark.parametrize("secret", [False, True])
