@@ -1,6 +1,6 @@
 """`make bench`: how long a stack takes to come and go, what pushes, pulls and agents cost, and what many nodes do.
 
-It takes less than half an hour on two idle cores, and the first one some minutes more, in which it builds kwok. It
+It takes less than twenty minutes on two idle cores, and the first one some minutes more, in which it builds kwok. It
 prints `results.md`, and writes it, and table and plot in `docs/`. See `--help` for less of it, such as
 `make bench BENCH='--scale 0.01'`, which writes nothing, and of more, such as `make bench BENCH='--rounds 3'`.
 """
