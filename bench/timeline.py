@@ -66,17 +66,11 @@ def steps_of(lines: Iterable[tuple[float, str]], end: float) -> list[Step]:
     ]
 
 
-def objects_of(state: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The Kubernetes objects of a stack's state with its secrets in plain text, as they were sent to the API.
-
-    Owners are left out: once the stack is destroyed, the cluster would take what they own for left behind.
-    """
+def objects_of(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The Kubernetes objects of a stack's state with its secrets in plain text, as they were sent to the API."""
     kinds = re.compile(r"kubernetes:(?!.*Patch$)[^:]+:\w+$")
     resources = [each for each in state["deployment"]["resources"] if kinds.match(each["type"])]
-    found = [cast("dict[str, Any]", _plain(each["inputs"])) for each in resources]
-    for each in found:
-        each["metadata"].pop("ownerReferences", None)
-    return found
+    return [cast("Mapping[str, Any]", _plain(each["inputs"])) for each in resources]
 
 
 def _plain(value: object) -> object:
