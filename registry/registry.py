@@ -35,7 +35,7 @@ _REQUESTED = 64 * 2**20
 """Bytes of memory that it is promised, not counting these images."""
 _UPLOADS = 512 * 2**20
 """Bytes of memory that it may use besides, for the uploads that are on their way into a bucket."""
-_LEAVE = 4
+_LEAVE = 5
 """Seconds for which a pod that was told to end goes on as before. Meanwhile others take over from it, or another one.
 
 The cluster sends connections to a pod that is about to end where there is no other one. If that were gone already,

@@ -15,7 +15,7 @@ from ..certificate.tls import KEY_OUTPUTS
 from ..cluster import Cluster
 from ..hostname import stack_namespace
 from ..settings import Settings
-from ..waiting import seconds_of
+from ..waiting import timeouts
 from .former import has_telling_name, remove_former
 from .guard import make_guard
 from .provider import make_provider
@@ -99,8 +99,6 @@ def required_labels(settings: Settings) -> dict[str, str]:
     return {POD_SECURITY: standard, **names.NAMESPACE_OUT_OF_MESH}
 
 
-_PODS = 75
-"""Seconds that the registry's pod may need to end, with what is open there; the namespace's end waits for it."""
 _PASSIVE = (
     "ConfigMap",
     "NetworkPolicy",
@@ -197,9 +195,7 @@ class Identity(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(
                 self._child,
                 pulumi.ResourceOptions(
-                    custom_timeouts=pulumi.CustomTimeouts(
-                        create=args.timeout, update=args.timeout, delete=f"{seconds_of(args.timeout) + _PODS}s"
-                    ),
+                    custom_timeouts=timeouts(args.timeout),
                     hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook(f"{name}-conflict", explain_conflict)]),
                 ),
             ),

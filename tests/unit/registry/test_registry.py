@@ -113,8 +113,8 @@ def test_a_pod_that_was_told_to_end_stays_ready_until_another_one_is() -> None:
     recorder, _ = made()
     lingering = {name for name, each in containers(recorder).items() if "preStop" in each.get("lifecycle", {})}
     assert lingering == {each["name"] for each in pod(recorder)["containers"]}
-    assert containers(recorder)["nginx"]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "4"]
-    assert pod(recorder)["terminationGracePeriodSeconds"] == 4 + nginx.DRAIN + 10
+    assert containers(recorder)["nginx"]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+    assert pod(recorder)["terminationGracePeriodSeconds"] == 5 + nginx.DRAIN + 10
 
 
 def test_destroy_does_not_wait_for_the_pods_by_themselves_since_the_namespace_waits_for_them() -> None:
