@@ -38,7 +38,7 @@ exposure = make_exposure(settings, cluster, namespace, recorded.exposure)
 host = pulumi.Output.all(namespace, exposure.address, exposure.port).apply(lambda it: own_host(settings, cluster, *it))
 certificate = make_certificate("certificate", settings, namespace, host, cluster, recorded.certificates, hand_over)
 served = exposure.serve(host, certificate.secret).unordered()
-early = served.host if recorded.daemon_set else host  # nobody pulls from a new stack yet
+early = served.host if recorded.registry else host  # nobody pulls from a new stack yet
 
 # 3. The registry runs behind it, asks for a password before pushes, and holds the proof image.
 credentials = Credentials(

@@ -30,13 +30,13 @@ def _options() -> argparse.Namespace:
 
 def main() -> None:
     """Start the local cluster if need be, measure, and leave the cluster running."""
-    options = _options()
+    options, (load, *_) = _options(), os.getloadavg()
     if options.only in (None, "scale"):
         programs.ensure(programs.MEASURED)
     if not os.environ.get("PRIVATE_REGISTRY_KEEP_CLUSTER"):
         local_cluster.up()
     cluster = running_cluster()
-    date, facts = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", report.facts(cluster)
+    date, facts = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", report.facts(cluster, load)
     measured = list[throughput.Throughput]()
     courses = dict[str, list[timeline.Course]]()
     costs, joins, scales = list[nodes.Cost](), list[nodes.Join](), list[scale.Scale]()

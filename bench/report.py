@@ -34,8 +34,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def facts(cluster: Cluster) -> Mapping[str, str]:
-    """The machine and the versions of what is measured."""
+def facts(cluster: Cluster, load: float) -> Mapping[str, str]:
+    """The machine and the versions of what is measured; `load` is the load average before anything was done."""
     memory = re.findall(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())[0]
     model = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     nodes = [node["status"]["nodeInfo"] for node in cluster.get("nodes")["items"]]
@@ -43,7 +43,7 @@ def facts(cluster: Cluster) -> Mapping[str, str]:
     commit = run(["git", "describe", "--always", "--dirty"], os.environ, cwd=REPOSITORY).stdout.strip()
     return {
         "machine": f"{os.cpu_count()} cores ({(model or ['unknown'])[0]}), {int(memory) / 2**20:.0f} GiB of memory",
-        "load before": f"{os.getloadavg()[0]:.1f} processes, the average of a minute",
+        "load before": f"{load:.1f} processes, the average of a minute",
         "kernel": platform.release(),
         "program": f"{names.VERSION}, {commit}",
         "nodes": ", ".join(f"{each['kubeletVersion']} {each['containerRuntimeVersion']}" for each in nodes),

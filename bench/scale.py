@@ -100,7 +100,7 @@ class Scale:
     first: Looks
     """The first look, which reads the log of every agent."""
     further: Looks
-    """One of those after that."""
+    """The median of those after that; of the API server's processor it is the mean."""
 
     def __str__(self) -> str:
         done = "; ".join(f"{what} {seconds:.1f} s" for what, seconds in self.seconds.items())
@@ -262,7 +262,8 @@ def _looks(cluster: Cluster, user: Cluster, schema: str, rest: Sample, place: Se
         return json.loads(done.stdout), spent.processor - rest.processor / rest.moment * spent.moment
 
     (one, alone), (many, together) = looked(1), looked(1 + _LOOKS)
-    return Looks(**one[0], processor=alone), Looks(**many[-1], processor=(together - alone) / _LOOKS)
+    typical = sorted(many[1:], key=lambda each: each["seconds"])[_LOOKS // 2]
+    return Looks(**one[0], processor=alone), Looks(**typical, processor=(together - alone) / _LOOKS)
 
 
 def _measured(cluster: Cluster, folder: Path, *, rotated: bool) -> Scale:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, cast
 
 from tests.cluster.support.cluster import Cluster
@@ -41,11 +42,12 @@ class Course:
         return "; ".join(f"{what} {seconds:.1f} s" for what, seconds in self.seconds.items())
 
 
-def steps_of(lines: Iterable[tuple[float, str]], end: float) -> list[Step]:
-    """The steps of an `up`: before the first resource, each resource of the cluster, and after the last one.
+def steps_of(lines: Iterable[tuple[float, str]], pods: Sequence[Step], end: float) -> list[Step]:
+    """The steps of an `up`: before the first resource, each resource of the cluster, its pods, and after the last one.
 
     Args:
         lines: What it printed, and when.
+        pods: What became of the pods.
         end: When it ended.
     """
     begun, done = dict[str, float](), list[Step]()
@@ -57,12 +59,31 @@ def steps_of(lines: Iterable[tuple[float, str]], end: float) -> list[Step]:
             begun.setdefault(name, moment)
             if what == "created":
                 done.append(Step(f"{kind.rpartition(':')[2]} {name}", begun[name], moment))
-    done.sort(key=lambda step: step.begin)
+    done = sorted([*done, *pods], key=lambda step: step.begin)
     before = Step("start of Pulumi and program, questions to the cluster", 0, min(begun.values(), default=end))
     return [
         before,
         *done,
-        Step("registry ready, every node proved, end", max([step.end for step in done], default=end), end),
+        Step("end", min(end, max([step.end for step in done], default=end)), end),
+    ]
+
+
+def pods_of(pods: Sequence[Mapping[str, Any]], began: float) -> list[Step]:
+    """What became of the pods of a stack, until all of a kind were ready; the cluster tells it in whole seconds.
+
+    Args:
+        pods: The pods, as the API lists them.
+        began: When the `up` began, in seconds since 1970.
+    """
+    times = dict[str, list[tuple[float, float]]]()
+    for pod in pods:
+        [ready] = (each for each in pod["status"]["conditions"] if each["type"] == "Ready")
+        moments = (pod["metadata"]["creationTimestamp"], ready["lastTransitionTime"])
+        made, done = (datetime.fromisoformat(each).timestamp() - began for each in moments)
+        times.setdefault(pod["metadata"]["labels"]["app.kubernetes.io/name"], []).append((max(0.0, made), done))
+    return [
+        Step(f"pods of {name}, until they are ready", min(made for made, _ in each), max(done for _, done in each))
+        for name, each in times.items()
     ]
 
 
@@ -91,16 +112,17 @@ def _seconds(action: Callable[..., object], *arguments: Any) -> float:  # noqa: 
     return time.monotonic() - began
 
 
-def _first_up(stack: Stack) -> tuple[float, list[Step]]:
+def _first_up(cluster: Cluster, stack: Stack) -> tuple[float, list[Step]]:
     """The seconds of an `up`, and its steps."""
-    began = time.monotonic()
+    began, clock = time.monotonic(), time.time()
     process = stack.start("up", "--yes", "--skip-preview")
     assert process.stdout  # noqa: S101 - it is piped
     lines = [(time.monotonic() - began, line) for line in process.stdout]
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, "pulumi up", "".join(line for _, line in lines))
     end = time.monotonic() - began
-    return end, steps_of(lines, end)
+    pods = cluster.get("pods", "-n", stack.outputs()["namespace"])["items"]
+    return end, steps_of(lines, pods_of(pods, clock), end)
 
 
 def _apply(cluster: Cluster, objects: Sequence[Mapping[str, Any]], namespace: str) -> None:
@@ -116,7 +138,7 @@ def _remove(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
 def _round(cluster: Cluster, settings: Mapping[str, str]) -> Course:
     """Bring a stack up and destroy it, have kubectl do the same, and delete a namespace with nothing in it."""
     with Stack(environment=cluster.environment, settings=settings) as stack:
-        up, steps = _first_up(stack)
+        up, steps = _first_up(cluster, stack)
         namespace = stack.outputs()["namespace"]
         objects = objects_of(json.loads(stack.pulumi("stack", "export", "--show-secrets").stdout))
         seconds = {

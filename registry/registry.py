@@ -48,7 +48,7 @@ _NOT_AWAITED = {"pulumi.com/skipAwait": "true", "pulumi.com/deletionPropagationP
 themselves, since the end of the namespace waits for all pods in it."""
 
 
-_WAIT = f"for _ in $(seq 90); do test -f {_READY} && exit; sleep 0.1; done; exit 1"
+_WAIT = f"for _ in $(seq 90); do test -f {_READY} && exit; sleep 0.1; done; echo proof image not there yet; exit 1"
 """A probe that waits by itself sees at once that the proof image is there, and with it the whole pod is ready."""
 _NEVER = 2**31 - 1
 """More tries than a probe ever makes: a container that waits for its storage has nothing to be started afresh for."""

@@ -108,7 +108,7 @@ def pod_trouble(cluster: Cluster, namespace: str, name: str) -> str:
     """
     place = f"/api/v1/namespaces/{namespace}"
     try:
-        pods = pods_of(cluster, namespace, name)
+        pods = [pod for pod in pods_of(cluster, namespace, name) if "deletionTimestamp" not in pod["metadata"]]
         events = json.loads(cluster.ask(f"{place}/events", fieldSelector="type=Warning"))["items"]
         logs = {crash: _end_of(cluster, namespace, crash) for pod in pods for crash in crashes(pod)}
         why, fix = registry_trouble(pods, events, names.IMAGE_LOGIN, logs)
@@ -144,7 +144,7 @@ async def rolled_out(
     Raises:
         pulumi.RunError: the Deployment is not rolled out within the time, or somebody has deleted it or taken its pods.
     """
-    begun = woken = looked = time.monotonic()
+    begun = woken = next_why = time.monotonic()
     said, said_at = "", 0.0
     while not is_rolled_out(found := await asyncio.to_thread(_deployment, cluster, namespace, name)):
         now = time.monotonic()
@@ -152,10 +152,10 @@ async def rolled_out(
             await asyncio.to_thread(cluster.wake, "deployments", namespace, name)
             woken = now
         late = now > begun + seconds_of(timeout)
-        if late or now > max(begun + _PATIENCE, looked + _WHY):
-            reason, looked = (await asyncio.to_thread(why)).rstrip("."), now
-            because = reason and f": {reason}"
-            if late:
+        if late or now > max(begun + _PATIENCE, next_why):
+            reason = (await asyncio.to_thread(why)).rstrip(".")
+            took, because = time.monotonic() - now, reason and f": {reason}"
+            if late and not is_rolled_out(await asyncio.to_thread(_deployment, cluster, namespace, name)):
                 raise pulumi.RunError(
                     f"The pod of the Deployment {name} in the namespace {namespace} was not ready within {timeout} "
                     f"(the setting readyTimeout){because}. Its events tell more: kubectl describe pods -n {namespace}"
@@ -163,6 +163,8 @@ async def rolled_out(
             if reason != said or now > said_at + _REMIND:
                 say(f"The registry's pod is not ready yet{because}")
                 said, said_at = reason, now
+            # Logs that cannot be had take long, and the Deployment is not looked at meanwhile.
+            next_why = now + took + max(_WHY, 4 * took)
         await asyncio.sleep(_INTERVAL)
 
 
@@ -172,7 +174,7 @@ def _deployment(cluster: Cluster, namespace: str, name: str) -> Object:
     The provider made it before, in this `up` or an earlier one.
 
     Raises:
-        pulumi.RunError: it is not there, or is to have no pod.
+        pulumi.RunError: it is not there, is to have no pod, or is paused.
     """
     what = f"The Deployment {name} in the namespace {namespace}"
     try:
@@ -183,4 +185,9 @@ def _deployment(cluster: Cluster, namespace: str, name: str) -> Object:
         return {}  # the user may not read it, or the API does not answer
     if found["spec"].get("replicas") == 0:
         raise pulumi.RunError(gone(f"{what} has 0 replicas"))
+    if found["spec"].get("paused") and not is_rolled_out(found):
+        raise pulumi.RunError(
+            f"{what} is paused, so its pod is not made anew; somebody has done that by hand. This mends it: kubectl "
+            f"rollout resume deployment/{name} -n {namespace}, then pulumi up"
+        )
     return found

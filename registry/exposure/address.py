@@ -19,7 +19,7 @@ LABELS = names.labels(names.REGISTRY)
 """Labels of the registry's pod, by which a Service finds it, and of the Service itself."""
 NOT_AWAITED = {"pulumi.com/skipAwait": "true"}
 """Annotation of a Service that is ready as soon as it exists. By default the provider also waits for the Service's
-pods, for which the Deployment's own wait is enough."""
+pods, for which the program's own wait is enough."""
 ADDRESS_AWAITED = {"pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress[0]}"}
 """Annotation that counts an object as ready as soon as it has an address. By default the provider also waits for the
 Service's pods. That would deadlock: pods need the certificate, the certificate needs the host, the host needs this

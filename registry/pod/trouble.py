@@ -12,6 +12,8 @@ _IMAGE_FAULTS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "Inval
 """Reasons of a container that waits because of its image."""
 _PULL_FAILED = "Failed to pull image"
 """How the kubelet's event on a failed pull begins, which has the container runtime's words."""
+_NO_NODE = "FailedScheduling"
+"""Reason of the scheduler's event on a pod for which it has found no node yet."""
 _LIMITED = re.compile(r"\b429\b|toomanyrequests|too many requests|rate limit", re.IGNORECASE)
 _NO_LOGIN = re.compile(
     r"\b40[13]\b|unauthorized|authorization failed|no basic auth credentials|access denied|is denied|forbidden",
@@ -136,10 +138,11 @@ def pod_trouble(pod: Json, events: Iterable[Json]) -> str:
             pulls = [e for e in of_pod if e.get("message", "").startswith(f'{_PULL_FAILED} "{container.get("image")}"')]
             message = (newest_event(pulls) or {}).get("message", message)
         return _one_line(f"{waiting['reason']}: {message}").strip(": ")
-    newest = newest_event(of_pod)
+    scheduled = condition_of(pod, "PodScheduled")
+    has_node = scheduled.get("status") == "True"
+    newest = newest_event(event for event in of_pod if not (has_node and event.get("reason") == _NO_NODE))
     if newest:
         return words_of(newest)
-    scheduled = condition_of(pod, "PodScheduled")
     return scheduled.get("message", "") if scheduled.get("status") == "False" else ""
 
 

@@ -27,6 +27,7 @@ IDENTITY = "private-registry:registry:Identity"
 """Type of the component whose outputs are read here."""
 _NAMESPACE = "kubernetes:core/v1:Namespace"
 _DAEMON_SET = "kubernetes:apps/v1:DaemonSet"
+_DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 _BINDING = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
 _SEED = "tls:index/privateKey:PrivateKey"
 _SERVER = "tls:index/locallySignedCert:LocallySignedCert"
@@ -53,6 +54,8 @@ class Recorded:
     """Name of the namespace that the last `up` was for, whether it has ended or not; empty if the program chose it."""
     telling: frozenset[tuple[str, str]] = frozenset()
     """Kind and name of each object of the kinds in `SPARED`."""
+    registry: bool = False
+    """Whether the stack has the registry's Deployment."""
     daemon_set: bool = False
     """Whether the stack has the DaemonSet of its nodes."""
     constraints: tuple[str, ...] = ()
@@ -88,7 +91,8 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         made = resource["outputs"].get("metadata", {}).get("name")
         if made and (short := kind.rpartition(":")[2]) in SPARED:
             telling.add((short, str(made)))
-        if kind in (IDENTITY, _NAMESPACE, _DAEMON_SET, _SERVER, _REQUEST) or (kind, name) == (_SEED, SEED_NAME):
+        one_of_several = {_SEED: SEED_NAME, _DEPLOYMENT: f"{names.REGISTRY}-deployment"}
+        if kind in (IDENTITY, _NAMESPACE, _DAEMON_SET, _SERVER, _REQUEST) or one_of_several.get(kind) == name:
             found[kind] = resource["outputs"]
         elif kind == _BINDING:
             role = str(resource["outputs"].get("roleRef", {}).get("name", ""))
@@ -115,6 +119,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         namespace=str(metadata.get("name") or ""),
         wanted=str(identity.get("wanted") or ""),
         telling=frozenset(telling),
+        registry=_DEPLOYMENT in found,
         daemon_set=_DAEMON_SET in found,
         constraints=tuple(sorted(constraints)),
         certificates=CertificateState(

@@ -97,7 +97,7 @@ def fault(cluster: Cluster, namespace: str) -> tuple[str, str]:
     except (OSError, LookupError):
         return "", ""
     for pod in found:
-        if is_over(pod):
+        if is_over(pod) or "deletionTimestamp" in pod["metadata"]:
             continue
         try:
             log = log_of(cluster, namespace, pod["metadata"]["name"], names.PROOF_CONTAINER, lines=50)

@@ -20,7 +20,10 @@ from tests.unit.support.engine import INSTANCE, NAMESPACE, Recorder, pem, run_fa
 from tests.unit.support.settings import ROOT
 
 _KIND = "kubernetes:apps/v1:DaemonSet"
-UP_BEFORE = {f"urn:pulumi:pr-42::p::{_KIND}::trust-daemonset": {"type": _KIND, "outputs": {}}}
+UP_BEFORE = {
+    f"urn:pulumi:pr-42::p::{kind}::{name}": {"type": kind, "outputs": {}}
+    for kind, name in ((_KIND, "trust-daemonset"), ("kubernetes:apps/v1:Deployment", "registry-deployment"))
+}
 """What the state says of a stack that was up before."""
 
 

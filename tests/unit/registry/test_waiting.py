@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import pulumi
@@ -124,6 +126,43 @@ def test_a_wait_that_takes_long_says_why_when_that_changes_and_again_after_a_whi
     assert said("It is full.") == []
 
 
+def test_a_pod_that_is_ready_while_the_reason_is_looked_for_is_no_failure() -> None:
+    answers = Answers(deployment(ready=0))
+
+    def why() -> str:
+        answers.left = [deployment()]
+        return "It was not ready."
+
+    assert wait_for(answers, "0s", why) == ["The registry's pod is not ready yet: It was not ready"]
+
+
+def test_while_reasons_take_long_the_deployment_is_looked_at_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("_PATIENCE", 0), ("_WHY", 0), ("_INTERVAL", 0.01)):
+        monkeypatch.setattr(waiting, name, seconds)
+    asked: list[float] = []
+
+    def why() -> str:
+        asked.append(time.monotonic())
+        time.sleep(0.1)
+        return ""
+
+    wait_for(Answers(*[deployment(ready=0)] * 60, deployment()), "1m", why)
+    assert len(asked) >= 2
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(asked))
+
+
+def test_a_deployment_that_somebody_has_paused_is_said_with_what_resumes_it() -> None:
+    paused = deployment(updated=0)
+    paused["spec"]["paused"] = True
+    with pytest.raises(
+        pulumi.RunError, match="registry in the namespace team is paused.*rollout resume deployment/reg"
+    ):
+        wait_for(Answers(paused), "1h")
+    paused = deployment()
+    paused["spec"]["paused"] = True
+    assert wait_for(Answers(paused), "1h") == []
+
+
 def test_a_controller_that_lets_the_pod_wait_after_refusals_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = deployment(ready=0)
     refused["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True"}]
@@ -235,6 +274,11 @@ def test_a_registry_that_crashes_is_told_with_its_log(log: str | Exception, told
     assert sentence.endswith("kubectl logs -n ns registry-1 -c registry --previous")
     query = {"container": "registry", "previous": "true", "tailLines": "200"}
     assert cluster.asked == [("/api/v1/namespaces/ns/pods/registry-1/log", query)]
+
+
+def test_a_pod_that_ends_says_nothing_of_the_one_that_is_waited_for() -> None:
+    ends = {**LIMIT, "metadata": {"name": "registry-0", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    assert pod_trouble(cast(Cluster, Lists(pods=[ends], events=[])), "ns", "registry") == ""
 
 
 @pytest.mark.parametrize("error", [PermissionError("no"), ConnectionError("gone"), LookupError("none")])

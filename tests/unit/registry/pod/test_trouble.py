@@ -106,6 +106,13 @@ def test_a_volume_and_a_refusal_are_told_in_the_clusters_words() -> None:
     assert registry_trouble([], [], "") == ("", "")
 
 
+def test_a_pod_that_has_found_its_node_does_not_wait_for_one() -> None:
+    scheduled = {**pod(), "status": {"conditions": [{"type": "PodScheduled", "status": "True"}]}}
+    earlier = event("unbound claims", name="registry-1", reason="FailedScheduling")
+    assert registry_trouble([scheduled], [earlier], "") == ("", "")
+    assert registry_trouble([pod()], [earlier], "") == ("FailedScheduling: unbound claims", "")
+
+
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_a_pod_that_has_ended_for_good_speaks_only_if_no_other_does(phase: str) -> None:
     evicted = {"metadata": {"name": "registry-0"}, "status": {"phase": phase}}

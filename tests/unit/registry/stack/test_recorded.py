@@ -19,12 +19,17 @@ def test_a_stack_without_a_state_says_nothing() -> None:
     assert recorded_in({}) == Recorded()
 
 
+def test_another_deployment_than_the_registrys_is_no_registry() -> None:
+    assert not recorded_in(entry("kubernetes:apps/v1:Deployment", "shares-attach-deployment")).registry
+
+
 def test_a_whole_state_says_everything() -> None:
     state = {
         **entry(IDENTITY, "identity", clusterId="uid", context="kind", instanceId="x"),
         **entry("tls:index/privateKey:PrivateKey", SEED_NAME, publicKeyPem="pem"),
         **entry("tls:index/privateKey:PrivateKey", "certificate-ca-key-1", publicKeyPem="another"),
         **entry("kubernetes:core/v1:Namespace", "namespace", metadata={"name": "registry-dev"}),
+        **entry("kubernetes:apps/v1:Deployment", "registry-deployment"),
         **entry(_BINDING, "use", roleRef={"name": "system:openshift:scc:privileged"}),
         **entry(_BINDING, "use-2", roleRef={"name": "system:openshift:scc:nonroot-v2"}),
         **entry(_BINDING, "attach", roleRef={"name": "attach"}),
@@ -52,6 +57,7 @@ def test_a_whole_state_says_everything() -> None:
         context="kind",
         instance=instance_id("pem"),
         namespace="registry-dev",
+        registry=True,
         constraints=("nonroot-v2", "privileged"),
         certificates=CertificateState(trusted="trusted", before_renewal="before", issued=issued),
         kept=Kept(bucket="team-images", endpoint=""),

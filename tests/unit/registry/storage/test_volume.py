@@ -89,13 +89,20 @@ class Logs:
         self.said = said
         self.first = first
         self.phases = {"a": "Running", "b": "Running"}
+        self.deleted: set[str] = set()
 
     def ask(self, path: str, **query: str) -> str:
         if self.error:
             raise self.error
         if path.endswith("/pods"):
             assert query == {"labelSelector": "app.kubernetes.io/name=registry"}
-            found = [{"metadata": {"name": name}, "status": {"phase": phase}} for name, phase in self.phases.items()]
+            found = [
+                {
+                    "metadata": {"name": name, **({"deletionTimestamp": "now"} if name in self.deleted else {})},
+                    "status": {"phase": phase},
+                }
+                for name, phase in self.phases.items()
+            ]
             return json.dumps({"items": found})
         assert query["container"] == "proof-image"
         answer = {"/api/v1/namespaces/team/pods/a/log": self.first, "/api/v1/namespaces/team/pods/b/log": self.said}[
@@ -115,6 +122,12 @@ def test_every_pod_is_asked_and_a_user_who_may_not_ask_learns_nothing() -> None:
 @pytest.mark.parametrize("error", [LookupError(), ConnectionError()])
 def test_a_pod_without_a_log_does_not_hide_what_the_others_say(error: Exception) -> None:
     assert volume.fault(cast(Cluster, Logs(first=error)), "team") == ("STORAGE_FULL", "It is full.")
+
+
+def test_a_pod_that_ends_is_not_asked_of_the_storage_that_it_leaves() -> None:
+    cluster = Logs()
+    cluster.deleted.add("b")
+    assert volume.fault(cast(Cluster, cluster), "team") == ("", "")
 
 
 def test_a_pod_that_has_ended_for_good_is_not_asked() -> None:
