@@ -61,14 +61,11 @@ def steps_of(lines: Iterable[tuple[float, str]], pods: Sequence[Step], end: floa
                 done.append(Step(f"{kind.rpartition(':')[2]} {name}", begun[name], moment))
     done = sorted([*done, *pods], key=lambda step: step.begin)
     before = Step("start of Pulumi and program, questions to the cluster", 0, min(begun.values(), default=end))
-    return [
-        before,
-        *done,
-        Step("end", min(end, max([step.end for step in done], default=end)), end),
-    ]
+    last = min(end, max([step.end for step in done], default=end))
+    return [before, *done, Step("end", last, end)]
 
 
-def pods_of(pods: Sequence[Mapping[str, Any]], began: float) -> list[Step]:
+def pod_steps(pods: Sequence[Mapping[str, Any]], began: float) -> list[Step]:
     """What became of the pods of a stack, until all of a kind were ready; the cluster tells it in whole seconds.
 
     Args:
@@ -112,8 +109,8 @@ def _seconds(action: Callable[..., object], *arguments: Any) -> float:  # noqa: 
     return time.monotonic() - began
 
 
-def _first_up(cluster: Cluster, stack: Stack) -> tuple[float, list[Step]]:
-    """The seconds of an `up`, and its steps."""
+def _first_up(cluster: Cluster, stack: Stack) -> tuple[str, float, list[Step]]:
+    """The namespace of a stack, the seconds of its first `up`, and its steps."""
     began, clock = time.monotonic(), time.time()
     process = stack.start("up", "--yes", "--skip-preview")
     assert process.stdout  # noqa: S101 - it is piped
@@ -121,8 +118,9 @@ def _first_up(cluster: Cluster, stack: Stack) -> tuple[float, list[Step]]:
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, "pulumi up", "".join(line for _, line in lines))
     end = time.monotonic() - began
-    pods = cluster.get("pods", "-n", stack.outputs()["namespace"])["items"]
-    return end, steps_of(lines, pods_of(pods, clock), end)
+    namespace = stack.outputs()["namespace"]
+    pods = cluster.get("pods", "-n", namespace)["items"]
+    return namespace, end, steps_of(lines, pod_steps(pods, clock), end)
 
 
 def _apply(cluster: Cluster, objects: Sequence[Mapping[str, Any]], namespace: str) -> None:
@@ -138,8 +136,7 @@ def _remove(cluster: Cluster, objects: Sequence[Mapping[str, Any]]) -> None:
 def _round(cluster: Cluster, settings: Mapping[str, str]) -> Course:
     """Bring a stack up and destroy it, have kubectl do the same, and delete a namespace with nothing in it."""
     with Stack(environment=cluster.environment, settings=settings) as stack:
-        up, steps = _first_up(cluster, stack)
-        namespace = stack.outputs()["namespace"]
+        namespace, up, steps = _first_up(cluster, stack)
         objects = objects_of(json.loads(stack.pulumi("stack", "export", "--show-secrets").stdout))
         seconds = {
             UP: up,

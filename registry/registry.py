@@ -19,7 +19,7 @@ from .pod import nginx, proof_image
 from .pod.images import Images
 from .settings import Bucket, Settings, Storage
 from .storage import bucket, volume
-from .waiting import after, pod_trouble, rolled_out, timeouts, unordered
+from .waiting import after, rolled_out, timeouts, unordered, why_not_ready
 
 _LABELS = names.labels(names.REGISTRY)
 _SPREAD = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
@@ -41,13 +41,9 @@ _LEAVE = 5
 The cluster sends connections to a pod that is about to end where there is no other one. If that were gone already,
 whoever connects would get no answer at all, and would wait for it for half a minute.
 """
-
-
 _NOT_AWAITED = {"pulumi.com/skipAwait": "true", "pulumi.com/deletionPropagationPolicy": "background"}
 """Annotations of the Deployment. The program waits for its pods itself, and `destroy` need not wait for them by
 themselves, since the end of the namespace waits for all pods in it."""
-
-
 _WAIT = f"for _ in $(seq 90); do test -f {_READY} && exit; sleep 0.1; done; echo proof image not there yet; exit 1"
 """A probe that waits by itself sees at once that the proof image is there, and with it the whole pod is ready."""
 _NEVER = 2**31 - 1
@@ -193,7 +189,7 @@ class Registry(pulumi.ComponentResource):
 def _why(args: RegistryArgs, namespace: str, name: str) -> str:
     """Why the pod is not ready: its storage if it is that, and else what the cluster says; empty if nothing does."""
     _, sentence = volume.fault(args.cluster, namespace)
-    return sentence or pod_trouble(args.cluster, namespace, name)
+    return sentence or why_not_ready(args.cluster, namespace, name)
 
 
 def _data(name: str, args: RegistryArgs, opts: pulumi.ResourceOptions) -> k8s.core.v1.VolumeArgs | None:

@@ -98,7 +98,7 @@ def is_rolled_out(deployment: Object) -> bool:
     return seen and all(status.get(key) == wanted for key in ("replicas", "updatedReplicas", "readyReplicas"))
 
 
-def pod_trouble(cluster: Cluster, namespace: str, name: str) -> str:
+def why_not_ready(cluster: Cluster, namespace: str, name: str) -> str:
     """Why the registry's pod is not ready, in the cluster's words, and what helps; empty if nothing says so.
 
     Args:

@@ -253,7 +253,7 @@ def _with_agent(name: str, args: NodeTrustArgs, opts: pulumi.ResourceOptions) ->
     # What runs as root on every node cannot be changed in place: the API server refuses it, and another content is
     # another object, to which only a change of the DaemonSet leads.
     checksum = hashlib.sha256(repr(files).encode()).hexdigest()[:12]
-    # Pulumi writes the whole state after each step, and this is most of it: so it is made late.
+    # Pulumi writes the whole state after each step, and this is the largest part of it: so it is made late.
     late = pulumi.Output.all(args.namespace, args.lookup.config_map).apply(lambda known: known[0])
     agent = k8s.core.v1.ConfigMap(
         f"{name}-agent",

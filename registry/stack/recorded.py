@@ -36,6 +36,8 @@ SPARED = ("Certificate", "ConfigMap", "Issuer")
 """Kinds of which the program deletes what the state had at the beginning of an `up` no sooner than at the next one."""
 SEED_NAME = "identity-seed"
 """Name of the resource from whose public key the instance's id is made."""
+_ONE_OF_SEVERAL = {_SEED: SEED_NAME, _DEPLOYMENT: f"{names.REGISTRY}-deployment"}
+"""Which resource counts of a kind that the stack has more of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +93,7 @@ def recorded_in(resources: Mapping[str, Mapping[str, Any]]) -> Recorded:
         made = resource["outputs"].get("metadata", {}).get("name")
         if made and (short := kind.rpartition(":")[2]) in SPARED:
             telling.add((short, str(made)))
-        one_of_several = {_SEED: SEED_NAME, _DEPLOYMENT: f"{names.REGISTRY}-deployment"}
-        if kind in (IDENTITY, _NAMESPACE, _DAEMON_SET, _SERVER, _REQUEST) or one_of_several.get(kind) == name:
+        if kind in (IDENTITY, _NAMESPACE, _DAEMON_SET, _SERVER, _REQUEST) or _ONE_OF_SEVERAL.get(kind) == name:
             found[kind] = resource["outputs"]
         elif kind == _BINDING:
             role = str(resource["outputs"].get("roleRef", {}).get("name", ""))

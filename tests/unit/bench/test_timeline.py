@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from bench.timeline import Step, objects_of, pods_of, steps_of
+from bench.timeline import Step, objects_of, pod_steps, steps_of
 
 LINES = (
     (1.0, "Updating (dev):\n"),
@@ -40,7 +40,7 @@ def test_the_pods_of_a_kind_are_one_step_from_the_first_that_is_made_to_the_last
         metadata = {"creationTimestamp": f"1970-01-01T00:01:{made:02}Z", "labels": {"app.kubernetes.io/name": name}}
         return {"metadata": metadata, "status": {"conditions": conditions}}
 
-    found = pods_of([pod("trust", 13, 19), pod("registry", 9, 16), pod("trust", 12, 18)], 70.5)
+    found = pod_steps([pod("trust", 13, 19), pod("registry", 9, 16), pod("trust", 12, 18)], 70.5)
     assert found == [
         Step("pods of trust, until they are ready", 1.5, 8.5),
         Step("pods of registry, until they are ready", 0, 5.5),

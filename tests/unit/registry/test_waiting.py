@@ -12,7 +12,7 @@ import pytest
 
 from registry import waiting
 from registry.cluster import Cluster, Object
-from registry.waiting import after, awaited, is_rolled_out, pod_trouble, rolled_out, unordered
+from registry.waiting import after, awaited, is_rolled_out, rolled_out, unordered, why_not_ready
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ class Lists:
 
 
 def test_a_pod_that_is_not_ready_is_told_with_the_clusters_words_and_the_fix() -> None:
-    told = pod_trouble(cast(Cluster, Lists(pods=[LIMIT], events=[])), "ns", "registry")
+    told = why_not_ready(cast(Cluster, Lists(pods=[LIMIT], events=[])), "ns", "registry")
     assert told.startswith("ErrImagePull: 429 Too Many Requests; docker.io limits how often it is pulled from")
 
 
@@ -269,7 +269,7 @@ class Crashing(Lists):
 )
 def test_a_registry_that_crashes_is_told_with_its_log(log: str | Exception, told: str) -> None:
     cluster = Crashing(log)
-    sentence = pod_trouble(cast(Cluster, cluster), "ns", "registry")
+    sentence = why_not_ready(cast(Cluster, cluster), "ns", "registry")
     assert sentence.startswith(f"the container registry ends as soon as it starts: {told}its log")
     assert sentence.endswith("kubectl logs -n ns registry-1 -c registry --previous")
     query = {"container": "registry", "previous": "true", "tailLines": "200"}
@@ -278,12 +278,12 @@ def test_a_registry_that_crashes_is_told_with_its_log(log: str | Exception, told
 
 def test_a_pod_that_ends_says_nothing_of_the_one_that_is_waited_for() -> None:
     ends = {**LIMIT, "metadata": {"name": "registry-0", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
-    assert pod_trouble(cast(Cluster, Lists(pods=[ends], events=[])), "ns", "registry") == ""
+    assert why_not_ready(cast(Cluster, Lists(pods=[ends], events=[])), "ns", "registry") == ""
 
 
 @pytest.mark.parametrize("error", [PermissionError("no"), ConnectionError("gone"), LookupError("none")])
 def test_of_a_pod_that_cannot_be_read_nothing_is_told(error: Exception) -> None:
-    assert pod_trouble(cast(Cluster, Lists(pods=error)), "ns", "registry") == ""
+    assert why_not_ready(cast(Cluster, Lists(pods=error)), "ns", "registry") == ""
 
 
 @pytest.mark.parametrize("secret", [False, True])
